@@ -1,0 +1,100 @@
+"""One event to Avro bytes and back, record by record: the exact path, and the reference.
+
+The worker decodes batches natively and the SDK encodes from cached fragments; both must agree
+with this module byte for byte, and fall back to it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from importlib import resources
+from typing import Any, Final
+
+import fastavro
+import fastavro.types
+
+from meterstream_schemas import wire
+from meterstream_schemas.errors import UndecodableRecord
+from meterstream_schemas.events import EventKind, MeterEvent
+
+BUNDLED_FILES: Final = {1: "meter_event.v1.avsc"}
+"""Bundled schema ids and the released schema each stands for. Released files never change."""
+LATEST_ID: Final = 1
+
+Schema = fastavro.types.Schema
+
+
+def bundled_text(schema_id: int) -> str:
+    """The JSON text of a bundled schema. Raises `KeyError` for an id that is not bundled."""
+    return (
+        resources.files(__package__).joinpath("avro", BUNDLED_FILES[schema_id]).read_text("utf-8")
+    )
+
+
+def parse_text(text: str) -> Schema:
+    """A schema ready for fastavro, with logical types left out: times stay integers."""
+    return fastavro.parse_schema(_without_logical_types(json.loads(text)))
+
+
+def encode_body(event: MeterEvent, schema: Schema) -> bytes:
+    """The Avro body of an event. The event must have passed the door's checks."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, schema, event._asdict(), strict=True)
+    return out.getvalue()
+
+
+def encode(event: MeterEvent, schema: Schema, schema_id: int = LATEST_ID) -> bytes:
+    """A framed record."""
+    return wire.header(schema_id) + encode_body(event, schema)
+
+
+def decode_body(body: bytes, schema: Schema) -> MeterEvent:
+    """The event in an Avro body written with ``schema``; all bytes must belong to it.
+
+    Raises `UndecodableRecord`, and nothing else, for whatever the bytes are.
+    """
+    source = io.BytesIO(body)
+    try:
+        record: Any = fastavro.schemaless_reader(source, schema, None)
+    except Exception as problem:
+        # fastavro raises many unrelated types on hostile bytes; all mean the same to a caller.
+        raise UndecodableRecord(f"{type(problem).__name__}: {problem}"[:200]) from problem
+    unread = len(body) - source.tell()
+    if unread:
+        raise UndecodableRecord(f"{unread} bytes follow the record")
+    try:
+        return _event(record)
+    except (KeyError, ValueError, TypeError) as problem:
+        raise UndecodableRecord(f"not a meter event: {problem!r}"[:200]) from problem
+
+
+def _event(record: dict[str, Any]) -> MeterEvent:
+    kind = record["kind"]
+    return MeterEvent(
+        kind=EventKind(kind) if kind in EventKind.__members__ else EventKind.UNKNOWN,
+        tenant=record["tenant"],
+        type=record["type"],
+        time=record["time"],
+        quantity=record["quantity"],
+        scale=record["scale"],
+        session=record.get("session"),
+        subject=record.get("subject"),
+        attributes=record.get("attributes", {}),
+        producer=record.get("producer", ""),
+        lane=record.get("lane", 0),
+        sequence=record.get("sequence", 0),
+        key=record.get("key"),
+    )
+
+
+def _without_logical_types(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            name: _without_logical_types(value)
+            for name, value in node.items()
+            if name != "logicalType"
+        }
+    if isinstance(node, list):
+        return [_without_logical_types(item) for item in node]
+    return node
