@@ -1,0 +1,28 @@
+"""Windows: half-open spans of event time of one fixed size, counted from 1970-01-01 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def window_start(time: int, size: int) -> int:
+    """Start of the window that holds ``time``. All in microseconds."""
+    return time - time % size
+
+
+def split(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) at window boundaries: (window start, microseconds inside), in order.
+
+    The parts add up to ``end - start`` exactly; an empty span has no parts.
+    """
+    at = start
+    while at < end:
+        window = at - at % size
+        upto = min(window + size, end)
+        yield window, upto - at
+        at = upto
+
+
+def closes_at(window: int, size: int, metering_since: int, grace: int) -> int:
+    """The append time from which an event of this window is late (DESIGN section 6)."""
+    return max(window + size, metering_since) + grace
