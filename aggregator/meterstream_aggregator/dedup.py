@@ -1,0 +1,151 @@
+"""Numbers seen, per producer incarnation and lane: duplicates found, holes known (DESIGN section 10).
+
+Per lane the set of numbers seen is ``1..upto`` plus a few intervals beyond a hole. Normally there
+is no hole and the whole set is one integer, so an incarnation is one array of 256 integers.
+
+Stored form (`pack`): the lanes that were used as one byte each, then their ``upto`` as
+little-endian 64-bit integers; everything irregular as canonical JSON beside it, or None.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from meterstream_schemas.events import LANES
+
+INTERVALS_MAX: Final = 4096
+"""Intervals beyond holes kept in one lane; a number that would need one more is not taken."""
+
+Int64Array = npt.NDArray[np.int64]
+
+
+class ProducerKey(NamedTuple):
+    """A producer incarnation as one partition knows it."""
+
+    partition: int
+    producer: str
+
+
+def _no_numbers() -> Int64Array:
+    return np.zeros(LANES, dtype=np.int64)
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What one partition knows of one producer incarnation. Mutable; owned by one worker.
+
+    ``beyond`` holds, per lane with a hole, the sorted disjoint intervals (both ends inclusive) that
+    were seen after it. ``refused`` are numbers that were seen and not counted, whose replay may be.
+    ``claimed`` is the highest number per lane that the producer said it had used.
+    """
+
+    upto: Int64Array = field(default_factory=_no_numbers)
+    beyond: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    refused: set[tuple[int, int]] = field(default_factory=set)
+    claimed: dict[int, int] = field(default_factory=dict)
+    closed: bool = False
+    counted: int = 0
+    duplicates: int = 0
+    refusals: int = 0
+    last_append: int = 0
+
+    def take(self, lane: int, number: int) -> bool:
+        """Note a number as seen. False when it was seen before. Raises `TooManyHoles`."""
+        upto = int(self.upto[lane])
+        if number <= upto:
+            return False
+        if number == upto + 1:
+            self.upto[lane] = self._joined(lane, number)
+            return True
+        return self._take_beyond(lane, number)
+
+    def claim(self, lane: int, number: int, closing: bool) -> None:
+        """Note a mark: the producer has used the numbers up to ``number`` in this lane."""
+        self.claimed[lane] = max(number, self.claimed.get(lane, 0))
+        self.closed = self.closed or closing
+
+    def missing(self) -> list[tuple[int, int, int]]:
+        """(lane, from, to inclusive) for every hole, lost tails that a mark tells of included."""
+        holes: list[tuple[int, int, int]] = []
+        for lane in sorted({*self.beyond, *self.claimed}):
+            seen = int(self.upto[lane])
+            for low, high in self.beyond.get(lane, ()):
+                holes.append((lane, seen + 1, low - 1))
+                seen = high
+            if self.claimed.get(lane, 0) > seen:
+                holes.append((lane, seen + 1, self.claimed[lane]))
+        return holes
+
+    def seen(self) -> int:
+        """How many different numbers were seen."""
+        later = sum(high - low + 1 for spans in self.beyond.values() for low, high in spans)
+        return int(self.upto.sum()) + later
+
+    def _joined(self, lane: int, number: int) -> int:
+        """The new end of the gapless run once ``number`` continues it."""
+        spans = self.beyond.get(lane)
+        if spans and spans[0][0] == number + 1:
+            number = spans.pop(0)[1]
+            if not spans:
+                del self.beyond[lane]
+        return number
+
+    def _take_beyond(self, lane: int, number: int) -> bool:
+        spans = self.beyond.setdefault(lane, [])
+        at = bisect_right(spans, (number, 2**63))
+        before = spans[at - 1] if at else None
+        after = spans[at] if at < len(spans) else None
+        if before and number <= before[1]:
+            return False
+        joins_before = before is not None and before[1] + 1 == number
+        joins_after = after is not None and after[0] == number + 1
+        if not joins_before and not joins_after and len(spans) >= INTERVALS_MAX:
+            raise TooManyHoles(lane, number)
+        low = before[0] if before and joins_before else number
+        high = after[1] if after and joins_after else number
+        spans[at - int(joins_before) : at + int(joins_after)] = [(low, high)]
+        return True
+
+
+class TooManyHoles(Exception):
+    """A number so far from its neighbours that a lane would need one interval too many."""
+
+    def __init__(self, lane: int, number: int) -> None:
+        super().__init__(f"lane {lane} has {INTERVALS_MAX} holes; number {number} is not taken")
+
+
+def pack(numbers: Numbers) -> tuple[bytes, str | None]:
+    """The stored form; equal states give equal bytes."""
+    lanes = np.flatnonzero(numbers.upto)
+    packed = lanes.astype(np.uint8).tobytes() + numbers.upto[lanes].astype("<i8").tobytes()
+    if not (numbers.beyond or numbers.refused or numbers.claimed):
+        return packed, None
+    irregular = {
+        "beyond": {str(lane): spans for lane, spans in sorted(numbers.beyond.items())},
+        "refused": sorted(numbers.refused),
+        "claimed": {str(lane): number for lane, number in sorted(numbers.claimed.items())},
+    }
+    return packed, json.dumps(irregular, separators=(",", ":"))
+
+
+def unpack(packed: bytes, irregular: str | None) -> Numbers:
+    """The numbers that `pack` stored, without counters and times."""
+    numbers = Numbers()
+    used = len(packed) // 9
+    lanes = np.frombuffer(packed, dtype=np.uint8, count=used)
+    numbers.upto[lanes] = np.frombuffer(packed, dtype="<i8", offset=used)
+    if irregular is not None:
+        content = json.loads(irregular)
+        numbers.beyond = {
+            int(lane): [(low, high) for low, high in spans]
+            for lane, spans in content["beyond"].items()
+        }
+        numbers.refused = {(lane, number) for lane, number in content["refused"]}
+        numbers.claimed = {int(lane): number for lane, number in content["claimed"].items()}
+    return numbers

@@ -1,0 +1,248 @@
+"""The two faces of a store: what the worker writes through and what questions read through.
+
+Times are integer microseconds UTC; amounts are ``quantity * 10**-scale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from meterstream_aggregator.catalogue import Catalogue, Meter
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.sessions import Session, SessionKey
+
+
+class TopicBinding(NamedTuple):
+    """The one topic generation that a store belongs to. ``topic_id`` is the broker's id of it."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+
+
+class Claim(NamedTuple):
+    """A partition that we own from now on, and where its folding stands.
+
+    ``next_offset`` is None where nothing was folded yet; ``appended`` is the highest append time
+    folded, 0 for none.
+    """
+
+    partition: int
+    epoch: int
+    next_offset: int | None
+    appended: int
+
+
+class Advance(NamedTuple):
+    """How far one transaction moves one partition: the compare-and-set, and its counters."""
+
+    partition: int
+    epoch: int
+    previous: int | None
+    next_offset: int
+    appended: int
+    counted: int
+    duplicates: int
+    refused: int
+
+
+class OutboxRow(NamedTuple):
+    """A message that left the fold and waits for its topic to take it."""
+
+    id: int
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class StateReader(Protocol):
+    """What the fold needs to know before it folds a batch."""
+
+    def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
+        """The seen numbers of producers; those never seen are absent from the answer."""
+        ...
+
+    def caller_keys(
+        self, partition: int, wanted: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """Content hash and append time by (tenant, key), for those that are known."""
+        ...
+
+    def sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+        """The sessions that are known already."""
+        ...
+
+    def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
+        """Sessions of a partition whose next deadline is at or before ``appended``."""
+        ...
+
+
+class Store(StateReader, Protocol):
+    """The writing side. Used by one thread. Every method may raise `StoreUnavailable`."""
+
+    def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
+        """Tie the store to a topic and catalogue. Raises `StoreMismatch` where it has others."""
+        ...
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        """Raise the partition's epoch: whoever owned it before is fenced from now on."""
+        ...
+
+    def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        """All of it or nothing, in one transaction. Raises `Fenced`; then nothing was written."""
+        ...
+
+    def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
+        """The oldest messages of these partitions that wait to leave."""
+        ...
+
+    def outbox_done(self, ids: Sequence[int]) -> None:
+        """Forget messages that their topic has taken. Repeating it is harmless."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database. The store must not be used afterwards."""
+        ...
+
+
+class UsageRow(NamedTuple):
+    """One part of one window's usage. Several rows may describe the same window: merge them.
+
+    ``group`` follows the meter's ``group_by``, empty text where the attribute was absent. For
+    session meters the amount is seconds, and ``events`` the sessions that started in the window.
+    """
+
+    tenant: str
+    group: tuple[str, ...]
+    start: int
+    events: int
+    quantity: int
+    scale: int
+    late: bool
+
+
+class SessionRow(NamedTuple):
+    """A session as its boundaries tell it. ``state``: open, closed, timed_out or unstarted."""
+
+    partition: int
+    tenant: str
+    type: str
+    session: str
+    subject: str | None
+    attributes: Mapping[str, str]
+    start: int | None
+    end: int | None
+    last_sign: int
+    last_append: int
+    state: str
+    conflicts: int
+
+
+class PositionRow(NamedTuple):
+    """How far a partition is folded, by whom, and what became of its events."""
+
+    partition: int
+    next_offset: int
+    appended: int
+    epoch: int
+    owner: str
+    counted: int
+    duplicates: int
+    refused: int
+
+
+class ProducerRow(NamedTuple):
+    """A producer incarnation as one partition knows it. ``missing``: (lane, from, to inclusive)."""
+
+    producer: str
+    partition: int
+    seen: int
+    counted: int
+    duplicates: int
+    refused: int
+    missing: tuple[tuple[int, int, int], ...]
+    last_append: int
+    closed: bool
+
+
+class DeadLetterRow(NamedTuple):
+    """A record that was not counted, and why. The original bytes are on the dead-letter topic."""
+
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    tenant: str | None
+    type: str | None
+    producer: str
+    lane: int
+    sequence: int
+    append_time: int
+
+
+class StoreReader(Protocol):
+    """The reading side: one thread, one consistent snapshot inside ``with reader.snapshot()``.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Everything read inside sees the same committed state."""
+        ...
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue that the rows were made with."""
+        ...
+
+    def topic(self) -> TopicBinding | None:
+        """The topic generation this store belongs to, None before any worker bound it."""
+        ...
+
+    def usage(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+    ) -> Iterator[UsageRow]:
+        """Rows of windows that begin in [start, end), of some tenants or of all."""
+        ...
+
+    def sessions(
+        self,
+        *,
+        tenants: Sequence[str] | None = None,
+        type: str | None = None,
+        state: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+    ) -> list[SessionRow]:
+        """Sessions that overlap [start, end), ordered by (tenant, type, session).
+
+        ``after`` is the cursor ``tenant + "\\x1f" + type + "\\x1f" + session`` of the last one seen.
+        """
+        ...
+
+    def positions(self) -> list[PositionRow]:
+        """One row per partition that was ever claimed."""
+        ...
+
+    def producers(self, producer: str | None = None) -> list[ProducerRow]:
+        """One row per (producer, partition)."""
+        ...
+
+    def dead_letters(
+        self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
+    ) -> list[DeadLetterRow]:
+        """Newest first."""
+        ...
+
+    def tenants(self) -> list[str]:
+        """Every tenant that has usage, sorted."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
