@@ -1,0 +1,48 @@
+# The verbs of this repository. Every one makes ./.venv by itself and installs again only when
+# pyproject.toml or the lock file changed. Nothing is written outside the tree but caches.
+
+PYTHON := .venv/bin/python
+INSTALLED := .venv/installed
+TESTS ?=
+
+.PHONY: help install demo test test-unit test-integration lint format bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make ./.venv
+
+$(INSTALLED): pyproject.toml requirements.lock infra/install.sh
+	@sh infra/install.sh
+
+demo: $(INSTALLED) ## the main job on this machine, with real Kafka
+	@$(PYTHON) -m meterstream_services.cli.main demo
+
+test: test-unit test-integration ## all tests: the quick ones first, then those on the real broker
+
+test-unit: $(INSTALLED) ## tests without a broker
+	@$(PYTHON) -m pytest -m "not integration" $(TESTS)
+
+test-integration: $(INSTALLED) ## tests on a real broker; red when none of them ran
+	@$(PYTHON) -m pytest -m integration --require-broker $(TESTS)
+
+lint: $(INSTALLED) ## style, types and the import contracts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/mypy
+	@.venv/bin/pyright
+
+format: $(INSTALLED) ## rewrite sources to the one style
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix-only .
+
+bench: $(INSTALLED) ## measurements, as JSON
+	@$(PYTHON) -m benchmarks
+
+lock: $(INSTALLED) ## exact versions for every platform into requirements.lock
+	@sh infra/lock.sh
+
+clean: ## remove the environment and every cache in the tree
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Processes fed by Kafka: the worker and the outbox relay."""

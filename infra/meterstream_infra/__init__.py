@@ -1,0 +1,1 @@
+"""What meterstream runs on: the embedded broker, and topics on any broker."""

@@ -1,0 +1,1 @@
+"""The SDK: record what a tenant uses, from inside a service."""

@@ -1,0 +1,1 @@
+"""Processes people and programs talk to: usage API, accounts, command line."""
