@@ -1,0 +1,76 @@
+"""The generated worlds hold what they promise, always the same, and the oracle can count them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from meterstream_schemas.events import EventKind
+from meterstream_schemas.placement import lane_of
+from tests.oracle.catalogue import read_catalogue
+from tests.oracle.counting import count
+from tests.simulation.generator import ORDERLESS, shuffled, world
+
+
+def test_a_seed_always_makes_the_same_world() -> None:
+    """Equal arguments give equal records, another seed gives others."""
+    assert world(7, 500) == world(7, 500)
+    assert world(7, 500) != world(8, 500)
+
+
+def test_positions_rise_and_lanes_belong_to_tenants() -> None:
+    """Offsets rise in each partition, and numbered events use the lane of their tenant."""
+    _, records = world(1, 2_000)
+
+    for partition in range(4):
+        offsets = [record.offset for record in records if record.partition == partition]
+        assert offsets == sorted(set(offsets))
+    for record in records:
+        if record.event.producer and record.event.kind is not EventKind.MARK:
+            assert record.event.lane == lane_of(record.event.tenant)
+            assert record.partition == record.event.lane % 4
+
+
+def test_worlds_are_hostile() -> None:
+    """Every kind of trouble occurs in a world of some thousand events."""
+    catalogue, records = world(3, 5_000)
+
+    answer = count(catalogue, records)
+
+    assert sum(answer.duplicates.values()) > 100
+    assert {refusal.reason for refusal in answer.refusals} == {
+        "invalid_quantity", "invalid_session", "invalid_time", "key_conflict", "unknown_kind",
+        "unknown_type",
+    }  # fmt: skip
+    assert len(answer.missing) > 10
+    states = Counter(answer.states(read_catalogue(catalogue)).values())
+    assert set(states) == {"open", "closed", "timed_out", "unstarted"}
+    assert any(session.conflicts for session in answer.sessions.values())
+    assert any(value < 0 for _, value in answer.usage.values())
+    assert any(abs(value) > 2**63 for _, value in answer.usage.values())
+    assert {key.meter for key in answer.usage} == {
+        meter.name for meter in read_catalogue(catalogue).meters
+    }
+
+
+def test_each_record_has_one_outcome() -> None:
+    """Counted, duplicate, refused and marks add up to the records."""
+    catalogue, records = world(4, 2_000)
+
+    answer = count(catalogue, records)
+
+    outcomes = answer.counted + answer.duplicates + answer.refused + answer.marks
+    assert sum(outcomes.values()) == len(records)
+
+
+def test_order_does_not_matter_to_the_oracle() -> None:
+    """Three orders of arrival of one orderless world give the same figures and sessions."""
+    catalogue, records = world(5, 1_500, ORDERLESS)
+
+    answers = [count(catalogue, shuffled(seed, records)) for seed in range(3)]
+
+    meters = read_catalogue(catalogue)
+    for answer in answers[1:]:
+        assert answer.usage == answers[0].usage
+        assert answer.states(meters) == answers[0].states(meters)
+        assert answer.counted == answers[0].counted
+        assert answer.missing == answers[0].missing
