@@ -1,5 +1,6 @@
 #!/bin/sh
 # Writes requirements.lock: exact versions and hashes of every extra, for every platform at once.
+# Then kafka.jars: the same for the jars of the embedded broker.
 #
 # The resolver is PyPI's uv, from the PATH or from an environment that is thrown away afterwards.
 set -eu
@@ -17,3 +18,4 @@ fi
 "$uv" pip compile --quiet --universal --generate-hashes --all-extras --no-annotate \
     --no-emit-index-url --no-emit-find-links --python-version 3.11 ${UPGRADE:+--upgrade} \
     --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+.venv/bin/python infra/lock_jars.py

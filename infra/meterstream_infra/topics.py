@@ -1,0 +1,197 @@
+"""Topics on any broker: made with the settings that proof rests on, refused without them.
+
+Append time, given by the broker, decides what is late; a producer's clock must not. So a topic
+whose ``message.timestamp.type`` is not ``LogAppendTime`` is refused, and so is one that compacts,
+since that deletes events that were never superseded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from meterstream_infra.errors import BrokerUnreachable, InfraError, TopicUnfit
+from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
+
+_DAY_MILLISECONDS: Final = 24 * 60 * 60 * 1000
+_SETTINGS: Final = {
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    "retention.ms": str(14 * _DAY_MILLISECONDS),
+}
+_BROKER_DEFAULT: Final = -1
+_POLL_SECONDS: Final = 0.05
+
+_T = TypeVar("_T")
+
+# The client writes its connection troubles to stderr by itself; the errors raised here tell them.
+_SILENT: Final = logging.getLogger("meterstream_infra.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class TopicIdentity(NamedTuple):
+    """Which topic this is. ``topic_id`` differs when a topic was deleted and made again."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+
+
+def ensure_topics(
+    bootstrap: str,
+    *,
+    partitions: int = 8,
+    events_topic: str = EVENTS_TOPIC,
+    timeout_seconds: float = 30,
+) -> TopicIdentity:
+    """Make the events, dead-letter and notice topics where missing, and check them all.
+
+    Topics that exist are never changed: their partitions and retention are their owner's. Blocks
+    until the brokers know the topics. Returns the identity of the events topic. Raises as
+    `check_topic` does.
+    """
+    admin, deadline = _connect(bootstrap, timeout_seconds)
+    wanted = {events_topic: partitions, DEADLETTERS_TOPIC: 1, NOTICES_TOPIC: 1}
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                name, num_partitions=count, replication_factor=_BROKER_DEFAULT, config=_SETTINGS
+            )
+            for name, count in wanted.items()
+        ],
+        request_timeout=_left(deadline),
+    )
+    for future in futures.values():
+        try:
+            _result(bootstrap, future, deadline)
+        except KafkaException as problem:
+            if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise InfraError(
+                    f"the broker at {bootstrap!r} refuses to make topics: {_reason(problem)}"
+                ) from problem
+    identities = [_check(admin, bootstrap, name, deadline=deadline, wait=True) for name in wanted]
+    return identities[0]
+
+
+def check_topic(bootstrap: str, topic: str, *, timeout_seconds: float = 10) -> TopicIdentity:
+    """The topic's identity, once its settings are proved fit. Changes nothing; blocks.
+
+    Raises `TopicUnfit` for a topic that is missing or set up wrongly, `BrokerUnreachable` when no
+    broker answers within ``timeout_seconds``.
+    """
+    admin, deadline = _connect(bootstrap, timeout_seconds)
+    return _check(admin, bootstrap, topic, deadline=deadline, wait=False)
+
+
+def wait_for_broker(
+    bootstrap: str, *, timeout_seconds: float, still_hoping: Callable[[], bool] = lambda: True
+) -> None:
+    """Block until a broker answers at ``bootstrap`` and counts itself among the cluster's.
+
+    Gives up early once ``still_hoping`` says no. Raises `BrokerUnreachable`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    problem = "it did not answer in time"
+    admin = _client(bootstrap)
+    while still_hoping() and time.monotonic() < deadline:
+        try:
+            if admin.list_topics(timeout=min(1.0, _left(deadline))).brokers:
+                return
+        except KafkaException as failure:
+            problem = _reason(failure)
+        time.sleep(_POLL_SECONDS)
+    raise BrokerUnreachable(bootstrap, problem=problem)
+
+
+def _connect(bootstrap: str, timeout_seconds: float) -> tuple[AdminClient, float]:
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        admin = _client(bootstrap)
+        admin.list_topics(timeout=_left(deadline))
+    except KafkaException as problem:
+        raise BrokerUnreachable(bootstrap, problem=_reason(problem)) from problem
+    return admin, deadline
+
+
+def _client(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap}, logger=_SILENT)
+
+
+def _check(
+    admin: AdminClient, bootstrap: str, topic: str, *, deadline: float, wait: bool
+) -> TopicIdentity:
+    while True:
+        described = admin.describe_topics(
+            TopicCollection([topic]), request_timeout=_left(deadline)
+        )[topic]
+        try:
+            description = _result(bootstrap, described, deadline)
+            break
+        except KafkaException as problem:
+            if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise InfraError(
+                    f"the broker at {bootstrap!r} does not describe topic {topic!r}: "
+                    f"{_reason(problem)}"
+                ) from problem
+            # A topic made a moment ago is known to the controller before the broker tells it.
+            if not wait or time.monotonic() > deadline:
+                raise _missing(topic) from problem
+        time.sleep(_POLL_SECONDS)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    configs = admin.describe_configs([resource], request_timeout=_left(deadline))[resource]
+    settings = _result(bootstrap, configs, deadline)
+    for name in ("message.timestamp.type", "cleanup.policy"):
+        found, wanted = str(settings[name].value), _SETTINGS[name]
+        if found != wanted:
+            raise _unfit(bootstrap, topic, setting=name, found=found, wanted=wanted)
+    return TopicIdentity(topic, str(description.topic_id), len(description.partitions))
+
+
+def _missing(topic: str) -> TopicUnfit:
+    return TopicUnfit(
+        topic,
+        setting="the topic",
+        found="missing",
+        wanted="there",
+        remedy="check its name (METERSTREAM_TOPIC or --topic), or make it with "
+        "'meterstream topics create'",
+    )
+
+
+def _unfit(bootstrap: str, topic: str, *, setting: str, found: str, wanted: str) -> TopicUnfit:
+    return TopicUnfit(
+        topic,
+        setting=setting,
+        found=found,
+        wanted=wanted,
+        remedy=f"run 'kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {setting}={wanted}' (events already in the topic keep "
+        "the time they were given: better make a new topic)",
+    )
+
+
+def _result(bootstrap: str, future: Future[_T], deadline: float) -> _T:
+    try:
+        return future.result(_left(deadline))
+    except TimeoutError as problem:
+        raise BrokerUnreachable(bootstrap, problem="it did not answer in time") from problem
+    except KafkaException as problem:
+        if problem.args[0].code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):  # noqa: SLF001
+            raise BrokerUnreachable(bootstrap, problem=_reason(problem)) from problem
+        raise
+
+
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())
+
+
+def _reason(problem: KafkaException) -> str:
+    error = problem.args[0]
+    return error.str() if isinstance(error, KafkaError) else str(error)
