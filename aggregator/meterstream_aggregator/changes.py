@@ -88,6 +88,16 @@ class CallerKey(NamedTuple):
     append_time: int
 
 
+class OutboxMessage(NamedTuple):
+    """A message that leaves after the commit, at least once. ``partition`` is the one that sends it."""
+
+    partition: int
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
 @dataclass(slots=True)
 class Tally:
     """What became of one partition's events."""
@@ -110,6 +120,7 @@ class Changes:
     keys: list[CallerKey] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     tallies: dict[int, Tally] = field(default_factory=dict)
+    outbox: list[OutboxMessage] = field(default_factory=list)
 
     def tally(self, partition: int) -> Tally:
         """The counters of a partition, begun when first asked for."""

@@ -65,12 +65,14 @@ class Refusal(NamedTuple):
 
 def refusal(event: MeterEvent, append_time: int, catalogue: Catalogue) -> Refusal | None:
     """Why this event cannot be counted, or None. Pure; the first rule that fails is reported."""
-    if event.kind is EventKind.UNKNOWN or event.kind is EventKind.VOID:
-        return Refusal(Reason.UNKNOWN_KIND, f"kind {event.kind} is not counted by this version")
     try:
         _check_identity(event)
     except InvalidEvent as problem:
         return Refusal(Reason.INVALID_IDENTITY, str(problem))
+    if event.kind is EventKind.MARK:
+        return None
+    if event.kind is EventKind.UNKNOWN or event.kind is EventKind.VOID:
+        return Refusal(Reason.UNKNOWN_KIND, f"kind {event.kind} is not counted by this version")
     try:
         check_text(event.tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
     except InvalidEvent as problem:
@@ -103,6 +105,8 @@ def _check_identity(event: MeterEvent) -> None:
             raise InvalidEvent("lane", f"{event.lane} is not a lane; lanes are 0 to {LANES - 1}")
         if event.sequence < 1:
             raise InvalidEvent("sequence", f"{event.sequence} is not a number; numbers begin at 1")
+    elif event.kind is EventKind.MARK:
+        raise InvalidEvent("producer", "is empty; a mark names the producer it speaks for")
     if event.key is not None:
         check_text(event.key, field="key", bytes_max=ID_BYTES_MAX)
 

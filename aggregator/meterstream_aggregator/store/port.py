@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from meterstream_aggregator.catalogue import Catalogue, Meter
-from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.changes import Changes, OutboxMessage
 from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.sessions import Session, SessionKey
 
@@ -53,10 +53,7 @@ class OutboxRow(NamedTuple):
     """A message that left the fold and waits for its topic to take it."""
 
     id: int
-    topic: str
-    key: bytes
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    message: OutboxMessage
 
 
 class StateReader(Protocol):
@@ -72,7 +69,7 @@ class StateReader(Protocol):
         """Content hash and append time by (tenant, key), for those that are known."""
         ...
 
-    def sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+    def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
         """The sessions that are known already."""
         ...
 

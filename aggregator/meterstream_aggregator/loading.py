@@ -1,0 +1,85 @@
+"""What a batch needs to know before it is folded: asked of the store in as few questions as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from meterstream_aggregator.batch import KIND_CODES, MARK_CODE, USAGE_CODE, Batch
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.sessions import SessionKey
+from meterstream_aggregator.state import State
+from meterstream_aggregator.store.port import StateReader
+
+
+def load_state(
+    batch: Batch,
+    reader: StateReader,
+    appended: Mapping[int, int],
+    numbers: dict[ProducerKey, Numbers],
+) -> State:
+    """The state to fold ``batch`` over. ``appended``: each partition's progress before the batch.
+
+    ``numbers`` are those known from earlier batches; what the store knows beyond them is added.
+    """
+    _load_numbers(batch, reader, numbers)
+    state = State(appended=appended, numbers=numbers)
+    _load_keys(batch, reader, state)
+    _load_sessions(batch, reader, state)
+    return state
+
+
+def _load_numbers(
+    batch: Batch, reader: StateReader, numbers: dict[ProducerKey, Numbers]
+) -> None:
+    width = len(batch.producer.values)
+    pairs = np.unique(batch.partition * width + batch.producer.codes).tolist() if width else []
+    names = batch.producer.values
+    keys = (ProducerKey(pair // width, names[pair % width]) for pair in pairs)
+    unknown = [key for key in keys if key.producer and key not in numbers]
+    if unknown:
+        numbers.update(reader.numbers(unknown))
+
+
+def _load_keys(batch: Batch, reader: StateReader, state: State) -> None:
+    rows = np.flatnonzero(batch.has_key())
+    if not len(rows):
+        return
+    keys = batch.columns.column("key").take(rows).to_pylist()
+    tenants = batch.tenant.values
+    wanted: dict[int, set[tuple[str, str]]] = {}
+    for partition, tenant, key in zip(
+        batch.partition[rows].tolist(), batch.tenant.codes[rows].tolist(), keys, strict=True
+    ):
+        wanted.setdefault(partition, set()).add((tenants[tenant], key))
+    for partition, pairs in wanted.items():
+        for (tenant, key), known in reader.caller_keys(partition, pairs).items():
+            state.keys[(partition, tenant, key)] = known
+
+
+def _load_sessions(batch: Batch, reader: StateReader, state: State) -> None:
+    rows = np.flatnonzero(
+        (batch.kind != USAGE_CODE) & (batch.kind != MARK_CODE) & (batch.kind != KIND_CODES["VOID"])
+    )
+    wanted: set[SessionKey] = set()
+    if len(rows):
+        sessions = batch.columns.column("session").take(rows).to_pylist()
+        tenants, types = batch.tenant.values, batch.type.values
+        for partition, tenant, of_type, session in zip(
+            batch.partition[rows].tolist(),
+            batch.tenant.codes[rows].tolist(),
+            batch.type.codes[rows].tolist(),
+            sessions,
+            strict=True,
+        ):
+            if session is not None:
+                wanted.add(SessionKey(partition, tenants[tenant], types[of_type], session))
+    state.sessions = reader.known_sessions(wanted) if wanted else {}
+    due: list[SessionKey] = []
+    for partition in np.unique(batch.partition).tolist():
+        latest = int(batch.append_time[batch.partition == partition].max())
+        found = reader.due_sessions(partition, max(latest, state.appended[partition]))
+        state.sessions.update(found)
+        due.extend(found)
+    state.due = due

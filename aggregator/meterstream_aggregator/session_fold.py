@@ -1,0 +1,66 @@
+"""Folding session boundaries into sessions, and changes of sessions into usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meterstream_aggregator.batch import LogRecord
+from meterstream_aggregator.catalogue import Aggregate
+from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
+from meterstream_aggregator.sessions import (
+    Session,
+    SessionKey,
+    contributions,
+    deadline,
+    difference,
+    observed,
+)
+from meterstream_aggregator.state import Readings, State
+
+MICROSECOND_SCALE = 6
+"""Session usage is kept in microseconds: seconds with six decimal places."""
+
+
+class SessionFold:
+    """Collects a batch's boundaries; `finish` turns what they changed into usage rows."""
+
+    def __init__(self, state: State, readings: Readings) -> None:
+        self._state = state
+        self._readings = readings
+        self._after: dict[SessionKey, Session] = {}
+
+    def observe(self, record: LogRecord) -> None:
+        """One accepted boundary or heartbeat."""
+        event = record.event
+        assert event.session is not None, "refusal() lets no boundary without a session pass"
+        key = SessionKey(record.partition, event.tenant, event.type, event.session)
+        before = self._after.get(key) or self._state.sessions.get(key)
+        self._after[key] = observed(before, event, record.append_time)
+
+    def finish(self, appended: Mapping[int, int], changes: Changes) -> None:
+        """Write sessions and usage. ``appended``: highest append time per partition, batch included.
+
+        Due sessions are looked at even when no boundary came: time alone ends them.
+        """
+        for key in self._state.due:
+            self._after.setdefault(key, self._state.sessions[key])
+        rows: dict[str, dict[UsageKey, tuple[int, int]]] = {}
+        for key, after in self._after.items():
+            now = appended[key.partition]
+            meters = self._readings.sessions.get(key.type, ())
+            change = difference(
+                contributions(
+                    self._state.sessions.get(key), meters, self._state.appended[key.partition]
+                ),
+                contributions(after, meters, now),
+            )
+            changes.sessions[key] = (after, deadline(after, meters, now))
+            for (meter, group, window), (microseconds, started) in change.items():
+                series = SeriesKey(key.partition, key.tenant, meter, group)
+                row = UsageKey(series, window, MICROSECOND_SCALE)
+                of_meter = rows.setdefault(meter, {})
+                events, quantity = of_meter.get(row, (0, 0))
+                of_meter[row] = (events + started, quantity + microseconds)
+        for meter, of_meter in rows.items():
+            size = self._readings.catalogue.meter(meter).window
+            changes.usage.append(usage_delta(meter, Aggregate.SESSION, size, of_meter))

@@ -1,0 +1,53 @@
+"""What is known before a batch is folded: loaded first, then folded over, never asked in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from meterstream_aggregator.catalogue import DAY, Aggregate, Catalogue, Meter
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.sessions import Session, SessionKey
+
+KEY_HORIZON: Final = 90 * DAY
+"""How long, in append time, a caller's key is remembered (DESIGN section 10)."""
+
+
+@dataclass(slots=True)
+class State:
+    """Everything one fold reads. ``numbers`` is changed in place; the rest is left as it is.
+
+    ``appended`` is each partition's highest append time before the batch. ``due`` are the sessions
+    whose deadline the batch's append times reach, whether or not the batch tells of them.
+    """
+
+    appended: Mapping[int, int]
+    numbers: dict[ProducerKey, Numbers]
+    keys: dict[tuple[int, str, str], tuple[bytes, int]] = field(default_factory=dict)
+    sessions: dict[SessionKey, Session] = field(default_factory=dict)
+    due: Iterable[SessionKey] = ()
+
+    def numbers_of(self, key: ProducerKey) -> Numbers:
+        """The numbers of a producer, begun when it is new."""
+        known = self.numbers.get(key)
+        if known is None:
+            known = self.numbers[key] = Numbers()
+        return known
+
+
+class Readings:
+    """The catalogue by event type, looked up once: which meters read usage, which read sessions."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue: Final = catalogue
+        self.usage_meters: Final = tuple(
+            meter for meter in catalogue.meters if meter.aggregate is not Aggregate.SESSION
+        )
+        types = {meter.type for meter in catalogue.meters}
+        self.usage: Final[dict[str, tuple[Meter, ...]]] = {
+            name: catalogue.usage_meters(name) for name in types
+        }
+        self.sessions: Final[dict[str, tuple[Meter, ...]]] = {
+            name: catalogue.session_meters(name) for name in types
+        }

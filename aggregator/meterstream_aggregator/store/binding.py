@@ -1,0 +1,46 @@
+"""May this store be used with this topic and this catalogue? Pure; every store asks it."""
+
+from __future__ import annotations
+
+from meterstream_aggregator.catalogue import Catalogue, Meter, definition
+from meterstream_aggregator.errors import StoreMismatch
+from meterstream_aggregator.store.port import TopicBinding
+
+
+def check_binding(
+    bound: TopicBinding, counted_by: Catalogue, wanted: TopicBinding, catalogue: Catalogue
+) -> None:
+    """Raise `StoreMismatch` unless topic and partitions are the same and no known meter changed.
+
+    New meters are welcome: they count from the position on at which they appear.
+    """
+    if bound != wanted:
+        raise StoreMismatch(
+            f"this store belongs to topic {bound.topic!r} (id {bound.topic_id or 'unknown'}, "
+            f"{bound.partitions} partitions), not to {wanted.topic!r} (id "
+            f"{wanted.topic_id or 'unknown'}, {wanted.partitions} partitions); name another store, "
+            "or the topic it was made from"
+        )
+    if counted_by.metering_since != catalogue.metering_since:
+        raise StoreMismatch(
+            "metering_since differs from the one this store was made with; restore it, "
+            "or begin a new store"
+        )
+    for meter in counted_by.meters:
+        _check_meter(meter, catalogue)
+
+
+def _check_meter(known: Meter, catalogue: Catalogue) -> None:
+    now = next((meter for meter in catalogue.meters if meter.name == known.name), None)
+    if now is None or now.version == known.version:
+        return
+    before, after = definition(known), definition(now)
+    changed = ", ".join(
+        f"{field}: {before[field]!r} → {after[field]!r}"
+        for field in before
+        if before[field] != after[field]
+    )
+    raise StoreMismatch(
+        f"meter {known.name!r} was counted by another definition ({changed}); "
+        "restore it, or give the changed meter a new name"
+    )

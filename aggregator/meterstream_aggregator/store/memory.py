@@ -1,0 +1,265 @@
+"""The store in memory: dictionaries behind the same two ports, for tests and for folding to look at.
+
+It holds what a database would hold, row by row, and answers the same questions; the contract suite
+runs over both. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from meterstream_aggregator.catalogue import Catalogue, Meter
+from meterstream_aggregator.changes import (
+    ADDED,
+    Changes,
+    DeadLetter,
+    OutboxMessage,
+
+    UsageDelta,
+    UsageKey,
+)
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.errors import Fenced, StoreUnavailable
+from meterstream_aggregator.fold import joined
+from meterstream_aggregator.sessions import Session, SessionKey, state_of
+from meterstream_aggregator.store.binding import check_binding
+from meterstream_aggregator.store.port import (
+    Advance,
+    Claim,
+    DeadLetterRow,
+    OutboxRow,
+    PositionRow,
+    ProducerRow,
+    SessionRow,
+    TopicBinding,
+    UsageRow,
+)
+
+
+class MemoryStore:
+    """A `Store` and a `StoreReader` in one. One thread."""
+
+    def __init__(self) -> None:
+        self._bound: tuple[TopicBinding, Catalogue] | None = None
+        self._positions: dict[int, PositionRow] = {}
+        self._numbers: dict[ProducerKey, Numbers] = {}
+        self._keys: dict[tuple[int, str, str], tuple[bytes, int]] = {}
+        self._sessions: dict[SessionKey, tuple[Session, int | None]] = {}
+        self._dead_letters: list[DeadLetter] = []
+        self._outbox: dict[int, OutboxMessage] = {}
+        self._outbox_last = 0
+        self.rows: dict[UsageKey, tuple[int, int]] = {}
+        """Usage: (events, quantity) per row."""
+
+    # The writing side.
+
+    def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
+        if self._bound is not None:
+            check_binding(self._bound[0], self._bound[1], binding, catalogue)
+        self._bound = (binding, catalogue)
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        known = self._positions.get(partition)
+        if known is None:
+            known = PositionRow(partition, -1, 0, 0, owner, 0, 0, 0)
+        claimed = known._replace(epoch=known.epoch + 1, owner=owner)
+        self._positions[partition] = claimed
+        offset = claimed.next_offset if claimed.next_offset >= 0 else None
+        return Claim(partition, claimed.epoch, offset, claimed.appended)
+
+    def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        for advance in advances:
+            position = self._positions[advance.partition]
+            previous = -1 if advance.previous is None else advance.previous
+            if (position.epoch, position.next_offset) != (advance.epoch, previous):
+                raise Fenced(advance.partition, advance.epoch, previous)
+        for advance in advances:
+            self._advance(advance)
+        for delta in changes.usage:
+            self._add_usage(delta)
+        for producer, numbers in changes.numbers.items():
+            self._numbers[producer] = copy.deepcopy(numbers)
+        self._sessions.update(changes.sessions)
+        for key in changes.keys:
+            self._keys[(key.partition, key.tenant, key.key)] = (key.content, key.append_time)
+        self._dead_letters.extend(changes.dead_letters)
+        for message in changes.outbox:
+            self._outbox_last += 1
+            self._outbox[self._outbox_last] = message
+
+    def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
+        mine = (OutboxRow(i, m) for i, m in self._outbox.items() if m.partition in partitions)
+        return [row for row, _ in zip(mine, range(limit), strict=False)]
+
+    def outbox_done(self, ids: Sequence[int]) -> None:
+        for done in ids:
+            self._outbox.pop(done, None)
+
+    def close(self) -> None:
+        return
+
+    def _advance(self, advance: Advance) -> None:
+        known = self._positions[advance.partition]
+        self._positions[advance.partition] = known._replace(
+            next_offset=advance.next_offset,
+            appended=advance.appended,
+            counted=known.counted + advance.counted,
+            duplicates=known.duplicates + advance.duplicates,
+            refused=known.refused + advance.refused,
+        )
+
+    def _add_usage(self, delta: UsageDelta) -> None:
+        for key, (events, quantity) in delta.rows().items():
+            known = self.rows.get(key)
+            if known is not None:
+                events += known[0]
+                quantity = (
+                    known[1] + quantity
+                    if delta.aggregate in ADDED
+                    else joined(delta.aggregate, known[1], quantity)
+                )
+            if events or quantity:
+                self.rows[key] = (events, quantity)
+            else:
+                self.rows.pop(key, None)
+
+    # What the fold asks.
+
+    def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
+        return {
+            key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers
+        }
+
+    def caller_keys(
+        self, partition: int, wanted: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        found = {pair: self._keys.get((partition, *pair)) for pair in wanted}
+        return {pair: known for pair, known in found.items() if known is not None}
+
+    def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+        return {key: self._sessions[key][0] for key in wanted if key in self._sessions}
+
+    def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
+        return {
+            key: session
+            for key, (session, deadline) in self._sessions.items()
+            if key.partition == partition and deadline is not None and deadline <= appended
+        }
+
+    # The reading side.
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def catalogue(self) -> Catalogue:
+        if self._bound is None:
+            raise StoreUnavailable("no worker has bound this store yet; start one")
+        return self._bound[1]
+
+    def topic(self) -> TopicBinding | None:
+        return self._bound[0] if self._bound else None
+
+    def usage(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+    ) -> Iterator[UsageRow]:
+        for (series, window, scale), (events, quantity) in sorted(self.rows.items()):
+            if series.meter != meter.name or not start <= window < end:
+                continue
+            if tenants is None or series.tenant in tenants:
+                yield UsageRow(series.tenant, series.group, window, events, quantity, scale, False)
+
+    def sessions(
+        self,
+        *,
+        tenants: Sequence[str] | None = None,
+        type: str | None = None,
+        state: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+    ) -> list[SessionRow]:
+        rows: list[SessionRow] = []
+        for key in sorted(self._sessions, key=lambda known: (*known[1:], known.partition)):
+            row = self._session_row(key)
+            begins = row.last_sign if row.start is None else row.start
+            ends = row.last_sign if row.end is None else row.end
+            if (
+                (tenants is None or row.tenant in tenants)
+                and type in (None, row.type)
+                and state in (None, row.state)
+                and (end is None or begins < end)
+                and (start is None or ends >= start or row.state == "open")
+                and (after is None or "\x1f".join(key[1:]) > after)
+            ):
+                rows.append(row)
+        return rows[:limit]
+
+    def positions(self) -> list[PositionRow]:
+        return [self._positions[partition] for partition in sorted(self._positions)]
+
+    def producers(self, producer: str | None = None) -> list[ProducerRow]:
+        return [
+            ProducerRow(
+                producer=key.producer,
+                partition=key.partition,
+                seen=numbers.seen(),
+                counted=numbers.counted,
+                duplicates=numbers.duplicates,
+                refused=numbers.refusals,
+                missing=tuple(numbers.missing()),
+                last_append=numbers.last_append,
+                closed=numbers.closed,
+            )
+            for key, numbers in sorted(self._numbers.items(), key=lambda item: item[0][::-1])
+            if producer in (None, key.producer)
+        ]
+
+    def dead_letters(
+        self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
+    ) -> list[DeadLetterRow]:
+        rows = [
+            DeadLetterRow(
+                letter.partition,
+                letter.offset,
+                letter.refusal.reason.value,
+                letter.refusal.detail,
+                letter.tenant,
+                letter.type,
+                letter.producer,
+                letter.lane,
+                letter.sequence,
+                letter.append_time,
+            )
+            for letter in self._dead_letters
+            if producer in (None, letter.producer)
+            and reason in (None, letter.refusal.reason.value)
+        ]
+        rows.sort(key=lambda row: (row.append_time, row.partition, row.offset), reverse=True)
+        return rows[:limit]
+
+    def tenants(self) -> list[str]:
+        return sorted({key.series.tenant for key in self.rows})
+
+    def _session_row(self, key: SessionKey) -> SessionRow:
+        session = self._sessions[key][0]
+        meters = self.catalogue().session_meters(key.type)
+        appended = self._positions[key.partition].appended
+        return SessionRow(
+            partition=key.partition,
+            tenant=key.tenant,
+            type=key.type,
+            session=key.session,
+            subject=session.subject,
+            attributes=session.attributes,
+            start=session.start,
+            end=session.end,
+            last_sign=session.last_sign,
+            last_append=session.last_append,
+            state=state_of(session, meters, appended),
+            conflicts=session.conflicts,
+        )
+
+
