@@ -1,0 +1,137 @@
+"""The HTTP API seen from this side: what the command line, the importer and the demo ask.
+
+::
+
+    ClientError (Exception)
+    ├── ApiUnreachable   start `meterstream serve`, or name another --url
+    └── ApiRefused       the answer is a problem: its status, title and detail
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Parameters = Sequence[tuple[str, str]]
+Json = Any
+"""A parsed JSON document: its reader says what it expects of it."""
+
+TIMEOUT_SECONDS: Final = 30.0
+
+
+class ClientError(Exception):
+    """Base of what can go wrong when asking the API; the message is one sentence."""
+
+
+class ApiUnreachable(ClientError):
+    """Nothing that speaks HTTP answers at the address, or not in time."""
+
+
+class ApiRefused(ClientError):
+    """The API answered with an error. ``status`` is the HTTP status, ``detail`` its sentence."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class Api:
+    """Asks one meterstream API. Blocking; a context manager; not for several threads at once.
+
+    ``transport`` replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._client = httpx.Client(
+                base_url=self.url, timeout=timeout_seconds, transport=transport, trust_env=False
+            )
+        except httpx.InvalidURL as problem:
+            raise ApiUnreachable(f"{url!r} is not a URL; write http://HOST:PORT") from problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        self._client.close()
+
+    def get(self, path: str, parameters: Parameters = ()) -> Json:
+        """The JSON of an answer. Raises `ApiUnreachable` or `ApiRefused`."""
+        return self.send("GET", path, parameters=parameters).json()
+
+    def get_bytes(self, path: str, parameters: Parameters = ()) -> bytes:
+        """The answer's body as it came. Raises `ApiUnreachable` or `ApiRefused`."""
+        return self.send("GET", path, parameters=parameters).content
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters = (),
+        json: object = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Any request. Raises `ApiUnreachable` or `ApiRefused`."""
+        try:
+            response = self._client.request(
+                method, path, params=list(parameters), json=json, content=content, headers=headers
+            )
+        except httpx.UnsupportedProtocol as problem:
+            raise ApiUnreachable(f"{self.url!r} is not a URL; write http://HOST:PORT") from problem
+        except httpx.TimeoutException as problem:
+            raise ApiUnreachable(
+                f"{self.url} did not answer {path} in time; try again"
+            ) from problem
+        except httpx.HTTPError as problem:
+            raise ApiUnreachable(
+                f"nothing answers at {self.url} ({problem}); start `meterstream up` or "
+                "`meterstream serve`, or name the address with --url"
+            ) from problem
+        if response.is_error:
+            raise ApiRefused(response.status_code, _detail(response, self.url))
+        return response
+
+
+def path_of(*parts: str) -> str:
+    """A path from parts that may hold any character."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _detail(response: httpx.Response, url: str) -> str:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        detail = problem.get("detail") or problem.get("title")
+        if isinstance(detail, str) and detail:
+            return detail
+    return (
+        f"{url} answered {response.status_code} {response.reason_phrase} to "
+        f"{response.request.method} {response.request.url.path}; is this a meterstream API?"
+    )

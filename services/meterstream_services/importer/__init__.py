@@ -1,0 +1,1 @@
+"""Files into events: rows read, mapped, given an identity, recorded and followed until counted."""
