@@ -268,7 +268,14 @@ def _record(mapping: mapped.Mapping, planned: Usage | SessionSpan, recorder: Rec
         return _record_session(mapping, planned, recorder)
     except InvalidEvent as problem:
         column = mapped.column_of(mapping, problem.field)
-        raise RowRefused(column, "", problem.problem) from problem
+        raise RowRefused(column, _value(planned, problem.field), problem.problem) from problem
+
+
+def _value(planned: Usage | SessionSpan, field: str) -> str:
+    if field.startswith("attributes."):
+        return planned.attributes.get(field.removeprefix("attributes."), "")[:80]
+    value = getattr(planned, field, "")
+    return value[:80] if isinstance(value, str) else ""
 
 
 def _record_session(mapping: mapped.Mapping, span: SessionSpan, recorder: Recorder) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from meterstream_services.importer.errors import FileUnreadable, MappingError, RowRefused
 from meterstream_services.importer.reading import LINE_BYTES_MAX, Layout, Row, RowFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def rows_of(path: Path, column: str) -> list[tuple[int, int, str | None]]:
