@@ -1,0 +1,98 @@
+"""Database rows to values and back: what the SQLite writer and reader share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from meterstream_aggregator.changes import DeadLetter
+from meterstream_aggregator.dedup import Numbers, unpack
+from meterstream_aggregator.sessions import Session, SessionKey, Start
+
+SESSION_FACTS: Final = 'start, "end", last_sign, last_append, subject, attributes, claims'
+"""The columns that `session_of_row` takes, in order."""
+
+
+def numbers_of_row(row: tuple[Any, ...]) -> Numbers:
+    """From (upto, irregular, closed, counted, duplicates, refused, last_append)."""
+    numbers = unpack(row[0], row[1])
+    numbers.closed = bool(row[2])
+    numbers.counted, numbers.duplicates, numbers.refusals, numbers.last_append = row[3:7]
+    return numbers
+
+
+def session_of_row(row: tuple[Any, ...]) -> Session:
+    """From the columns of `SESSION_FACTS`."""
+    start, end, last_sign, last_append, subject, attributes, claims = row
+    if claims is not None:
+        starts, ends = json.loads(claims)
+        return Session(
+            tuple(Start(at, who, tuple((n, v) for n, v in pairs)) for at, who, pairs in starts),
+            tuple(ends),
+            last_sign,
+            last_append,
+        )
+    pairs = tuple(sorted(json.loads(attributes).items())) if attributes else ()
+    return Session(
+        (Start(start, subject or "", pairs),) if start is not None else (),
+        (end,) if end is not None else (),
+        last_sign,
+        last_append,
+    )
+
+
+def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> tuple[Any, ...]:
+    """A row of the table ``session``. Equal sessions give equal rows."""
+    plain = len(session.starts) <= 1 and session.ends == (
+        () if session.end is None else (session.end,)
+    )
+    claims = None if plain else json.dumps([session.starts, session.ends], separators=(",", ":"))
+    attributes = session.starts[0].attributes if session.starts else ()
+    return (
+        key.partition,
+        key.tenant,
+        key.type,
+        key.session,
+        session.start,
+        session.end,
+        session.last_sign,
+        session.last_append,
+        deadline,
+        session.subject,
+        json.dumps(dict(attributes), separators=(",", ":")) if attributes else None,
+        claims,
+    )
+
+
+def row_of_dead_letter(letter: DeadLetter) -> tuple[Any, ...]:
+    """A row of the table ``dead_letter``."""
+    return (
+        letter.partition,
+        letter.offset,
+        letter.append_time,
+        letter.refusal.reason.value,
+        letter.refusal.detail,
+        letter.tenant,
+        letter.type,
+        letter.producer,
+        letter.lane,
+        letter.sequence,
+    )
+
+
+def dump_headers(headers: tuple[tuple[str, bytes], ...]) -> str:
+    """Headers as JSON; their bytes as Latin-1 text, which keeps every byte."""
+    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
+
+
+def undump_headers(text: str) -> tuple[tuple[str, bytes], ...]:
+    """What `dump_headers` wrote."""
+    return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a SQL file whose statements end with a semicolon at a line's end."""
+    for statement in script.split(";\n"):
+        if statement.strip():
+            yield statement

@@ -1,0 +1,122 @@
+-- The SQLite store, version 1. Times are microseconds UTC unless a name says otherwise.
+
+-- One row: what this store belongs to.
+CREATE TABLE binding (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    topic TEXT NOT NULL,
+    topic_id TEXT NOT NULL,
+    partitions INTEGER NOT NULL,
+    catalogue TEXT NOT NULL
+);
+
+-- Every catalogue this store was ever counted with.
+CREATE TABLE catalogue_version (
+    version TEXT PRIMARY KEY,
+    catalogue TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- How far each partition is folded: the fence and the counters.
+CREATE TABLE position (
+    partition INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    next_offset INTEGER,
+    appended INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL,
+    refused INTEGER NOT NULL
+);
+
+-- One line of figures. "groups" is a JSON array in the meter's group_by order.
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    meter TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    UNIQUE (meter, tenant, groups, partition, version)
+);
+
+-- Usage. A block is sixteen windows: rows of one commit lie close together, and so do the rows that
+-- one question reads. "start" is in minutes since 1970. The amount is
+-- (quantity_high * 2^62 + quantity_low) * 10^-scale, 0 <= quantity_low < 2^62: additions stay exact
+-- without any reading first.
+CREATE TABLE usage (
+    block INTEGER NOT NULL,
+    series INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    scale INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    quantity_high INTEGER NOT NULL,
+    quantity_low INTEGER NOT NULL,
+    PRIMARY KEY (block, series, start, scale)
+) WITHOUT ROWID;
+
+-- Numbers seen per producer incarnation: see dedup.pack.
+CREATE TABLE producer (
+    partition INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    upto BLOB NOT NULL,
+    irregular TEXT,
+    closed INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    last_append INTEGER NOT NULL,
+    PRIMARY KEY (producer, partition)
+) WITHOUT ROWID;
+
+-- Callers' keys that were counted, within their horizon.
+CREATE TABLE caller_key (
+    partition INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    key TEXT NOT NULL,
+    content BLOB NOT NULL,
+    append_time INTEGER NOT NULL,
+    PRIMARY KEY (partition, tenant, key)
+) WITHOUT ROWID;
+
+-- Sessions. "claims" is JSON [starts, ends] where there is more than one start and one end;
+-- "attributes" is a JSON object, NULL when empty.
+CREATE TABLE session (
+    partition INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    type TEXT NOT NULL,
+    session TEXT NOT NULL,
+    start INTEGER,
+    "end" INTEGER,
+    last_sign INTEGER NOT NULL,
+    last_append INTEGER NOT NULL,
+    deadline INTEGER,
+    subject TEXT,
+    attributes TEXT,
+    claims TEXT,
+    PRIMARY KEY (tenant, type, session, partition)
+) WITHOUT ROWID;
+CREATE INDEX session_deadline ON session (partition, deadline) WHERE deadline IS NOT NULL;
+
+-- What was not counted, and why. The original bytes are on the dead-letter topic.
+CREATE TABLE dead_letter (
+    partition INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    append_time INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    tenant TEXT,
+    type TEXT,
+    producer TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (partition, "offset")
+) WITHOUT ROWID;
+
+-- Messages that wait to leave.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    partition INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    key BLOB NOT NULL,
+    value BLOB,
+    headers TEXT NOT NULL
+);

@@ -1,0 +1,343 @@
+"""The store in one SQLite file: the worker's side. One writer thread per process.
+
+``commit`` is the one transaction of DESIGN section 10:
+
+1. ``BEGIN IMMEDIATE``: no other writer from here to the end;
+2. each partition's compare-and-set on (epoch, next offset): no row changed means `Fenced`;
+3. series, usage, numbers, keys, sessions, dead letters, outbox;
+4. ``COMMIT``, synchronous: when it returns, it is on the disk. Its outcome is never in doubt here;
+   whoever crashes before it has moved nothing.
+
+Amounts outgrow 64 bits, SQLite's integers do not: they are kept as two integers, see schema.sql.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from meterstream_aggregator.catalogue import MINUTE, Catalogue, dump_catalogue, undump_catalogue
+from meterstream_aggregator.changes import ADDED, Changes, OutboxMessage, SeriesKey, UsageDelta
+from meterstream_aggregator.dedup import Numbers, ProducerKey, pack
+from meterstream_aggregator.catalogue import Aggregate
+from meterstream_aggregator.errors import Fenced, StoreMismatch, StoreUnavailable
+from meterstream_aggregator.sessions import Session, SessionKey
+from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.binding import check_binding
+from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
+
+SCHEMA_VERSION: Final = 1
+WINDOWS_PER_BLOCK: Final = 16
+LOW_BITS: Final = 62
+_LOW_MASK: Final = (1 << LOW_BITS) - 1
+SERIES_CACHED_MAX: Final = 200_000
+_BUSY_SECONDS: Final = 60.0
+
+_KEY = "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events, "
+_ADD: Final = _KEY + (
+    "quantity_high = quantity_high + excluded.quantity_high"
+    f" + ((quantity_low + excluded.quantity_low) >> {LOW_BITS}),"
+    f" quantity_low = (quantity_low + excluded.quantity_low) & {_LOW_MASK}"
+)
+_EXTREME: Final = _KEY + (
+    "(quantity_high, quantity_low) = (SELECT iif({better}, excluded.quantity_high, quantity_high),"
+    " iif({better}, excluded.quantity_low, quantity_low))"
+)
+_LESS: Final = _EXTREME.format(
+    better="(excluded.quantity_high, excluded.quantity_low) < (quantity_high, quantity_low)"
+)
+_MORE: Final = _EXTREME.format(
+    better="(excluded.quantity_high, excluded.quantity_low) > (quantity_high, quantity_low)"
+)
+_UPSERTS: Final = {Aggregate.MIN: _LESS, Aggregate.MAX: _MORE} | dict.fromkeys(ADDED, _ADD)
+_ADVANCE: Final = (
+    "UPDATE position SET next_offset = ?, appended = ?, counted = counted + ?,"
+    " duplicates = duplicates + ?, refused = refused + ?"
+    " WHERE partition = ? AND epoch = ? AND next_offset IS ?"
+)
+
+
+class SqliteStore:
+    """A `Store` in the file ``path``, made when it is not there.
+
+    Raises `StoreUnavailable` when the file cannot be opened or is locked for a minute, and
+    `StoreMismatch` when it is not a store of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._series: dict[SeriesKey, int] = {}
+        with _unavailable(path):
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            with _unavailable(path):
+                self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
+        text = dump_catalogue(catalogue)
+        with self._transaction():
+            known = self._db.execute("SELECT * FROM binding").fetchone()
+            if known is not None:
+                bound = TopicBinding(*known[1:4])
+                check_binding(bound, undump_catalogue(known[4]), binding, catalogue)
+            self._db.execute("INSERT OR REPLACE INTO binding VALUES (1, ?, ?, ?, ?)", (*binding, text))
+            self._db.execute(
+                "INSERT OR IGNORE INTO catalogue_version VALUES (?, ?)", (catalogue.version, text)
+            )
+        self._versions = {meter.name: meter.version for meter in catalogue.meters}
+        self._series.clear()
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        with self._transaction():
+            epoch, next_offset, appended = self._db.execute(
+                "INSERT INTO position VALUES (?, 1, ?, NULL, 0, 0, 0, 0) ON CONFLICT DO UPDATE"
+                " SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch, next_offset, appended",
+                (partition, owner),
+            ).fetchone()
+        return Claim(partition, epoch, next_offset, appended)
+
+    def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        try:
+            with self._transaction():
+                for advance in advances:
+                    self._advance(advance)
+                for delta in changes.usage:
+                    self._add_usage(delta)
+                self._write_numbers(changes)
+                self._write_sessions(changes)
+                self._write_rest(changes)
+        except BaseException:
+            self._series.clear()
+            raise
+
+    def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
+        with _unavailable(self._path):
+            found = self._db.execute(
+                "SELECT id, partition, topic, key, value, headers FROM outbox"
+                f" WHERE partition IN ({_marks(partitions)}) ORDER BY id LIMIT ?",
+                (*partitions, limit),
+            ).fetchall()
+        return [
+            OutboxRow(row[0], OutboxMessage(*row[1:5], rows.undump_headers(row[5])))
+            for row in found
+        ]
+
+    def outbox_done(self, ids: Sequence[int]) -> None:
+        with self._transaction():
+            self._db.executemany("DELETE FROM outbox WHERE id = ?", ((done,) for done in ids))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
+        found: dict[ProducerKey, Numbers] = {}
+        with _unavailable(self._path):
+            for key in wanted:
+                row = self._db.execute(
+                    "SELECT upto, irregular, closed, counted, duplicates, refused, last_append"
+                    " FROM producer WHERE producer = ? AND partition = ?",
+                    (key.producer, key.partition),
+                ).fetchone()
+                if row is not None:
+                    found[key] = rows.numbers_of_row(row)
+        return found
+
+    def caller_keys(
+        self, partition: int, wanted: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        found: dict[tuple[str, str], tuple[bytes, int]] = {}
+        with _unavailable(self._path):
+            for tenant, key in wanted:
+                row = self._db.execute(
+                    "SELECT content, append_time FROM caller_key"
+                    " WHERE partition = ? AND tenant = ? AND key = ?",
+                    (partition, tenant, key),
+                ).fetchone()
+                if row is not None:
+                    found[(tenant, key)] = row
+        return found
+
+    def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+        found: dict[SessionKey, Session] = {}
+        query = (
+            f"SELECT {rows.SESSION_FACTS} FROM session"
+            " WHERE tenant = ? AND type = ? AND session = ? AND partition = ?"
+        )
+        with _unavailable(self._path):
+            for key in wanted:
+                row = self._db.execute(query, (*key[1:], key.partition)).fetchone()
+                if row is not None:
+                    found[key] = rows.session_of_row(row)
+        return found
+
+    def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
+        with _unavailable(self._path):
+            found = self._db.execute(
+                f"SELECT tenant, type, session, {rows.SESSION_FACTS} FROM session"
+                " WHERE partition = ? AND deadline <= ?",
+                (partition, appended),
+            ).fetchall()
+        return {SessionKey(partition, *row[:3]): rows.session_of_row(row[3:]) for row in found}
+
+    def _open(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA wal_autocheckpoint = 8000")
+        self._db.execute("PRAGMA cache_size = -65536")
+        with self._transaction():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+                for statement in rows.statements(schema):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise StoreMismatch(
+                    f"{self._path}: is a database of version {version}, this program keeps version "
+                    f"{SCHEMA_VERSION}; name another file, or rebuild the store from the log"
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _unavailable(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _advance(self, advance: Advance) -> None:
+        moved = self._db.execute(
+            _ADVANCE,
+            (
+                advance.next_offset,
+                advance.appended,
+                advance.counted,
+                advance.duplicates,
+                advance.refused,
+                advance.partition,
+                advance.epoch,
+                advance.previous,
+            ),
+        )
+        if moved.rowcount != 1:
+            raise Fenced(advance.partition, advance.epoch, advance.previous or 0)
+
+    def _add_usage(self, delta: UsageDelta) -> None:
+        ids = np.array([self._series_id(key) for key in delta.series], dtype=np.int64)
+        series = ids[delta.index]
+        start = delta.start // MINUTE
+        block = delta.start // (delta.window * WINDOWS_PER_BLOCK)
+        order = np.lexsort((delta.scale, start, series, block))
+        columns = (
+            block,
+            series,
+            start,
+            delta.scale,
+            delta.events,
+            delta.quantity >> LOW_BITS,
+            delta.quantity & _LOW_MASK,
+        )
+        written = list(zip(*(column[order].tolist() for column in columns), strict=True))
+        self._db.executemany(_UPSERTS[delta.aggregate], written)
+        if delta.aggregate is Aggregate.SESSION and any(row[4] < 0 or row[5] < 0 for row in written):
+            self._db.executemany(
+                "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
+                " AND events = 0 AND quantity_high = 0 AND quantity_low = 0",
+                [row[:4] for row in written if row[4] < 0 or row[5] < 0],
+            )
+
+    def _series_id(self, key: SeriesKey) -> int:
+        known = self._series.get(key)
+        if known is None:
+            if len(self._series) >= SERIES_CACHED_MAX:
+                self._series.clear()
+            known = self._series[key] = self._find_series(key)
+        return known
+
+    def _find_series(self, key: SeriesKey) -> int:
+        groups = json.dumps(key.group, separators=(",", ":"), ensure_ascii=False)
+        names = (key.meter, key.tenant, groups, key.partition, self._versions[key.meter])
+        row = self._db.execute(
+            "SELECT id FROM series WHERE meter = ? AND tenant = ? AND groups = ? AND partition = ?"
+            " AND version = ?",
+            names,
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+        made = self._db.execute(
+            "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)",
+            names,
+        )
+        assert made.lastrowid is not None
+        return made.lastrowid
+
+    def _write_numbers(self, changes: Changes) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO producer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    key.partition,
+                    key.producer,
+                    *pack(numbers),
+                    numbers.closed,
+                    numbers.counted,
+                    numbers.duplicates,
+                    numbers.refusals,
+                    numbers.last_append,
+                )
+                for key, numbers in sorted(changes.numbers.items())
+            ),
+        )
+
+    def _write_sessions(self, changes: Changes) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                rows.row_of_session(key, session, deadline)
+                for key, (session, deadline) in sorted(changes.sessions.items())
+            ),
+        )
+
+    def _write_rest(self, changes: Changes) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?)", changes.keys)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (rows.row_of_dead_letter(letter) for letter in changes.dead_letters),
+        )
+        self._db.executemany(
+            "INSERT INTO outbox (partition, topic, key, value, headers) VALUES (?, ?, ?, ?, ?)",
+            ((*message[:4], rows.dump_headers(message.headers)) for message in changes.outbox),
+        )
+
+
+@contextmanager
+def _unavailable(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: a full disk, a lock, a missing directory are all to be waited out."""
+    try:
+        yield
+    except sqlite3.DatabaseError as problem:
+        if isinstance(problem, sqlite3.OperationalError):
+            raise StoreUnavailable(f"{path}: {problem}; nothing was written") from problem
+        if "not a database" in str(problem) or "malformed" in str(problem):
+            raise StoreMismatch(
+                f"{path}: is not a SQLite database ({problem}); name another file"
+            ) from problem
+        raise
+
+
+def _marks(values: Collection[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,102 @@
+"""Folds a log into a store the way a worker does: batch by batch, each with one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from meterstream_aggregator.batch import LogRecord, batch_of_records
+from meterstream_aggregator.catalogue import Catalogue
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.columnar import appended_after, fold_columns
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.fold import fold
+from meterstream_aggregator.loading import load_state
+from meterstream_aggregator.state import Readings, State
+from meterstream_aggregator.store.port import Advance, Claim, Store, StoreReader, TopicBinding
+
+BINDING = TopicBinding("meterstream.events", "topic-id", 4)
+Fold = Callable[[Sequence[LogRecord], State, Readings], Changes]
+
+
+def by_columns(records: Sequence[LogRecord], state: State, readings: Readings) -> Changes:
+    """The fold that workers run."""
+    return fold_columns(batch_of_records(records), state, readings)
+
+
+def plainly(records: Sequence[LogRecord], state: State, readings: Readings) -> Changes:
+    """The reference fold."""
+    return fold(records, state, readings)
+
+
+class Folder:
+    """One worker's memory: claims, positions, and the numbers it knows from earlier batches."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, folding: Fold = by_columns) -> None:
+        store.bind(BINDING, catalogue)
+        self._store = store
+        self._readings = Readings(catalogue)
+        self._folding = folding
+        self._claims: dict[int, Claim] = {}
+        self._numbers: dict[ProducerKey, Numbers] = {}
+
+    def claim(self, partitions: Iterable[int], owner: str = "worker") -> dict[int, Claim]:
+        """Own partitions from now on."""
+        for partition in partitions:
+            self._claims[partition] = self._store.claim(partition, owner)
+        return dict(self._claims)
+
+    def fold(self, records: Sequence[LogRecord]) -> Changes:
+        """Fold one batch and commit it. On an error nothing is remembered of it."""
+        batch = batch_of_records(records)
+        appended = {partition: claim.appended for partition, claim in self._claims.items()}
+        try:
+            state = load_state(batch, self._store, appended, self._numbers)
+            changes = self._folding(records, state, self._readings)
+            after = appended_after(batch, state)
+            advances = [self._advance(p, records, after[p], changes) for p in _partitions(records)]
+            self._store.commit(advances, changes)
+        except BaseException:
+            self._numbers = {}
+            raise
+        for advance in advances:
+            self._claims[advance.partition] = Claim(
+                advance.partition, advance.epoch, advance.next_offset, advance.appended
+            )
+        return changes
+
+    def _advance(
+        self, partition: int, records: Sequence[LogRecord], appended: int, changes: Changes
+    ) -> Advance:
+        claim, tally = self._claims[partition], changes.tally(partition)
+        last = max(record.offset for record in records if record.partition == partition)
+        return Advance(
+            partition=partition,
+            epoch=claim.epoch,
+            previous=claim.next_offset,
+            next_offset=last + 1,
+            appended=appended,
+            counted=tally.counted,
+            duplicates=tally.duplicates,
+            refused=tally.refused,
+        )
+
+
+def everything(reader: StoreReader, catalogue: Catalogue) -> dict[str, Any]:
+    """All that a store can tell, in comparable form."""
+    usage = {
+        meter.name: sorted(reader.usage(meter, tenants=None, start=0, end=2**55))
+        for meter in catalogue.meters
+    }
+    return {
+        "usage": usage,
+        "positions": [row._replace(epoch=0, owner="") for row in reader.positions()],
+        "producers": reader.producers(),
+        "sessions": reader.sessions(limit=10**9),
+        "dead_letters": reader.dead_letters(limit=10**9),
+        "tenants": reader.tenants(),
+    }
+
+
+def _partitions(records: Sequence[LogRecord]) -> list[int]:
+    return sorted({record.partition for record in records})
