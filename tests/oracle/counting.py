@@ -2,16 +2,19 @@
 
 The rules, in the order in which they meet a record:
 
-1. A MARK spends no number and counts nowhere; it claims that its lane reached a number.
+1. An event whose own identity is impossible (lane, number, producer or caller's key out of range)
+   is **refused** as `invalid_identity` and its number is not noted. A MARK spends no number and
+   counts nowhere; it claims that its lane reached a number.
 2. A number (partition, producer, lane, sequence) that was already taken is a **duplicate**. One
-   that was *refused* before is looked at again: it may be a mended replay. Foreign events (no
-   producer) have no number.
+   that was *refused* before may be a mended replay: it is judged again, and counts if it is good
+   now; if it is not, it is a duplicate of the dead letter there is. Foreign events (no producer)
+   have no number.
 3. What cannot be counted is **refused**, for the first reason that applies: `unknown_kind`;
-   `invalid_time` (before metering began, or more than one hour ahead of the append time);
-   `unknown_type` (no meter reads this type in this kind: session meters read boundaries, all
-   others read USAGE); `invalid_session` (a boundary without an id); `invalid_quantity` (USAGE whose
-   scale lies outside 0 to 18, or whose value attribute, if any meter of the type reads it and
-   whatever its filter, is not a plain decimal number).
+   `invalid_tenant`; `invalid_time` (before metering began, or more than one hour ahead of the
+   append time); `unknown_type` (no meter reads this type in this kind: session meters read
+   boundaries, all others read USAGE); `invalid_session` (a boundary without a usable id);
+   `invalid_quantity` (USAGE whose scale lies outside 0 to 18, or whose value attribute, if any
+   meter of the type reads it and whatever its filter, is not a plain decimal number).
 4. A caller's key that the tenant has used is a **duplicate** when the content is the same (all but
    producer, lane and sequence; amounts by value) and refused as `key_conflict` otherwise. The first
    accepted event in the log holds the key.
@@ -136,40 +139,56 @@ class _Walk:
         self.answer = Answer()
         self.taken: set[Number] = set()
         self.turned_away: set[Number] = set()
+        """Numbers that are taken, refused, and may still be counted."""
         self.claimed: dict[tuple[str, int], int] = {}
         self.keys: dict[tuple[int, str, str], object] = {}
 
     def take(self, record: LogRecord) -> None:
+        """Rules 1 to 4 for the next record."""
         event, partition, answer = record.event, record.partition, self.answer
         answer.appended[partition] = max(record.append_time, answer.appended.get(partition, 0))
+        if not _identity_is_possible(event):
+            self.refuse(record, "invalid_identity")
+            return
         if event.kind is EventKind.MARK:
             lane = (event.producer, event.lane)
             self.claimed[lane] = max(event.sequence, self.claimed.get(lane, 0))
             answer.marks[partition] += 1
             return
         number = Number(partition, event.producer, event.lane, event.sequence)
-        if number in self.taken and number not in self.turned_away:
+        again = number in self.taken
+        if again and number not in self.turned_away:
             answer.duplicates[partition] += 1
             return
+        if event.producer:
+            self.taken.add(number)
         reason = _refusal(self.catalogue, event, record.append_time)
         holder = self.keys.get((partition, event.tenant, event.key)) if event.key else None
         if reason is None and holder is not None and holder != _content(event):
             reason = "key_conflict"
-        if event.producer:
-            self.taken.add(number)
-            self.turned_away.discard(number)
-            if reason is not None:
-                self.turned_away.add(number)
-        if reason is not None:
-            answer.refused[partition] += 1
-            answer.refusals.append(Refusal(partition, record.offset, reason))
-        elif holder is not None:
+        if reason is not None and not again:
+            self.turned_away.add(number)
+            self.refuse(record, reason)
+        elif reason is not None:
             answer.duplicates[partition] += 1
         else:
-            if event.key:
-                self.keys[partition, event.tenant, event.key] = _content(event)
-            answer.counted[partition] += 1
-            self.add(event, record)
+            self.turned_away.discard(number)
+            self.keep(event, record, repeats=holder is not None)
+
+    def refuse(self, record: LogRecord, reason: str) -> None:
+        """One more dead letter."""
+        self.answer.refused[record.partition] += 1
+        self.answer.refusals.append(Refusal(record.partition, record.offset, reason))
+
+    def keep(self, event: MeterEvent, record: LogRecord, *, repeats: bool) -> None:
+        """A good event: a duplicate where it repeats what its key stands for, else counted."""
+        if repeats:
+            self.answer.duplicates[record.partition] += 1
+            return
+        if event.key:
+            self.keys[record.partition, event.tenant, event.key] = _content(event)
+        self.answer.counted[record.partition] += 1
+        self.add(event, record)
 
     def add(self, event: MeterEvent, record: LogRecord) -> None:
         """Rule 5, for an event that was found good."""
@@ -254,11 +273,30 @@ def plain_decimal(text: str) -> Fraction | None:
     return None
 
 
+def _identity_is_possible(event: MeterEvent) -> bool:
+    """Rule 1: whether the event can have been sent under what it says."""
+    if event.producer:
+        if len(event.producer) > 64 or event.lane not in range(256) or event.sequence < 1:
+            return False
+    elif event.kind is EventKind.MARK:
+        return False
+    return event.key is None or _is_clean(event.key, 256)
+
+
+def _is_clean(text: str | None, bytes_max: int) -> bool:
+    """Not empty, not too long, and no control characters in it."""
+    if not text or len(text.encode()) > bytes_max:
+        return False
+    return not any(ord(character) < 32 or ord(character) == 127 for character in text)
+
+
 def _refusal(catalogue: OracleCatalogue, event: MeterEvent, append_time: int) -> str | None:
     """Rule 3: the first reason why the event cannot be counted, or None."""
     boundary = event.kind in _BOUNDARIES
     if event.kind is not EventKind.USAGE and not boundary:
         return "unknown_kind"
+    if not _is_clean(event.tenant, 128):
+        return "invalid_tenant"
     if not catalogue.metering_since <= event.time <= append_time + FUTURE_MICROSECONDS:
         return "invalid_time"
     meters = [
@@ -269,11 +307,10 @@ def _refusal(catalogue: OracleCatalogue, event: MeterEvent, append_time: int) ->
     if not meters:
         return "unknown_type"
     if boundary:
-        return None if event.session else "invalid_session"
+        return None if _is_clean(event.session, 256) else "invalid_session"
     read = {meter.value_attribute for meter in meters} & event.attributes.keys()
-    if any(plain_decimal(event.attributes[name]) is None for name in read if name is not None):
-        return "invalid_quantity"
-    return None if 0 <= event.scale <= 18 else "invalid_quantity"
+    amounts = [plain_decimal(event.attributes[name]) for name in read if name is not None]
+    return None if 0 <= event.scale <= 18 and None not in amounts else "invalid_quantity"
 
 
 def _value(meter: OracleMeter, event: MeterEvent) -> Fraction | None:

@@ -103,15 +103,23 @@ def test_a_refused_number_is_seen_and_may_be_mended() -> None:
     """A refused number is no hole; its mended replay counts once, and never twice."""
     answer = log(event(1, type="nobody"), event(1, type="nobody"), event(1), event(1))
 
-    assert answer.refusals == [Refusal(0, 0, "unknown_type"), Refusal(0, 1, "unknown_type")]
+    assert answer.refusals == [Refusal(0, 0, "unknown_type")]
     assert answer.counted[0] == 1
-    assert answer.duplicates[0] == 1
+    assert answer.duplicates[0] == 2
     assert answer.missing == {}
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"lane": 256}, "invalid_identity"),
+        ({"sequence": -1}, "invalid_identity"),
+        ({"producer": "p" * 65}, "invalid_identity"),
+        ({"key": ""}, "invalid_identity"),
+        ({"kind": EventKind.MARK, "producer": ""}, "invalid_identity"),
+        ({"tenant": ""}, "invalid_tenant"),
+        ({"tenant": "a\x00"}, "invalid_tenant"),
+        ({"tenant": "é" * 65, "type": "nobody"}, "invalid_tenant"),
         ({"kind": EventKind.VOID}, "unknown_kind"),
         ({"kind": EventKind.UNKNOWN, "type": "nobody"}, "unknown_kind"),
         ({"type": "nobody"}, "unknown_type"),
@@ -126,7 +134,7 @@ def test_a_refused_number_is_seen_and_may_be_mended() -> None:
 )
 def test_refusals(changes: dict[str, Any], reason: str) -> None:
     """Each fault of an event has its reason, and no figure comes of it."""
-    answer = log(event(1, **changes))
+    answer = log(event(**{"sequence": 1, **changes}))
 
     assert answer.refusals == [Refusal(0, 0, reason)]
     assert answer.usage == {}

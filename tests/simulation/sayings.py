@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meterstream_schemas.events import EventKind, MeterEvent
 
@@ -86,6 +86,7 @@ class Hostility:
     """Of the events of unknown type, how many come again, mended, under their number."""
     clones: float = 0.002
     extremes: float = 0.02
+    malformed: float = 0.005
     sessions: float = 0.3
     clock_steps: float = 0.01
     offset_gaps: float = 0.02
@@ -115,9 +116,30 @@ def sayings(rng: random.Random, events: int, hostility: Hostility) -> list[Said]
             said.extend(_session(rng, at, hostility))
         elif rng.random() < hostility.keys:
             said.extend(_keyed(rng, at, hostility))
+        elif rng.random() < hostility.malformed:
+            said.append(_malformed(rng, _usage(rng, at, hostility)))
         else:
             said.append(_usage(rng, at, hostility))
     return said
+
+
+def _malformed(rng: random.Random, said: Said) -> Said:
+    """The same with one field that no event may have."""
+    change: dict[str, Any] = rng.choice((
+        {"tenant": ""},
+        {"tenant": "x" * 129},
+        {"tenant": "ü" * 65},
+        {"tenant": "a\nb"},
+        {"key": ""},
+        {"key": "k\x7f"},
+        {"key": "k" * 257},
+        {"kind": EventKind.SESSION_START, "type": "agent.run", "session": ""},
+        {"kind": EventKind.SESSION_END, "type": "agent.run", "session": "s" * 257},
+        {"kind": EventKind.SESSION_HEARTBEAT, "type": "voice.call", "session": "s\r"},
+        {"kind": EventKind.SESSION_START, "type": "credit", "session": "s1"},
+        {"kind": EventKind.VOID, "tenant": ""},
+    ))  # fmt: skip
+    return Said(said.at, said.event._replace(**change))
 
 
 def _tenant(rng: random.Random) -> str:

@@ -38,8 +38,8 @@ def test_worlds_are_hostile() -> None:
 
     assert sum(answer.duplicates.values()) > 100
     assert {refusal.reason for refusal in answer.refusals} == {
-        "invalid_quantity", "invalid_session", "invalid_time", "key_conflict", "unknown_kind",
-        "unknown_type",
+        "invalid_identity", "invalid_quantity", "invalid_session", "invalid_tenant",
+        "invalid_time", "key_conflict", "unknown_kind", "unknown_type",
     }  # fmt: skip
     assert len(answer.missing) > 10
     states = Counter(answer.states(read_catalogue(catalogue)).values())
