@@ -202,6 +202,14 @@ class EmbeddedBroker:
             self._output.write_text(formatted.stdout + formatted.stderr, "utf-8")
             raise self._failed(f"the broker's storage in {self.data} could not be prepared")
 
+    def _cluster(self) -> str | None:
+        """The cluster's id, drawn when the storage was formatted."""
+        for line in (self.data / "log" / "meta.properties").read_text("utf-8").splitlines():
+            name, _, value = line.partition("=")
+            if name == "cluster.id":
+                return value
+        return None
+
     def _wait_until_ready(self, deadline: float) -> None:
         try:
             # A plain connection first: Kafka's client waits long between its own attempts.
@@ -210,6 +218,8 @@ class EmbeddedBroker:
             topics.wait_for_broker(
                 self.bootstrap_servers,
                 timeout_seconds=max(0.0, deadline - time.monotonic()),
+                # Another broker may have taken the port since it was looked at.
+                cluster=self._cluster(),
                 still_hoping=self.alive,
             )
         except BrokerUnreachable as problem:
@@ -218,7 +228,7 @@ class EmbeddedBroker:
             failure = self._failed(
                 "the broker ended while starting" if ended else "the broker was not ready in time"
             )
-            if "Address already in use" in failure.log_tail:
+            if not ports.is_free(self._port):
                 raise PortInUse(self._port) from failure
             raise failure from problem
         except BaseException:
@@ -293,6 +303,8 @@ def _run_until_death(
 
 def _last_lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+        lines = path.read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
+    # What was wrong, not where in Kafka's code it was noticed.
+    return [line for line in lines if not line.startswith("\tat ")][-_TAIL_LINES:]

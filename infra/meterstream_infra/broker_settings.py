@@ -44,14 +44,20 @@ _FIXED: Final = {
 }
 
 
-def server_properties(*, port: int, controller_port: int) -> str:
-    """The text of ``server.properties``; paths in it are relative to the data directory."""
-    listeners = {
+def settings(*, port: int, controller_port: int) -> dict[str, str]:
+    """Every setting by its name; paths are relative to the data directory."""
+    return {
+        **_FIXED,
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
     }
-    return "".join(f"{name}={value}\n" for name, value in {**_FIXED, **listeners}.items())
+
+
+def server_properties(*, port: int, controller_port: int) -> str:
+    """The same as the text of ``server.properties``."""
+    chosen = settings(port=port, controller_port=controller_port)
+    return "".join(f"{name}={value}\n" for name, value in chosen.items())
 
 
 def jvm_options(*, heap_megabytes: int) -> list[str]:

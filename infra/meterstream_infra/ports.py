@@ -11,6 +11,8 @@ from meterstream_infra.broker_settings import HOST
 # Below the ports that systems draw for outgoing connections: one of those could sit on the
 # broker's port for a moment just when it starts again.
 _DRAWN_FROM: Final = range(20_000, 30_000)
+# Two brokers started by tests with one seed must not draw the same.
+_random: Final = random.SystemRandom()
 
 
 def is_free(port: int) -> bool:
@@ -28,7 +30,7 @@ def is_free(port: int) -> bool:
 
 def draw_free_port(*, besides: int = 0) -> int:
     """A port that is free now and is not ``besides``."""
-    for port in random.sample(_DRAWN_FROM, len(_DRAWN_FROM)):
+    for port in _random.sample(_DRAWN_FROM, len(_DRAWN_FROM)):
         if port != besides and is_free(port):
             return port
     raise OSError(f"no port of {_DRAWN_FROM.start}-{_DRAWN_FROM.stop - 1} on {HOST} is free")

@@ -91,21 +91,30 @@ def check_topic(bootstrap: str, topic: str, *, timeout_seconds: float = 10) -> T
 
 
 def wait_for_broker(
-    bootstrap: str, *, timeout_seconds: float, still_hoping: Callable[[], bool] = lambda: True
+    bootstrap: str,
+    *,
+    timeout_seconds: float,
+    cluster: str | None = None,
+    still_hoping: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Block until a broker answers at ``bootstrap`` and counts itself among the cluster's.
+    """Block until a broker answers at ``bootstrap`` and counts itself among its cluster's.
 
-    Gives up early once ``still_hoping`` says no. Raises `BrokerUnreachable`.
+    With ``cluster``, only a broker of the cluster of that id will do. Gives up early once
+    ``still_hoping`` says no. Raises `BrokerUnreachable`.
     """
     deadline = time.monotonic() + timeout_seconds
     problem = "it did not answer in time"
     admin = _client(bootstrap)
     while still_hoping() and time.monotonic() < deadline:
         try:
-            if admin.list_topics(timeout=min(1.0, _left(deadline))).brokers:
-                return
+            answer = admin.list_topics(timeout=min(1.0, _left(deadline)))
         except KafkaException as failure:
             problem = _reason(failure)
+        else:
+            if answer.brokers and cluster in (None, answer.cluster_id):
+                return
+            if answer.brokers:
+                problem = f"the broker there is of another cluster, {answer.cluster_id}"
         time.sleep(_POLL_SECONDS)
     raise BrokerUnreachable(bootstrap, problem=problem)
 

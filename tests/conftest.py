@@ -1,0 +1,115 @@
+"""What tests share: one real broker a run, a fresh topic a test, and a red run without either."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+import hypothesis
+import pytest
+
+from meterstream_infra.broker import EmbeddedBroker
+from meterstream_infra.topics import ensure_topics, wait_for_broker
+from tests.docker_broker import DockerUnavailable, docker_answers, docker_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+# Two busy cores are no reason for a property to fail; a found case is worth a line to rerun it.
+hypothesis.settings.register_profile("meterstream", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("meterstream")
+
+_executed = pytest.StashKey[int]()
+_broker_kind = pytest.StashKey[str]()
+
+
+class Broker(NamedTuple):
+    """The real broker of this run. ``kind`` is external, docker or embedded."""
+
+    bootstrap_servers: str
+    kind: str
+
+
+@pytest.fixture(scope="session")
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """A real broker: METERSTREAM_TEST_BOOTSTRAP_SERVERS, else Docker, else the embedded one."""
+    for found in _brokers(tmp_path_factory):
+        request.config.stash[_broker_kind] = f"{found.kind} at {found.bootstrap_servers}"
+        yield found
+
+
+@pytest.fixture
+def topic(broker: Broker) -> str:
+    """The name of a fresh events topic with four partitions and append times."""
+    name = f"test.{uuid.uuid4().hex}.events"
+    ensure_topics(broker.bootstrap_servers, partitions=4, events_topic=name)
+    return name
+
+
+def _brokers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Broker]:
+    why = ""
+    if external := os.environ.get("METERSTREAM_TEST_BOOTSTRAP_SERVERS"):
+        wait_for_broker(external, timeout_seconds=30)
+        yield Broker(external, "external")
+        return
+    insisted = bool(os.environ.get("METERSTREAM_TEST_DOCKER"))
+    if insisted or docker_answers():
+        try:
+            with docker_broker() as address:
+                yield Broker(address, "docker")
+            return
+        except DockerUnavailable as problem:
+            if insisted:
+                raise
+            why = f", since Docker answers but runs no Kafka: {problem}"
+    data = tmp_path_factory.mktemp("broker")
+    with EmbeddedBroker(data, progress=lambda line: print(line, file=sys.stderr)) as embedded:  # noqa: T201
+        yield Broker(embedded.bootstrap_servers, f"embedded{why}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare --require-broker."""
+    parser.addoption(
+        "--require-broker",
+        action="store_true",
+        help="fail the run when no test marked 'integration' was executed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start counting the tests that ran on the real broker."""
+    config.stash[_executed] = 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Count a test that really ran on the broker, not one that was only collected or skipped."""
+    yield
+    if item.get_closest_marker("integration") and "broker" in getattr(item, "fixturenames", ()):
+        item.config.stash[_executed] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn a run red that was to use the broker and did not."""
+    if session.config.getoption("--require-broker") and not session.config.stash[_executed]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what the run stood on, and how to run a failure again."""
+    executed = config.stash[_executed]
+    if executed:
+        kind = config.stash.get(_broker_kind, "no broker")
+        terminalreporter.write_line(f"{executed} tests passed on the real broker ({kind})")
+    elif config.getoption("--require-broker"):
+        terminalreporter.write_line("no test ran on the real broker: this run proves nothing")
+    failed = terminalreporter.stats.get("failed", []) + terminalreporter.stats.get("error", [])
+    seed = config.getoption("randomly_seed", default=None)
+    for report in failed[:10]:
+        terminalreporter.write_line(f"again: pytest --randomly-seed={seed} '{report.nodeid}'")
