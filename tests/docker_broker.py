@@ -58,15 +58,21 @@ def docker_broker() -> Generator[str]:
         "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://0.0.0.0:{_CONTROLLER_PORT}",
         "log.dirs": "/tmp/meterstream",
     }
-    try:
-        container = DockerContainer(os.environ.get("METERSTREAM_TEST_IMAGE", IMAGE))
-        container.with_bind_ports(port, port)
-        for name, value in environment.items():
-            container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
-        container.start()
-    except (DockerException, OSError) as problem:
-        _collect_quietly()
-        raise DockerUnavailable(f"{IMAGE} does not start: {problem}") from problem
+    container, reason = None, ""
+    # Docker's client leaves sockets open when it fails; no test is to blame for that.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            container = DockerContainer(os.environ.get("METERSTREAM_TEST_IMAGE", IMAGE))
+            container.with_bind_ports(port, port)
+            for name, value in environment.items():
+                container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
+            container.start()
+        except (DockerException, OSError) as problem:
+            reason = f"{IMAGE} does not start: {problem}"
+        gc.collect()
+    if container is None or reason:
+        raise DockerUnavailable(reason)
     try:
         address = f"127.0.0.1:{port}"
         try:
@@ -76,10 +82,3 @@ def docker_broker() -> Generator[str]:
         yield address
     finally:
         container.stop()
-
-
-def _collect_quietly() -> None:
-    """Let go of sockets that Docker's client leaves open when it fails; no test is to blame."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

@@ -27,6 +27,7 @@ Progress = Callable[[str], None]
 
 _PARALLEL_DOWNLOADS: Final = 6
 _ATTEMPTS: Final = 3
+_BACKOFF_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 30
 
 
@@ -117,7 +118,7 @@ def _fetch_one(jar: Jar, repository: Path) -> int:
     mirror = os.environ.get("METERSTREAM_MAVEN_URL", "").rstrip("/")
     reason = ""
     for attempt in range(_ATTEMPTS):
-        time.sleep(attempt)
+        time.sleep(attempt * _BACKOFF_SECONDS)
         with tempfile.TemporaryDirectory(dir=repository, prefix=".arriving-") as scratch:
             context = MavenContext(
                 repo_cache=Path(scratch),
