@@ -167,18 +167,21 @@ def batch_of_columns(
 
 def batch_of_records(records: Sequence[LogRecord]) -> Batch:
     """A batch from plain events: for records that only the exact decoder could read, and tests."""
-    rows: list[dict[str, Any]] = [
-        record.event._asdict()
-        | {"kind": record.event.kind.value, "attributes": list(record.event.attributes.items())}
-        for record in records
-    ]
-    columns = pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
     return batch_of_columns(
-        columns,
+        arrow_of_events([record.event for record in records]),
         np.array([record.partition for record in records], dtype=np.int64),
         np.array([record.offset for record in records], dtype=np.int64),
         np.array([record.append_time for record in records], dtype=np.int64),
     )
+
+
+def arrow_of_events(events: Sequence[MeterEvent]) -> pa.RecordBatch:
+    """Plain events as the columns of `ARROW_SCHEMA`."""
+    rows: list[dict[str, Any]] = [
+        event._asdict() | {"kind": event.kind.value, "attributes": list(event.attributes.items())}
+        for event in events
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
 
 
 def _codes(column: pa.Array) -> Codes:

@@ -71,6 +71,12 @@ def decode_body(body: bytes, schema: Schema) -> MeterEvent:
 
 def _event(record: dict[str, Any]) -> MeterEvent:
     kind = record["kind"]
+    for name in ("time", "quantity", "sequence"):
+        if not -(2**63) <= record.get(name, 0) < 2**63:
+            raise ValueError(f"{name} does not fit 64 bits")
+    for name in ("scale", "lane"):
+        if not -(2**31) <= record.get(name, 0) < 2**31:
+            raise ValueError(f"{name} does not fit 32 bits")
     return MeterEvent(
         kind=EventKind(kind) if kind in EventKind.__members__ else EventKind.UNKNOWN,
         tenant=record["tenant"],

@@ -39,6 +39,7 @@ LOW_BITS: Final = 62
 _LOW_MASK: Final = (1 << LOW_BITS) - 1
 SERIES_CACHED_MAX: Final = 200_000
 _BUSY_SECONDS: Final = 60.0
+_GROUPS: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 _KEY = "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events, "
 _ADD: Final = _KEY + (
@@ -269,21 +270,13 @@ class SqliteStore:
         return known
 
     def _find_series(self, key: SeriesKey) -> int:
-        groups = json.dumps(key.group, separators=(",", ":"), ensure_ascii=False)
-        names = (key.meter, key.tenant, groups, key.partition, self._versions[key.meter])
+        groups = _GROUPS.encode(key.group)
         row = self._db.execute(
-            "SELECT id FROM series WHERE meter = ? AND tenant = ? AND groups = ? AND partition = ?"
-            " AND version = ?",
-            names,
+            "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING id",
+            (key.meter, key.tenant, groups, key.partition, self._versions[key.meter]),
         ).fetchone()
-        if row is not None:
-            return int(row[0])
-        made = self._db.execute(
-            "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)",
-            names,
-        )
-        assert made.lastrowid is not None
-        return made.lastrowid
+        return int(row[0])
 
     def _write_numbers(self, changes: Changes) -> None:
         self._db.executemany(

@@ -1,0 +1,156 @@
+"""One worker's work, without Kafka and without a clock: raw records in, one commit out.
+
+What a worker remembers between batches is a cache of the store and nothing else: `forget` may drop
+it at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from meterstream_aggregator.batch import Batch
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.columnar import appended_after, fold_columns
+from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.loading import load_state
+from meterstream_aggregator.state import Readings
+from meterstream_aggregator.store.port import Advance, Store
+from meterstream_consumers.deadletters import add_outbox, add_undecodable
+from meterstream_consumers.decode import Decoder
+from meterstream_consumers.records import RawBatch, rows_to_fold
+
+
+@dataclass(slots=True)
+class Progress:
+    """A partition that this worker owns. ``stored`` is the position the store has for it."""
+
+    epoch: int
+    stored: int | None
+    position: int
+    appended: int
+
+
+class Folded(NamedTuple):
+    """What one commit did."""
+
+    records: int
+    counted: int
+    duplicates: int
+    refused: int
+    positions: dict[int, int]
+    appended: int
+    """The highest append time of the batch, microseconds; 0 for an empty one."""
+    changes: Changes | None
+
+
+class Folding:
+    """Owns partitions of one store and folds batches into it. One thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        readings: Readings,
+        decoder: Decoder,
+        *,
+        owner: str,
+        topic: str,
+        deadletters_topic: str,
+        producers_cached_max: int = 20_000,
+    ) -> None:
+        self._store = store
+        self._readings = readings
+        self._decoder = decoder
+        self._owner = owner
+        self._topic = topic
+        self._deadletters_topic = deadletters_topic
+        self._producers_cached_max = producers_cached_max
+        self._numbers: dict[ProducerKey, Numbers] = {}
+        self.owned: dict[int, Progress] = {}
+
+    def take(self, partition: int, lowest: Callable[[], int]) -> int:
+        """Claim a partition; the offset to read from. ``lowest`` tells where a new one begins."""
+        claim = self._store.claim(partition, self._owner)
+        position = claim.next_offset if claim.next_offset is not None else lowest()
+        self.owned[partition] = Progress(claim.epoch, claim.next_offset, position, claim.appended)
+        self._drop_numbers({partition})
+        return position
+
+    def let_go(self, partitions: Iterable[int]) -> None:
+        """Own these no more. What was not committed is left to the next owner."""
+        gone = set(partitions)
+        for partition in gone:
+            self.owned.pop(partition, None)
+        self._drop_numbers(gone)
+
+    def fold(self, raw: RawBatch) -> Folded:
+        """Fold and commit what of ``raw`` is ours and new. On any error nothing has moved.
+
+        Raises `Fenced`, `StoreUnavailable`, `SchemaUnavailable`; then claim anew.
+        """
+        rows = rows_to_fold(raw, {p: progress.position for p, progress in self.owned.items()})
+        if len(rows) < len(raw):
+            raw = raw.kept(rows)
+        if not len(raw):
+            return Folded(0, 0, 0, 0, {}, 0, None)
+        decoded = self._decoder.decode(raw)
+        changes, appended = self._fold(decoded.batch, raw)
+        add_undecodable(changes, raw, decoded.refused)
+        changes.dead_letters.sort(key=lambda letter: (letter.partition, letter.offset))
+        add_outbox(changes, raw, self._topic, self._deadletters_topic)
+        advances = self._advances(raw, changes, appended)
+        self._store.commit(advances, changes)
+        for advance in advances:
+            progress = self.owned[advance.partition]
+            progress.stored = progress.position = advance.next_offset
+            progress.appended = advance.appended
+        if len(self._numbers) > self._producers_cached_max:
+            self._numbers.clear()
+        return Folded(
+            records=len(raw),
+            counted=sum(advance.counted for advance in advances),
+            duplicates=sum(advance.duplicates for advance in advances),
+            refused=sum(advance.refused for advance in advances),
+            positions={advance.partition: advance.next_offset for advance in advances},
+            appended=max(raw.append_times) * 1000,
+            changes=changes,
+        )
+
+    def _fold(self, batch: Batch, raw: RawBatch) -> tuple[Changes, dict[int, int]]:
+        before = {partition: progress.appended for partition, progress in self.owned.items()}
+        state = load_state(batch, self._store, before, self._numbers)
+        changes = fold_columns(batch, state, self._readings)
+        after = appended_after(batch, state)
+        if len(batch) < len(raw):
+            for partition, append_time in zip(raw.partitions, raw.append_times, strict=True):
+                after[partition] = max(after[partition], append_time * 1000)
+        return changes, after
+
+    def _advances(
+        self, raw: RawBatch, changes: Changes, appended: dict[int, int]
+    ) -> list[Advance]:
+        partitions = np.array(raw.partitions, dtype=np.int64)
+        offsets = np.array(raw.offsets, dtype=np.int64)
+        advances: list[Advance] = []
+        for partition in np.unique(partitions).tolist():
+            progress, tally = self.owned[partition], changes.tally(partition)
+            advances.append(
+                Advance(
+                    partition=partition,
+                    epoch=progress.epoch,
+                    previous=progress.stored,
+                    next_offset=int(offsets[partitions == partition].max()) + 1,
+                    appended=appended[partition],
+                    counted=tally.counted,
+                    duplicates=tally.duplicates,
+                    refused=tally.refused,
+                )
+            )
+        return advances
+
+    def _drop_numbers(self, partitions: set[int]) -> None:
+        for key in [key for key in self._numbers if key.partition in partitions]:
+            del self._numbers[key]

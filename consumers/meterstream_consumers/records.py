@@ -1,0 +1,61 @@
+"""Raw records as they come from the log: parallel lists, one entry a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Message(Protocol):
+    """The part of a consumed message that is asked for rarely: what a dead letter keeps."""
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+    def key(self) -> bytes | None: ...
+
+
+@dataclass(slots=True)
+class RawBatch:
+    """Records in the order they came. ``append_times`` are milliseconds, as the log has them."""
+
+    values: list[bytes | None] = field(default_factory=list)
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    append_times: list[int] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def kept(self, rows: npt.NDArray[np.int64]) -> RawBatch:
+        """Only these rows, in their order."""
+        chosen = rows.tolist()
+        return RawBatch(
+            [self.values[row] for row in chosen],
+            [self.partitions[row] for row in chosen],
+            [self.offsets[row] for row in chosen],
+            [self.append_times[row] for row in chosen],
+            [self.messages[row] for row in chosen],
+        )
+
+
+def rows_to_fold(raw: RawBatch, positions: dict[int, int]) -> npt.NDArray[np.int64]:
+    """The rows of owned partitions that lie at or after the position, each offset once.
+
+    A rebalance in the middle of collecting can hand out a record twice, and records of partitions
+    that are not ours any more. ``positions``: owned partition → first offset that is not folded.
+    """
+    partitions = np.array(raw.partitions, dtype=np.int64)
+    offsets = np.array(raw.offsets, dtype=np.int64)
+    keep = np.zeros(len(raw), dtype=np.bool_)
+    for partition, position in positions.items():
+        rows = np.flatnonzero(partitions == partition)
+        if not len(rows):
+            continue
+        of_partition = offsets[rows]
+        highest_before = np.maximum.accumulate(np.r_[position - 1, of_partition[:-1]])
+        keep[rows] = of_partition > highest_before
+    return np.flatnonzero(keep)

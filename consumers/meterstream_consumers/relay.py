@@ -1,0 +1,79 @@
+"""The outbox, relayed: messages leave after the commit, at least once, and are forgotten when taken.
+
+Each carries a key or id by which receivers ignore repeats. `step` never waits for the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from meterstream_aggregator.store.port import Store
+
+_MESSAGES_MAX: Final = 500
+
+
+class Relay:
+    """Sends a store's outbox to Kafka. Used by the thread that owns the store."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        store: Store,
+        *,
+        sent: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._sent = sent
+        self._warn = warn
+        self._under_way: set[int] = set()
+        self._taken: list[int] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": 60_000,
+                "enable.metrics.push": False,
+            }
+        )
+
+    def step(self, partitions: Collection[int]) -> bool:
+        """Send what waits and forget what was taken; True while there is more to do."""
+        self._producer.poll(0)
+        if self._taken:
+            done, self._taken = self._taken, []
+            self._store.outbox_done(done)
+            self._under_way.difference_update(done)
+        if self._under_way:
+            return True
+        waiting = self._store.outbox(partitions, _MESSAGES_MAX)
+        for row in waiting:
+            message = row.message
+            self._under_way.add(row.id)
+            self._producer.produce(
+                message.topic,
+                message.value,
+                message.key,
+                headers=list(message.headers),
+                on_delivery=lambda problem, told, i=row.id: self._on_delivery(i, problem, told),
+            )
+        return bool(waiting)
+
+    def flush(self, partitions: Collection[int], seconds: float) -> None:
+        """Wait for what is under way, at most this long, then forget what was taken."""
+        self._producer.flush(seconds)
+        self.step(partitions)
+
+    def _on_delivery(self, row: int, problem: KafkaError | None, message: Message) -> None:
+        if problem is None and message.offset() is not None:
+            self._taken.append(row)
+            self._sent(message.topic() or "")
+        else:
+            self._under_way.discard(row)
+            self._warn(f"an outbox message was not taken and will be sent again: {problem}")
+
+

@@ -1,0 +1,39 @@
+"""What a worker is told: addresses, limits, and how long it may collect before it commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Settings of one worker process.
+
+    ``instance`` is a name that stays the same when this worker is started again (static group
+    membership): its partitions then come back at once instead of after the session timeout. Two
+    live workers must not share one.
+    """
+
+    bootstrap_servers: str
+    catalogue: Path
+    store: Path
+    topic: str = EVENTS_TOPIC
+    deadletters_topic: str = DEADLETTERS_TOPIC
+    group: str = "meterstream"
+    instance: str | None = None
+    metrics: str | None = None
+    """``host:port`` of the metrics and health endpoint, None for none."""
+    registry_url: str | None = None
+    log_json: bool = False
+    batch_events_max: int = 50_000
+    """Events folded into one transaction at the most."""
+    batch_seconds_max: float = 0.5
+    """How long a batch is collected at the most while the log has more."""
+    idle_seconds: float = 0.1
+    """How long one poll waits for a first event."""
+    session_timeout_seconds: int = 10
+    producers_cached_max: int = 20_000
+    """(producer, partition) pairs kept in memory between batches; 2 KiB each."""

@@ -1,0 +1,194 @@
+"""The log, consumed: a member of a Kafka consumer group that begins where the store says.
+
+The only consumer of events. Kafka spreads the partitions; where to read from and who may write is
+decided by the store. Used by one thread, which must call `collect` or `idle` at least every five
+minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from meterstream_consumers.errors import LogUnusable
+from meterstream_consumers.records import RawBatch
+from meterstream_consumers.settings import WorkerSettings
+
+_POLL_EVENTS: Final = 1000
+_BACKLOG_POLL_SECONDS: Final = 0.05
+_WATERMARK_SECONDS: Final = 10.0
+
+
+class Owner(Protocol):
+    """Who keeps positions: asked when partitions come and told when they go."""
+
+    def take(self, partition: int, lowest: Callable[[], int]) -> int:
+        """Own the partition from now on; the offset to read from. ``lowest`` asks the log."""
+        ...
+
+    def let_go(self, partitions: list[int], *, lost: bool) -> None:
+        """Own these no more; with ``lost`` somebody else may own them already."""
+        ...
+
+
+class Source:
+    """Reads one topic for one group member. Raises `LogUnusable` for what waiting cannot mend."""
+
+    def __init__(self, settings: WorkerSettings, owner: Owner, warn: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._warn = warn
+        self._consumer = Consumer(_configuration(settings, warn))
+        self._consumer.subscribe(
+            [settings.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        self._assigned: set[int] = set()
+        self._read_to: dict[int, int] = {}
+
+    def collect(self) -> RawBatch:
+        """The next records, in log order per partition; empty when there are none just now.
+
+        Waits `idle_seconds` for a first record, then takes what there is: while the log has more,
+        up to `batch_events_max` records and `batch_seconds_max`.
+        """
+        raw = RawBatch()
+        first = self._consumer.poll(self._settings.idle_seconds)
+        if first is None:
+            return raw
+        self._append(raw, [first])
+        deadline = time.monotonic() + self._settings.batch_seconds_max
+        wait = 0.0
+        while len(raw) < self._settings.batch_events_max:
+            found = self._consumer.consume(_POLL_EVENTS, wait)
+            self._append(raw, found)
+            if time.monotonic() >= deadline or (not found and not self._lagging()):
+                break
+            wait = _BACKLOG_POLL_SECONDS if len(found) < _POLL_EVENTS and self._lagging() else 0.0
+        return raw
+
+    def committed(self, positions: dict[int, int]) -> None:
+        """Tell Kafka how far the store is: best effort, for tools that watch the group's lag."""
+        offsets = [
+            TopicPartition(self._settings.topic, partition, offset)
+            for partition, offset in positions.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as problem:
+            self._warn(f"offsets not committed to Kafka (the store has them): {problem}")
+
+    def high_watermark(self, partition: int) -> int | None:
+        """The end of a partition as the last fetch told it, None while unknown."""
+        _, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self._settings.topic, partition), cached=True
+        )
+        return high if high >= 0 else None
+
+    def close(self) -> None:
+        """Leave the group, unless membership is static. Blocks while a rebalance finishes."""
+        self._consumer.close()
+
+    def _append(self, raw: RawBatch, found: list[Message]) -> None:
+        values, partitions = raw.values, raw.partitions
+        offsets, append_times, messages = raw.offsets, raw.append_times, raw.messages
+        for message in found:
+            problem = message.error()
+            if problem is not None:
+                self._judge(problem)
+                continue
+            kind, at = message.timestamp()
+            if kind != TIMESTAMP_LOG_APPEND_TIME:
+                raise LogUnusable(
+                    f"topic {self._settings.topic!r} does not stamp records with LogAppendTime; set "
+                    "message.timestamp.type=LogAppendTime on it and make a new topic generation"
+                )
+            values.append(message.value())
+            partitions.append(message.partition())
+            offsets.append(message.offset())
+            append_times.append(at)
+            messages.append(message)
+        if found:
+            last = {p: o for p, o in zip(partitions[-len(found) :], offsets[-len(found) :], strict=False)}
+            self._read_to.update(last)
+
+    def _judge(self, problem: KafkaError) -> None:
+        if problem.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise LogUnusable(
+                f"the log no longer has the records after the stored position: {problem.str()}; "
+                "retention overtook this worker, and what lies between is lost to it"
+            )
+        if problem.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {problem.str()}")
+        if problem.fatal():
+            raise LogUnusable(f"the consumer cannot go on: {problem.str()}")
+        self._warn(f"Kafka: {problem.str()}")
+
+    def _lagging(self) -> bool:
+        for partition in self._assigned:
+            high = self.high_watermark(partition)
+            if high is not None and self._read_to.get(partition, -1) + 1 < high:
+                return True
+        return False
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        taken: list[TopicPartition] = []
+        for partition in partitions:
+            offset = self._owner.take(partition.partition, lambda p=partition: self._lowest(p))
+            taken.append(TopicPartition(partition.topic, partition.partition, offset))
+            self._read_to[partition.partition] = offset - 1
+            self._assigned.add(partition.partition)
+        consumer.incremental_assign(taken)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._release(partitions, lost=False)
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._release(partitions, lost=True)
+
+    def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+        gone = [partition.partition for partition in partitions]
+        self._assigned.difference_update(gone)
+        self._owner.let_go(gone, lost=lost)
+
+    def _lowest(self, partition: TopicPartition) -> int:
+        low, _ = self._consumer.get_watermark_offsets(partition, timeout=_WATERMARK_SECONDS)
+        return low
+
+
+def _configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dict[str, Any]:
+    configuration: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "group.id": settings.group,
+        "client.id": settings.instance or "meterstream-worker",
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": settings.session_timeout_seconds * 1000,
+        "heartbeat.interval.ms": settings.session_timeout_seconds * 1000 // 4,
+        "max.poll.interval.ms": 300_000,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "check.crcs": True,
+        "queued.max.messages.kbytes": 32_768,
+        "fetch.wait.max.ms": 50,
+        "enable.metrics.push": False,
+        "error_cb": lambda problem: warn(f"Kafka: {problem.str()}"),
+    }
+    if settings.instance is not None:
+        configuration["group.instance.id"] = settings.instance
+    return configuration
