@@ -67,8 +67,13 @@ def _brokers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Broker]:
                 raise
             why = f", since Docker answers but runs no Kafka: {problem}"
     data = tmp_path_factory.mktemp("broker")
-    with EmbeddedBroker(data, progress=lambda line: print(line, file=sys.stderr)) as embedded:  # noqa: T201
+    with EmbeddedBroker(data, progress=_say) as embedded:
         yield Broker(embedded.bootstrap_servers, f"embedded{why}")
+
+
+def _say(line: str) -> None:
+    """Tell of downloads: shown with a failure, and with ``-s`` while they come."""
+    sys.stderr.write(f"{line}\n")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -49,6 +49,7 @@ def docker_answers() -> bool:
 @contextmanager
 def docker_broker() -> Generator[str]:
     """Run the broker in a container; its address. The container goes with the block."""
+    # Imported here: it takes half a second, and most machines never get this far.
     from docker.errors import DockerException  # noqa: PLC0415
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 

@@ -26,6 +26,8 @@ _SETTINGS: Final = {
     "retention.ms": str(14 * _DAY_MILLISECONDS),
 }
 _BROKER_DEFAULT: Final = -1
+# The client names its own errors, as opposed to the broker's, with a leading underscore.
+_NOT_ANSWERED: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)  # noqa: SLF001
 _POLL_SECONDS: Final = 0.05
 
 _T = TypeVar("_T")
@@ -192,7 +194,7 @@ def _result(bootstrap: str, future: Future[_T], deadline: float) -> _T:
     except TimeoutError as problem:
         raise BrokerUnreachable(bootstrap, problem="it did not answer in time") from problem
     except KafkaException as problem:
-        if problem.args[0].code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):  # noqa: SLF001
+        if problem.args[0].code() in _NOT_ANSWERED:
             raise BrokerUnreachable(bootstrap, problem=_reason(problem)) from problem
         raise
 
