@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Protocol
 
-from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
 from meterstream_schemas import codec
 from meterstream_schemas.errors import SchemaUnavailable, UnknownSchema
 
@@ -42,6 +39,9 @@ class RegistrySchemas:
     """The schemas of one subject of a registry. Blocks on HTTP for an id not seen before."""
 
     def __init__(self, url: str, subject: str) -> None:
+        # Imported here: the client needs the [registry] extra, which few installations have.
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+
         self._client = SchemaRegistryClient({"url": url, "timeout": 10})
         self._subject = subject
         self._known: dict[int, str | None] = {}
@@ -60,6 +60,7 @@ class RegistrySchemas:
     def id_for_writing(self) -> int:
         """Register the newest bundled schema under the subject, or find it there."""
         from confluent_kafka.schema_registry import Schema
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
             return int(
@@ -71,6 +72,8 @@ class RegistrySchemas:
             raise SchemaUnavailable(f"subject {self._subject!r}: {problem}") from problem
 
     def _ask(self, schema_id: int) -> str | None:
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
         try:
             schema = self._client.get_schema(schema_id, subject_name=self._subject)
             versions = self._client.get_schema_versions(schema_id)
