@@ -175,6 +175,15 @@ def batch_of_records(records: Sequence[LogRecord]) -> Batch:
     )
 
 
+def distinct(values: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The distinct values in order of appearance, and for each value which of them it is.
+
+    By hashing: several times the speed of `numpy.unique`, which sorts.
+    """
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.int64)
+
+
 def arrow_of_events(events: Sequence[MeterEvent]) -> pa.RecordBatch:
     """Plain events as the columns of `ARROW_SCHEMA`."""
     rows: list[dict[str, Any]] = [

@@ -10,14 +10,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from meterstream_aggregator.batch import KIND_CODES, MARK_CODE, USAGE_CODE, Batch, BoolArray, Int64Array, LogRecord
+from meterstream_aggregator.batch import (
+    KIND_CODES,
+    MARK_CODE,
+    USAGE_CODE,
+    Batch,
+    BoolArray,
+    Int64Array,
+    LogRecord,
+    distinct,
+)
 from meterstream_aggregator.catalogue import FUTURE_MAX
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.dedup import Numbers, ProducerKey, TooManyHoles
-from meterstream_aggregator.grouping import usage_of_meter
+from meterstream_aggregator.grouping import rows_by_type, usage_of_meter
 from meterstream_aggregator.intake import Intake
 from meterstream_aggregator.refusals import PRODUCER_CHARACTERS_MAX, Reason, Refusal, refusal
 from meterstream_aggregator.session_fold import SessionFold
@@ -45,8 +56,10 @@ def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
     sessions = SessionFold(state, readings)
     for record in _records(batch, np.flatnonzero(counted & ~is_usage)):
         sessions.observe(record)
+    of_type = rows_by_type(batch, counted & is_usage)
     for meter in readings.usage_meters:
-        delta = usage_of_meter(batch, counted & is_usage, meter)
+        rows = of_type.get(meter.type)
+        delta = None if rows is None else usage_of_meter(batch, rows, meter)
         if delta is not None:
             changes.usage.append(delta)
     sessions.finish(appended_after(batch, state), changes)
@@ -130,13 +143,12 @@ def _take_numbers(
     owners, owner = _owners(batch, rows)
     states = [state.numbers_of(key) for key in owners]
     upto = np.stack([numbers.upto for numbers in states])
-    last_append = np.zeros(len(owners), dtype=np.int64)
-    np.maximum.at(last_append, owner, batch.append_time[rows])
-    lane = owner * LANES + batch.lane[rows]
-    order = np.argsort(lane, kind="stable")
-    sorted_lane, number = lane[order], batch.sequence[rows][order]
-    begins = np.flatnonzero(np.r_[True, sorted_lane[1:] != sorted_lane[:-1]])
-    run_lane = sorted_lane[begins]
+    last_append = _highest(batch.append_time[rows], owner, len(owners))
+    run_lane, run = distinct(owner * LANES + batch.lane[rows])
+    order = np.argsort(_narrowed(run, len(run_lane)), kind="stable")
+    sorted_run, number = run[order], batch.sequence[rows][order]
+    begins = np.flatnonzero(np.r_[True, sorted_run[1:] != sorted_run[:-1]])
+    run_lane = run_lane[sorted_run[begins]]
     expected = np.empty_like(number)
     expected[1:] = number[:-1] + 1
     expected[begins] = upto.reshape(-1)[run_lane] + 1
@@ -147,17 +159,28 @@ def _take_numbers(
             continues &= ~np.isin(run_lane, holed)
     ends = np.r_[begins[1:], len(number)]
     upto.reshape(-1)[run_lane[continues]] = number[ends[continues] - 1]
-    taken = np.repeat(continues, ends - begins)
     for at, numbers in enumerate(states):
         numbers.upto[:] = upto[at]
-        numbers.last_append = max(numbers.last_append, int(last_append[at]))
+        numbers.last_append = max(numbers.last_append, last_append[at])
         changes.numbers[owners[at]] = numbers
-    for run in np.flatnonzero(~continues).tolist():
-        numbers = states[run_lane[run] // LANES]
-        span = slice(begins[run], ends[run])
-        _walk(rows[order[span]], int(run_lane[run] % LANES), number[span], numbers, fresh, refused)
-    fresh[rows[order[taken]]] = True
+    fresh[rows[order[np.repeat(continues, ends - begins)]]] = True
+    for at in np.flatnonzero(~continues).tolist():
+        span = slice(begins[at], ends[at])
+        owner_at, lane = divmod(int(run_lane[at]), LANES)
+        _walk(rows[order[span]], lane, number[span], states[owner_at], fresh, refused)
     return fresh
+
+
+def _highest(values: Int64Array, group: Int64Array, groups: int) -> list[int]:
+    """The highest value of each group."""
+    highest = np.full(groups, np.iinfo(np.int64).min)
+    np.maximum.at(highest, group, values)
+    return [int(value) for value in highest]
+
+
+def _narrowed(codes: Int64Array, distinct_codes: int) -> npt.NDArray[Any]:
+    """Codes in the narrowest type: numpy sorts 16-bit integers in linear time."""
+    return codes.astype(np.uint16) if distinct_codes <= 2**16 else codes
 
 
 def _walk(
@@ -220,9 +243,7 @@ def _tally_plain_rows(
 def _owners(batch: Batch, rows: Int64Array) -> tuple[list[ProducerKey], Int64Array]:
     """The (partition, producer) pairs of these rows, and which one each row has."""
     width = len(batch.producer.values)
-    pairs, owner = np.unique(
-        batch.partition[rows] * width + batch.producer.codes[rows], return_inverse=True
-    )
+    pairs, owner = distinct(batch.partition[rows] * width + batch.producer.codes[rows])
     names = batch.producer.values
     keys = [ProducerKey(pair // width, names[pair % width]) for pair in pairs.tolist()]
     return keys, owner

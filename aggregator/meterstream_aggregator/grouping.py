@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from meterstream_aggregator.batch import Batch, BoolArray, Codes, Int64Array
+from meterstream_aggregator.batch import Batch, BoolArray, Codes, Int64Array, distinct
 from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.changes import SeriesKey, UsageDelta, usage_delta
 from meterstream_aggregator.fold import Rows, add_usage, joined
@@ -24,19 +24,25 @@ _PACKED_MAX: Final = 2**62
 _FUNCTIONS: Final = {Aggregate.MIN: "min", Aggregate.MAX: "max"}
 
 
-def usage_of_meter(batch: Batch, usage: BoolArray, meter: Meter) -> UsageDelta | None:
-    """What the rows in ``usage`` add to a meter, or None where it reads none of them."""
-    if meter.type not in batch.type.values:
-        return None
-    mask = usage & (batch.type.codes == batch.type.values.index(meter.type))
+def rows_by_type(batch: Batch, usage: BoolArray) -> dict[str, Int64Array]:
+    """The rows in ``usage`` of each event type."""
+    rows = np.flatnonzero(usage)
+    codes = batch.type.codes[rows]
+    order = np.argsort(codes.astype(np.uint16), kind="stable")
+    counts = np.bincount(codes, minlength=len(batch.type.values))
+    pieces = np.split(rows[order], np.cumsum(counts)[:-1])
+    return {name: piece for name, piece in zip(batch.type.values, pieces, strict=True)}
+
+
+def usage_of_meter(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta | None:
+    """What rows of its type add to a meter, or None where it keeps none of them."""
     for name, allowed in meter.where:
-        mask &= batch.attribute(name).matching(frozenset(allowed))
+        rows = rows[batch.attribute(name).matching(frozenset(allowed))[rows]]
     amounts = None if meter.value_attribute is None else column_amounts(batch, meter.value_attribute)
     if meter.aggregate is Aggregate.COUNT:
         amounts = None
     if amounts is not None:
-        mask &= amounts.present
-    rows = np.flatnonzero(mask)
+        rows = rows[amounts.present[rows]]
     if not len(rows):
         return None
     if meter.aggregate is Aggregate.COUNT:
@@ -51,7 +57,7 @@ def usage_of_meter(batch: Batch, usage: BoolArray, meter: Meter) -> UsageDelta |
 def _grouped(
     batch: Batch, rows: Int64Array, meter: Meter, quantity: Int64Array, scale: Int64Array
 ) -> UsageDelta:
-    groups = [_with_absent_as_empty(batch.attribute(name)) for name in meter.group_by]
+    groups = [_with_absent_as_empty(batch.attribute(name), rows) for name in meter.group_by]
     try:
         packed, widths = _pack(batch, rows, groups)
     except OverflowError:
@@ -61,18 +67,18 @@ def _grouped(
     span = int(index.max()) - first + 1
     names: Int64Array | None = None
     if int(packed.max()) >= _PACKED_MAX // (span * _SCALES):
-        names, packed = np.unique(packed, return_inverse=True)
+        names, packed = distinct(packed)
     key = (packed * span + (index - first)) * _SCALES + scale
     keys, events, totals = _aggregate(key, quantity, meter.aggregate)
     within = keys // _SCALES
-    distinct, index_of = np.unique(within // span, return_inverse=True)
+    series, index_of = distinct(within // span)
     if names is not None:
-        distinct = names[distinct]
+        series = names[series]
     return UsageDelta(
         meter=meter.name,
         aggregate=meter.aggregate,
         window=meter.window,
-        series=_series(batch, distinct, widths, groups, meter),
+        series=_series(batch, series, widths, groups, meter),
         index=index_of,
         start=(within % span + first) * meter.window,
         scale=keys % _SCALES,
@@ -89,13 +95,14 @@ def _row_by_row(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta:
     return usage_delta(meter.name, meter.aggregate, meter.window, totals)
 
 
-def _with_absent_as_empty(column: Codes) -> Codes:
-    """The same column with every row coded: an absent text is the empty text."""
+def _with_absent_as_empty(column: Codes, rows: Int64Array) -> Codes:
+    """These rows of a column, every one coded: an absent text is the empty text."""
     if "" in column.values:
         empty, values = column.values.index(""), column.values
     else:
         empty, values = len(column.values), [*column.values, ""]
-    return Codes(np.where(column.codes < 0, empty, column.codes), values)
+    codes = column.codes[rows]
+    return Codes(np.where(codes < 0, empty, codes), values)
 
 
 def _pack(batch: Batch, rows: Int64Array, groups: list[Codes]) -> tuple[Int64Array, list[int]]:
@@ -106,7 +113,7 @@ def _pack(batch: Batch, rows: Int64Array, groups: list[Codes]) -> tuple[Int64Arr
         width = len(group.values)
         if int(packed.max()) >= _PACKED_MAX // width:
             raise OverflowError("too many distinct groups in one batch to pack into 64 bits")
-        packed = packed * width + group.codes[rows]
+        packed = packed * width + group.codes
         widths.append(width)
     return packed, widths
 
