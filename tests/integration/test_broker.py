@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +37,17 @@ def own(tmp_path: Path) -> Iterator[EmbeddedBroker]:
     broker = EmbeddedBroker(tmp_path / "data", log=tmp_path / "broker.log")
     yield broker
     broker.kill()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A broker that runs on a named port, started from a thread that has ended since."""
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("running"), port=draw_free_port())
+    thread = threading.Thread(target=broker.start)
+    thread.start()
+    thread.join()
+    yield broker
+    broker.stop()
 
 
 def produce(bootstrap: str, topic: str, *, first: int, count: int) -> None:
@@ -117,57 +129,61 @@ def test_stop_leaves_nothing(own: EmbeddedBroker) -> None:
     assert "shut down completed" in own.log.read_text("utf-8")
 
 
-def test_second_broker_on_one_directory_is_refused(own: EmbeddedBroker) -> None:
+def test_second_broker_on_one_directory_is_refused(running: EmbeddedBroker) -> None:
     """A directory has one broker: the second start names the first and harms nothing."""
-    bootstrap = own.start()
-    second = EmbeddedBroker(own.data)
+    second = EmbeddedBroker(running.data)
 
-    with pytest.raises(DirectoryInUse, match=bootstrap) as refusal:
+    with pytest.raises(DirectoryInUse, match=running.bootstrap_servers) as refusal:
         second.start()
 
-    assert str(own.pid) in refusal.value.holder
-    assert own.alive()
+    assert f"process {running.pid} " in refusal.value.holder
+    assert running.alive()
     assert not second.alive()
+
+
+def test_starting_again_changes_nothing(running: EmbeddedBroker) -> None:
+    """A start of a broker that runs answers with its address."""
+    pid = running.pid
+
+    assert running.start() == running.bootstrap_servers
+    assert running.pid == pid
 
 
 def test_remembered_port_in_use_is_refused(own: EmbeddedBroker) -> None:
     """A foreign listener on the broker's own port is named, with the file that remembers it."""
-    bootstrap = own.start()
-    own.stop()
-    squatter = EmbeddedBroker(own.data.with_name("other"), port=int(bootstrap.rpartition(":")[2]))
-    try:
-        squatter.start()
-        with pytest.raises(PortInUse, match="address") as refusal:
-            own.start()
-    finally:
-        squatter.kill()
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        port = squatter.getsockname()[1]
+        own.data.mkdir()
+        (own.data / "address").write_text(f"127.0.0.1:{port}\n", "utf-8")
 
-    assert refusal.value.remembered_in == own.data / "address"
+        with pytest.raises(PortInUse, match=str(own.data / "address")) as refusal:
+            own.start()
+
+    assert refusal.value.port == port
     assert not own.alive()
 
 
 def test_lost_race_for_a_port_is_a_port_in_use(
-    own: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    running: EmbeddedBroker, own: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A port taken between the look and the start ends in the same error, not in a stack trace."""
-    bootstrap = own.start()
-    taken = int(bootstrap.rpartition(":")[2])
-    late = EmbeddedBroker(tmp_path / "late", port=taken)
+    """A broker never takes another's answer on a port for its own: it says the port is in use."""
+    own.data.mkdir()
+    (own.data / "address").write_text(running.bootstrap_servers, "utf-8")
     looks = iter([True])
     monkeypatch.setattr(
         "meterstream_infra.ports.is_free", lambda port: next(looks, False) or is_free(port)
     )
 
-    with pytest.raises(PortInUse, match=str(taken)):
-        late.start()
+    with pytest.raises(PortInUse, match=running.bootstrap_servers.rpartition(":")[2]):
+        own.start()
 
-    assert not late.alive()
+    assert not own.alive()
+    assert running.alive()
 
 
 def test_broker_that_cannot_start_shows_its_log(own: EmbeddedBroker) -> None:
     """A broker that ends while starting fails with the end of its log and leaves no process."""
-    own.start()
-    own.stop()
+    (own.data / "log").mkdir(parents=True)
     (own.data / "log" / "meta.properties").write_text("nonsense\n", "utf-8")
 
     with pytest.raises(BrokerFailed, match="the broker ended while starting") as failure:
@@ -178,15 +194,31 @@ def test_broker_that_cannot_start_shows_its_log(own: EmbeddedBroker) -> None:
     assert not own.alive()
 
 
-def test_broker_outlives_the_thread_that_started_it(own: EmbeddedBroker) -> None:
+def test_broker_that_is_not_ready_in_time_is_ended(own: EmbeddedBroker) -> None:
+    """A start that takes longer than allowed fails and leaves no process behind."""
+    with pytest.raises(BrokerFailed, match="was not ready in time"):
+        own.start(timeout_seconds=0.1)
+
+    assert not own.alive()
+
+
+def test_broker_outlives_the_thread_that_started_it(running: EmbeddedBroker) -> None:
     """A start from a short-lived thread does not tie the broker to that thread's life."""
-    thread = threading.Thread(target=own.start)
-    thread.start()
-    thread.join()
+    made = ensure_topics(running.bootstrap_servers, partitions=1)
 
-    ensure_topics(own.bootstrap_servers, partitions=1)
+    assert check_topic(running.bootstrap_servers, made.topic) == made
+    assert running.alive()
 
-    assert own.alive()
+
+def test_interrupt_from_the_terminal_leaves_the_order_to_the_owner(
+    running: EmbeddedBroker,
+) -> None:
+    """Ctrl-C goes to a terminal's process group; the broker is not in ours, so it still serves."""
+    pid = running.pid
+    assert pid is not None
+
+    assert os.getpgid(pid) != os.getpgid(0)
+    assert os.getsid(pid) != os.getsid(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
@@ -213,22 +245,3 @@ def test_broker_dies_with_its_parent(tmp_path: Path, ending: signal.Signals) -> 
 
     assert gone == [orphan]
     eventually(lambda: "shut down completed" in (tmp_path / "data/broker.log").read_text("utf-8"))
-
-
-def test_interrupt_from_the_terminal_leaves_the_order_to_the_owner(own: EmbeddedBroker) -> None:
-    """Ctrl-C goes to a terminal's process group; the broker is not in ours, so it still serves."""
-    own.start()
-    pid = own.pid
-    assert pid is not None
-
-    assert os.getpgid(pid) != os.getpgid(0)
-    assert os.getsid(pid) != os.getsid(0)
-
-
-def test_given_port_is_used(tmp_path: Path) -> None:
-    """A port that is named is the one the broker listens on."""
-    port = draw_free_port()
-
-    with EmbeddedBroker(tmp_path / "data", port=port) as broker:
-        assert broker.bootstrap_servers == f"127.0.0.1:{port}"
-        assert not is_free(port)
