@@ -1,0 +1,1 @@
+"""The HTTP API: usage, sessions, accounts and health, for people and programs."""

@@ -1,0 +1,117 @@
+"""The application: its parts, wired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_services.accounts.port import EditableDirectory
+from meterstream_services.accounts.sqlite import SqliteDirectory
+from meterstream_services.http import (
+    accounts,
+    deadletters,
+    docs,
+    health,
+    meters,
+    reconcile,
+    sessions,
+    status,
+    tenants,
+    usage,
+)
+from meterstream_services.http.limits import LimitsMiddleware
+from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware
+from meterstream_services.http.parts import Parts
+from meterstream_services.http.problems import ProblemDocument, install_problems
+from meterstream_services.http.settings import Settings
+
+_DESCRIPTION = """\
+Usage by tenant and account, sessions, and how far everything is counted.
+
+Times are ISO 8601; spans are half-open, `from` included and `to` not. Decimals are strings, exact
+to the last digit. Errors are RFC 9457 problem documents. A parameter that is not known is refused.
+"""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    open_store: Callable[[], StoreReader] | None = None,
+    directory: EditableDirectory | None = None,
+    now: Callable[[], int] | None = None,
+) -> FastAPI:
+    """The application for these settings. It opens nothing before it is asked something.
+
+    The keyword arguments replace the store, the accounts directory and the clock (microseconds
+    UTC). The directory is closed when the application shuts down.
+    """
+    parts = Parts(
+        open_store=open_store or (lambda: open_reader(settings.store)),
+        directory=directory or SqliteDirectory(settings.accounts),
+        now=now or _wall_clock,
+        metrics=HttpMetrics(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        parts.directory.close()
+
+    app = FastAPI(
+        title="meterstream",
+        version=metadata.version("meterstream"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # The usual documentation pages load programs from elsewhere; `docs` loads nothing.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for module in (
+        usage,
+        sessions,
+        meters,
+        accounts,
+        tenants,
+        status,
+        reconcile,
+        deadletters,
+        health,
+        docs,
+    ):
+        app.include_router(module.router)
+    install_problems(app)
+    app.add_middleware(LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts)
+    app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The API's description, with the one shape of all errors in it; made once."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        error = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(error.pop("$defs"))
+        schemas["ProblemDocument"] = error
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,75 @@
+"""``GET /docs``: the API's description as one plain page that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse
+
+router = APIRouter(include_in_schema=False)
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { margin-top: 2.5rem; font-size: 1.1rem; } code, pre { font-family: ui-monospace, monospace; }
+pre { background: #f4f4f4; padding: .75rem; overflow-x: auto; } td { vertical-align: top; }
+td { padding: .15rem .75rem .15rem 0; }
+"""
+
+
+@router.get("/")
+async def index() -> RedirectResponse:
+    """The way to the documentation."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
+async def page(request: Request) -> HTMLResponse:
+    """Every route with its parameters and an example of its answer."""
+    schema = request.app.openapi()
+    return HTMLResponse("\n".join(_page(schema)))
+
+
+def _page(schema: Mapping[str, Any]) -> Iterator[str]:
+    title = f"{schema['info']['title']} {schema['info']['version']}"
+    yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
+    yield f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+    yield f"<p>{escape(schema['info']['description'])}</p>"
+    yield "<p>For programs: <a href=/openapi.json>openapi.json</a></p>"
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            yield from _route(schema, f"{method.upper()} {path}", route)
+
+
+def _route(schema: Mapping[str, Any], name: str, route: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h2><code>{escape(name)}</code></h2><p>{escape(route.get('summary', ''))}. "
+    yield f"{escape(route.get('description', ''))}</p><table>"
+    for parameter in route.get("parameters", ()):
+        need = "" if parameter.get("required") else "optional"
+        told = parameter.get("description", "")
+        yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{need}<td>{escape(told)}</tr>"
+    yield "</table>"
+    for status, response in sorted(route["responses"].items()):
+        for kind, content in response.get("content", {}).items():
+            example = _example(schema, content.get("schema", {}))
+            if example is not None and not kind.endswith("problem+json"):
+                text = json.dumps(example, indent=2)
+                yield f"<p>{escape(status)}</p><pre>{escape(text)}</pre>"
+
+
+def _example(schema: Mapping[str, Any], content: Mapping[str, Any]) -> object:
+    """The example of a schema, put together from its parts' where it has none itself."""
+    if "$ref" in content:
+        return _example(schema, schema["components"]["schemas"][content["$ref"].rpartition("/")[2]])
+    if "example" in content:
+        return content["example"]
+    if content.get("type") == "array":
+        item = _example(schema, content["items"])
+        return None if item is None else [item]
+    if "properties" in content:
+        found = {name: _example(schema, part) for name, part in content["properties"].items()}
+        return found if any(value is not None for value in found.values()) else None
+    return None

@@ -1,0 +1,48 @@
+"""Liveness, readiness and metrics: what orchestrators and Prometheus ask."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from meterstream_aggregator.errors import StoreError
+from meterstream_services.accounts.errors import AccountsUnavailable
+from meterstream_services.http.asking import json_response
+from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.problems import Problem, documented
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/health/live", summary="Does the process answer?")
+async def live() -> dict[str, str]:
+    """Answers as long as the process does."""
+    return {"status": "live"}
+
+
+@router.get("/health/ready", summary="Can usage be answered?", responses=documented(503))
+def ready(parts: PartsOf) -> Response:
+    """503 with the reason until the store can be read.
+
+    Accounts that cannot be read are told, and keep nothing from being answered.
+    """
+    try:
+        parts.directory.accounts(limit=1)
+        accounts = "ready"
+    except AccountsUnavailable as problem:
+        accounts = f"unavailable: {problem}"
+    try:
+        with parts.store() as store:
+            store.catalogue()
+    except StoreError as problem:
+        checks = {"store": f"unavailable: {problem}", "accounts": accounts}
+        raise Problem(503, "not-ready", str(problem), checks=checks) from problem
+    return json_response({"status": "ready", "checks": {"store": "ready", "accounts": accounts}})
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+def metrics(parts: PartsOf) -> Response:
+    """The service's own metrics, in Prometheus' text format."""
+    content = generate_latest(parts.metrics.registry)
+    return Response(content, headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,43 @@
+"""What the routes work with, handed to them by the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_services.accounts.port import EditableDirectory
+from meterstream_services.http.metrics import HttpMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The store, the accounts, the clock (microseconds UTC) and the metrics of one application."""
+
+    open_store: Callable[[], StoreReader]
+    directory: EditableDirectory
+    now: Callable[[], int]
+    metrics: HttpMetrics
+
+    @contextmanager
+    def store(self) -> Generator[StoreReader]:
+        """A reader of its own for one request, on one consistent snapshot."""
+        reader = self.open_store()
+        try:
+            with reader.snapshot():
+                yield reader
+        finally:
+            reader.close()
+
+
+def _parts(request: Request) -> Parts:
+    found = request.app.state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+PartsOf = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,141 @@
+"""``GET /v1/sessions``: sessions one by one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi import Query as InQuery
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from meterstream_aggregator.civil import parse_time
+from meterstream_schemas.quantity import format_amount
+from meterstream_services.http.asking import (
+    ROWS_DEFAULT,
+    After,
+    Limit,
+    Query,
+    Text,
+    Zone,
+    cursor,
+    json_response,
+    place,
+    said_once,
+    shown_time,
+)
+from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.problems import documented
+from meterstream_services.zones import find_zone
+
+router = APIRouter(tags=["usage"], dependencies=[Depends(said_once)])
+
+_SESSION: Final[dict[str, Any]] = {
+    "tenant": "acme",
+    "type": "agent.run",
+    "session": "run-7",
+    "subject": "u42",
+    "attributes": {"model": "code"},
+    "start": "2026-03-01T10:00:00+00:00",
+    "end": "2026-03-01T10:12:30.250000+00:00",
+    "seconds": "750.25",
+    "state": "closed",
+    "conflicts": 0,
+    "last_sign": "2026-03-01T10:12:30.250000+00:00",
+    "last_append": "2026-03-01T10:12:31+00:00",
+    "partition": 3,
+}
+
+
+class SessionsQuery(Query):
+    """Which sessions."""
+
+    tenant: Annotated[
+        list[Text], Field(max_length=1000, description="Of these tenants only. Repeatable.")
+    ] = Field(default_factory=list[str])
+    type: Annotated[Text | None, Field(description="Of one type only.")] = None
+    state: Annotated[
+        Literal["open", "closed", "timed_out", "unstarted"] | None,
+        Field(description="In one state only."),
+    ] = None
+    start: Annotated[
+        Text | None, Field(alias="from", description="Those that last until here or longer.")
+    ] = None
+    end: Annotated[Text | None, Field(alias="to", description="Those that begin before.")] = None
+    zone: Zone = "UTC"
+    limit: Limit = ROWS_DEFAULT
+    after: After | None = None
+
+
+class SessionDocument(BaseModel):
+    """One session as its boundaries tell it. `seconds` is null until it has ended."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _SESSION})
+
+    tenant: str
+    type: str
+    session: str
+    subject: str | None
+    attributes: dict[str, str]
+    start: str | None
+    end: str | None
+    seconds: str | None
+    state: str
+    conflicts: int
+    last_sign: str
+    last_append: str
+    partition: int
+
+
+class SessionsDocument(BaseModel):
+    """Sessions by tenant, type and id. `next` goes on where this answer stops."""
+
+    sessions: list[SessionDocument]
+    next: str | None
+
+
+@router.get(
+    "/v1/sessions",
+    summary="Sessions, one by one",
+    responses={200: {"model": SessionsDocument}, **documented(422, 503)},
+)
+def sessions(query: Annotated[SessionsQuery, InQuery()], parts: PartsOf) -> Response:
+    """Sessions that overlap [from, to), ordered by tenant, type and id."""
+    zone = find_zone(query.zone)
+    with parts.store() as store:
+        found = store.sessions(
+            tenants=list(dict.fromkeys(query.tenant)) or None,
+            type=query.type,
+            state=query.state,
+            start=None if query.start is None else parse_time(query.start, zone, field="from"),
+            end=None if query.end is None else parse_time(query.end, zone, field="to"),
+            limit=query.limit + 1,
+            after=None if query.after is None else place(query.after),
+        )
+    rows = found[: query.limit]
+    last = rows[-1] if len(found) > query.limit else None
+    return json_response(
+        {
+            "sessions": [
+                {
+                    "tenant": row.tenant,
+                    "type": row.type,
+                    "session": row.session,
+                    "subject": row.subject,
+                    "attributes": dict(row.attributes),
+                    "start": shown_time(row.start, zone),
+                    "end": shown_time(row.end, zone),
+                    "seconds": None
+                    if row.start is None or row.end is None
+                    else format_amount(row.end - row.start, 6),
+                    "state": row.state,
+                    "conflicts": row.conflicts,
+                    "last_sign": shown_time(row.last_sign, zone),
+                    "last_append": shown_time(row.last_append, zone),
+                    "partition": row.partition,
+                }
+                for row in rows
+            ],
+            "next": cursor(f"{last.tenant}\x1f{last.type}\x1f{last.session}") if last else None,
+        }
+    )

@@ -1,0 +1,107 @@
+"""``GET /v1/status``: how far everything is folded, and what became of the events."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi import Query as InQuery
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from meterstream_aggregator.questions import folded_until
+from meterstream_services.http.asking import Query, Zone, json_response, said_once, shown_time
+from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.problems import documented
+from meterstream_services.zones import find_zone
+
+router = APIRouter(tags=["operation"], dependencies=[Depends(said_once)])
+
+
+class StatusQuery(Query):
+    """How to show times."""
+
+    zone: Zone = "UTC"
+
+
+class TopicDocument(BaseModel):
+    """The topic generation that the store belongs to."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+
+
+class CatalogueDocument(BaseModel):
+    """The catalogue in force."""
+
+    version: str
+    metering_since: str
+    meters: int
+
+
+class PartitionDocument(BaseModel):
+    """How far one partition is folded, by whom. `next_offset` is null before its first event."""
+
+    partition: int
+    next_offset: int | None
+    appended: str | None
+    epoch: int
+    owner: str
+    counted: int
+    duplicates: int
+    refused: int
+
+
+class StatusDocument(BaseModel):
+    """`folded_until` is the append time that all partitions are folded to; null before."""
+
+    now: str
+    topic: TopicDocument | None
+    catalogue: CatalogueDocument
+    folded_until: str | None
+    counted: int
+    duplicates: int
+    refused: int
+    partitions: list[PartitionDocument]
+
+
+@router.get(
+    "/v1/status",
+    summary="Progress of the workers",
+    responses={200: {"model": StatusDocument}, **documented(422, 503)},
+)
+def status(query: Annotated[StatusQuery, InQuery()], parts: PartsOf) -> Response:
+    """Positions, owners and counters of every partition, from the store."""
+    zone = find_zone(query.zone)
+    with parts.store() as store:
+        catalogue, topic, positions = store.catalogue(), store.topic(), store.positions()
+    folded = folded_until(positions, topic.partitions if topic else 0)
+    return json_response(
+        {
+            "now": shown_time(parts.now(), zone),
+            "topic": topic._asdict() if topic else None,
+            "catalogue": {
+                "version": catalogue.version,
+                "metering_since": shown_time(catalogue.metering_since, zone),
+                "meters": len(catalogue.meters),
+            },
+            "folded_until": shown_time(folded or None, zone),
+            "counted": sum(row.counted for row in positions),
+            "duplicates": sum(row.duplicates for row in positions),
+            "refused": sum(row.refused for row in positions),
+            "partitions": [
+                {
+                    "partition": row.partition,
+                    "next_offset": row.next_offset if row.next_offset >= 0 else None,
+                    "appended": shown_time(row.appended or None, zone),
+                    "epoch": row.epoch,
+                    "owner": row.owner,
+                    "counted": row.counted,
+                    "duplicates": row.duplicates,
+                    "refused": row.refused,
+                }
+                for row in positions
+            ],
+        }
+    )
