@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meterstream_aggregator.batch import LogRecord
-from meterstream_aggregator.catalogue import Aggregate
+from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
 from meterstream_aggregator.sessions import (
     Session,
     SessionKey,
-    contributions,
+    Share,
+    change,
+    charge,
     deadline,
-    difference,
     observed,
 )
 from meterstream_aggregator.state import Readings, State
@@ -46,21 +47,27 @@ class SessionFold:
             self._after.setdefault(key, self._state.sessions[key])
         rows: dict[str, dict[UsageKey, tuple[int, int]]] = {}
         for key, after in self._after.items():
-            now = appended[key.partition]
+            before = self._state.sessions.get(key)
+            then, now = self._state.appended[key.partition], appended[key.partition]
             meters = self._readings.sessions.get(key.type, ())
-            change = difference(
-                contributions(
-                    self._state.sessions.get(key), meters, self._state.appended[key.partition]
-                ),
-                contributions(after, meters, now),
-            )
             changes.sessions[key] = (after, deadline(after, meters, now))
-            for (meter, group, window), (microseconds, started) in change.items():
-                series = SeriesKey(key.partition, key.tenant, meter, group)
-                row = UsageKey(series, window, MICROSECOND_SCALE)
-                of_meter = rows.setdefault(meter, {})
-                events, quantity = of_meter.get(row, (0, 0))
-                of_meter[row] = (events + started, quantity + microseconds)
-        for meter, of_meter in rows.items():
-            size = self._readings.catalogue.meter(meter).window
-            changes.usage.append(usage_delta(meter, Aggregate.SESSION, size, of_meter))
+            for meter in meters:
+                of_meter = rows.setdefault(meter.name, {})
+                for share in change(
+                    charge(before, meter, then), charge(after, meter, now), meter.window
+                ):
+                    _add_share(of_meter, key, meter, share)
+        for name, of_meter in rows.items():
+            nonzero = {row: value for row, value in of_meter.items() if value != (0, 0)}
+            if nonzero:
+                size = self._readings.catalogue.meter(name).window
+                changes.usage.append(usage_delta(name, Aggregate.SESSION, size, nonzero))
+
+
+def _add_share(
+    rows: dict[UsageKey, tuple[int, int]], key: SessionKey, meter: Meter, share: Share
+) -> None:
+    series = SeriesKey(key.partition, key.tenant, meter.name, share.group)
+    row = UsageKey(series, share.window, MICROSECOND_SCALE)
+    events, quantity = rows.get(row, (0, 0))
+    rows[row] = (events + share.started, quantity + share.microseconds)

@@ -11,14 +11,13 @@ not before the start and within `LENGTH_MAX` of it), conflicts (every further cl
 meter's timeout has passed: ``appended >= last_append + timeout``, where ``appended`` is the highest
 append time that the partition was folded to. A real end outlives a timeout.
 
-What a session adds to usage is a function of facts and ``appended``; a change of the facts adds the
-difference of the two contributions.
+What a session is charged under a meter is a function of facts and ``appended``; when they change, the
+windows change by the difference of the two charges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from meterstream_aggregator.catalogue import DAY, Meter, TimeoutBills
@@ -51,8 +50,7 @@ class Start(NamedTuple):
 _Claim = TypeVar("_Claim", Start, int)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """The facts about one session. ``starts`` and ``ends`` are sorted and distinct."""
 
     starts: tuple[Start, ...]
@@ -68,10 +66,13 @@ class Session:
     @property
     def end(self) -> int | None:
         """The earliest claimed end not before the start; None while open or unstarted."""
-        if not self.starts:
+        if not self.starts or not self.ends:
             return None
         start = self.starts[0].time
-        return next((end for end in self.ends if start <= end <= start + LENGTH_MAX), None)
+        for end in self.ends:
+            if start <= end <= start + LENGTH_MAX:
+                return end
+        return None
 
     @property
     def conflicts(self) -> int:
@@ -90,10 +91,17 @@ class Session:
         return (self.starts[0].subject or None) if self.starts else None
 
 
-class Contribution(NamedTuple):
-    """What a session adds to one window of one meter: microseconds, and 1 where it started."""
+class Charge(NamedTuple):
+    """What a session is charged under one meter: from ``start`` until ``until`` (None: not yet)."""
 
-    meter: str
+    group: tuple[str, ...]
+    start: int
+    until: int | None
+
+
+class Share(NamedTuple):
+    """A change of one window of one meter: microseconds, and how many sessions started in it."""
+
     group: tuple[str, ...]
     window: int
     microseconds: int
@@ -102,8 +110,8 @@ class Contribution(NamedTuple):
 
 def observed(session: Session | None, event: MeterEvent, append_time: int) -> Session:
     """The session after one more boundary or heartbeat."""
-    starts = session.starts if session else ()
-    ends = session.ends if session else ()
+    starts = session.starts if session is not None else ()
+    ends = session.ends if session is not None else ()
     if event.kind is EventKind.SESSION_START:
         start = Start(event.time, event.subject or "", tuple(sorted(event.attributes.items())))
         starts = _with_claim(starts, start)
@@ -152,41 +160,52 @@ def billed_until(session: Session, meter: Meter, appended: int) -> int | None:
     return min(until, start + LENGTH_MAX)
 
 
-def contributions(
-    session: Session | None, meters: Iterable[Meter], appended: int
-) -> Iterator[Contribution]:
-    """Everything the session adds to usage as of ``appended``, window by window."""
+def charge(session: Session | None, meter: Meter, appended: int) -> Charge | None:
+    """What the session is charged as of ``appended``; None when the meter does not read it."""
     if session is None or not session.starts:
-        return
+        return None
     start = session.starts[0]
-    attributes = dict(start.attributes)
-    for meter in meters:
-        if any(attributes.get(name, "") not in allowed for name, allowed in meter.where):
-            continue
-        group = tuple(attributes.get(name, "") for name in meter.group_by)
-        first = window_start(start.time, meter.window)
-        until = billed_until(session, meter, appended)
-        if until is None or until == start.time:
-            yield Contribution(meter.name, group, first, 0, 1)
-            continue
-        for window, inside in split(start.time, until, meter.window):
-            yield Contribution(meter.name, group, window, inside, int(window == first))
+    attributes = dict(start.attributes) if meter.group_by or meter.where else {}
+    for name, allowed in meter.where:
+        if attributes.get(name, "") not in allowed:
+            return None
+    group = tuple([attributes.get(name, "") for name in meter.group_by])
+    return Charge(group, start.time, billed_until(session, meter, appended))
 
 
-def difference(
-    before: Iterable[Contribution], after: Iterable[Contribution]
-) -> dict[tuple[str, tuple[str, ...], int], tuple[int, int]]:
-    """(meter, group, window) → change of (microseconds, started), zero changes left out."""
-    change: dict[tuple[str, tuple[str, ...], int], tuple[int, int]] = {}
-    for sign, side in ((-1, before), (1, after)):
-        for part in side:
-            key = (part.meter, part.group, part.window)
-            microseconds, started = change.get(key, (0, 0))
-            change[key] = (microseconds + sign * part.microseconds, started + sign * part.started)
-    return {key: value for key, value in change.items() if value != (0, 0)}
+def shares(charged: Charge, size: int) -> Iterator[Share]:
+    """A charge, cut at the boundaries of windows of ``size``."""
+    first = window_start(charged.start, size)
+    if charged.until is None or charged.until == charged.start:
+        yield Share(charged.group, first, 0, 1)
+        return
+    for window, inside in split(charged.start, charged.until, size):
+        yield Share(charged.group, window, inside, int(window == first))
+
+
+def change(before: Charge | None, after: Charge | None, size: int) -> Iterator[Share]:
+    """What must be added to the windows so that they hold ``after`` in place of ``before``.
+
+    Windows may be named more than once; shares of nothing may occur.
+    """
+    if before == after:
+        return
+    if before is not None and after is not None and before[:2] == after[:2] and before.until is None:
+        # The usual end of a session: its start is counted already, only the time is new.
+        if after.until is not None:
+            for window, inside in split(after.start, after.until, size):
+                yield Share(after.group, window, inside, 0)
+        return
+    if before is not None:
+        for share in shares(before, size):
+            yield Share(share.group, share.window, -share.microseconds, -share.started)
+    if after is not None:
+        yield from shares(after, size)
 
 
 def _with_claim(claims: tuple[_Claim, ...], claim: _Claim) -> tuple[_Claim, ...]:
+    if not claims:
+        return (claim,)
     if claim in claims:
         return claims
     return tuple(sorted((*claims, claim)))[:CLAIMS_MAX]

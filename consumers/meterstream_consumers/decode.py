@@ -27,7 +27,6 @@ from meterstream_schemas.errors import UndecodableRecord, UnknownSchema
 from meterstream_schemas.events import EVENT_BYTES_MAX, MeterEvent
 from meterstream_schemas.registry import WriterSchemas
 
-_SIZES: Final = frozenset(range(wire.HEADER_BYTES, EVENT_BYTES_MAX + 1))
 _EXACT_RECORDS_MAX: Final = 32
 """Pieces of a bad batch as small as this are decoded record by record."""
 
@@ -36,8 +35,6 @@ class Decoded(NamedTuple):
     """The events of a raw batch, and (row of the raw batch, why) for those that are none."""
 
     batch: Batch
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    """The raw row of each row of ``batch``."""
     refused: list[tuple[int, Refusal]]
 
 
@@ -66,36 +63,29 @@ class Decoder:
             columns, at = columns.take(pa.array(order)), at[order]
         whole = len(at) == len(raw)
         refused.sort(key=lambda pair: pair[0])
-        return Decoded(
-            batch_of_columns(
-                columns,
-                _taken(raw.partitions, at, whole),
-                _taken(raw.offsets, at, whole),
-                _taken(raw.append_times, at, whole) * 1000,
-            ),
-            at,
-            refused,
-        )
+        places = raw.places() if whole else (place[at] for place in raw.places())
+        return Decoded(batch_of_columns(columns, *places), refused)
 
     def _sort(
         self, raw: RawBatch, refused: list[tuple[int, Refusal]]
     ) -> tuple[list[bytes], dict[int, list[int]]]:
         """Avro bodies by raw row, and the rows of each schema id."""
-        values = raw.values
         suitable = list(range(len(raw)))
-        if None in values or not _SIZES.issuperset(map(len, cast("list[bytes]", values))):
-            unsuitable = {row: why for row in suitable if (why := _unsuitable(values[row]))}
+        if None in raw.values or not _fit(cast("list[bytes]", raw.values)):
+            unsuitable = {row: why for row in suitable if (why := _unsuitable(raw.values[row]))}
             refused.extend(unsuitable.items())
             suitable = [row for row in suitable if row not in unsuitable]
-            values = [b"" if row in unsuitable else value for row, value in enumerate(values)]
-        known = cast("list[bytes]", values)
+            known = [b"" if row in unsuitable else value for row, value in enumerate(raw.values)]
+        else:
+            known = raw.values
+        values = cast("list[bytes]", known)
         by_header: dict[bytes, list[int]] = {}
-        headers = {value[:5] for value in known}
+        headers = {value[:5] for value in values}
         if len(headers) == 1:
             by_header[headers.pop()] = suitable
         else:
             for row in suitable:
-                by_header.setdefault(known[row][:5], []).append(row)
+                by_header.setdefault(values[row][:5], []).append(row)
         by_schema: dict[int, list[int]] = {}
         for header, rows in by_header.items():
             why = self._learn(header)
@@ -103,7 +93,7 @@ class Decoder:
                 by_schema[int.from_bytes(header[1:], "big")] = rows
             else:
                 refused.extend((row, why) for row in rows)
-        return [value[5:] for value in known], by_schema
+        return [value[5:] for value in values], by_schema
 
     def _learn(self, header: bytes) -> Refusal | None:
         try:
@@ -131,7 +121,8 @@ class _Piece:
         self.rows: list[int] = []
 
     def decode(self, rows: list[int]) -> None:
-        bodies = [self._bodies[row] for row in rows]
+        everything = len(rows) == len(self._bodies)
+        bodies = self._bodies if everything else [self._bodies[row] for row in rows]
         columns = native_columns(bodies, self._text)
         if columns is not None:
             self.columns.append(columns)
@@ -238,11 +229,9 @@ def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.concat_batches(pieces)
 
 
-def _taken(
-    column: list[int], rows: np.ndarray[Any, np.dtype[np.int64]], whole: bool
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    values = np.array(column, dtype=np.int64)
-    return values if whole else values[rows]
+def _fit(values: list[bytes]) -> bool:
+    sizes = list(map(len, values))
+    return min(sizes) >= wire.HEADER_BYTES and max(sizes) <= EVENT_BYTES_MAX
 
 
 def _unsuitable(value: bytes | None) -> Refusal | None:

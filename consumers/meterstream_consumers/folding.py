@@ -132,8 +132,7 @@ class Folding:
     def _advances(
         self, raw: RawBatch, changes: Changes, appended: dict[int, int]
     ) -> list[Advance]:
-        partitions = np.array(raw.partitions, dtype=np.int64)
-        offsets = np.array(raw.offsets, dtype=np.int64)
+        partitions, offsets, _ = raw.places()
         advances: list[Advance] = []
         for partition in np.unique(partitions).tolist():
             progress, tally = self.owned[partition], changes.tally(partition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,14 @@ class Message(Protocol):
     def key(self) -> bytes | None: ...
 
 
+class Places(NamedTuple):
+    """Where records lie, as parallel arrays. ``append_time`` is microseconds."""
+
+    partition: npt.NDArray[np.int64]
+    offset: npt.NDArray[np.int64]
+    append_time: npt.NDArray[np.int64]
+
+
 @dataclass(slots=True)
 class RawBatch:
     """Records in the order they came. ``append_times`` are milliseconds, as the log has them."""
@@ -26,9 +34,20 @@ class RawBatch:
     offsets: list[int] = field(default_factory=list)
     append_times: list[int] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    _places: Places | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def places(self) -> Places:
+        """Positions and append times as arrays; made once, when the batch is complete."""
+        if self._places is None or len(self._places.partition) != len(self):
+            self._places = Places(
+                np.array(self.partitions, dtype=np.int64),
+                np.array(self.offsets, dtype=np.int64),
+                np.array(self.append_times, dtype=np.int64) * 1000,
+            )
+        return self._places
 
     def kept(self, rows: npt.NDArray[np.int64]) -> RawBatch:
         """Only these rows, in their order."""
@@ -48,8 +67,7 @@ def rows_to_fold(raw: RawBatch, positions: dict[int, int]) -> npt.NDArray[np.int
     A rebalance in the middle of collecting can hand out a record twice, and records of partitions
     that are not ours any more. ``positions``: owned partition → first offset that is not folded.
     """
-    partitions = np.array(raw.partitions, dtype=np.int64)
-    offsets = np.array(raw.offsets, dtype=np.int64)
+    partitions, offsets, _ = raw.places()
     keep = np.zeros(len(raw), dtype=np.bool_)
     for partition, position in positions.items():
         rows = np.flatnonzero(partitions == partition)

@@ -10,6 +10,8 @@ from meterstream_aggregator.changes import DeadLetter
 from meterstream_aggregator.dedup import Numbers, unpack
 from meterstream_aggregator.sessions import Session, SessionKey, Start
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
 SESSION_FACTS: Final = 'start, "end", last_sign, last_append, subject, attributes, claims'
 """The columns that `session_of_row` takes, in order."""
 
@@ -44,24 +46,23 @@ def session_of_row(row: tuple[Any, ...]) -> Session:
 
 def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> tuple[Any, ...]:
     """A row of the table ``session``. Equal sessions give equal rows."""
-    plain = len(session.starts) <= 1 and session.ends == (
-        () if session.end is None else (session.end,)
-    )
-    claims = None if plain else json.dumps([session.starts, session.ends], separators=(",", ":"))
-    attributes = session.starts[0].attributes if session.starts else ()
+    starts, ends = session.starts, session.ends
+    end = session.end
+    first = starts[0] if starts else None
+    plain = len(starts) <= 1 and ends == (() if end is None else (end,))
     return (
         key.partition,
         key.tenant,
         key.type,
         key.session,
-        session.start,
-        session.end,
+        first.time if first is not None else None,
+        end,
         session.last_sign,
         session.last_append,
         deadline,
-        session.subject,
-        json.dumps(dict(attributes), separators=(",", ":")) if attributes else None,
-        claims,
+        (first.subject or None) if first is not None else None,
+        _JSON.encode(dict(first.attributes)) if first is not None and first.attributes else None,
+        None if plain else _JSON.encode([starts, ends]),
     )
 
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from meterstream_aggregator.catalogue import MINUTE, Catalogue, dump_catalogue, undump_catalogue
 from meterstream_aggregator.changes import ADDED, Changes, OutboxMessage, SeriesKey, UsageDelta
-from meterstream_aggregator.dedup import Numbers, ProducerKey, pack
+from meterstream_aggregator.dedup import Int64Array, Numbers, ProducerKey, pack
 from meterstream_aggregator.catalogue import Aggregate
 from meterstream_aggregator.errors import Fenced, StoreMismatch, StoreUnavailable
 from meterstream_aggregator.sessions import Session, SessionKey
@@ -112,8 +113,8 @@ class SqliteStore:
             with self._transaction():
                 for advance in advances:
                     self._advance(advance)
-                for delta in changes.usage:
-                    self._add_usage(delta)
+                for alike in _alike(changes.usage):
+                    self._add_usage(alike)
                 self._write_numbers(changes)
                 self._write_sessions(changes)
                 self._write_rest(changes)
@@ -237,29 +238,36 @@ class SqliteStore:
         if moved.rowcount != 1:
             raise Fenced(advance.partition, advance.epoch, advance.previous or 0)
 
-    def _add_usage(self, delta: UsageDelta) -> None:
-        ids = np.array([self._series_id(key) for key in delta.series], dtype=np.int64)
-        series = ids[delta.index]
-        start = delta.start // MINUTE
-        block = delta.start // (delta.window * WINDOWS_PER_BLOCK)
-        order = np.lexsort((delta.scale, start, series, block))
-        columns = (
-            block,
-            series,
-            start,
+    def _add_usage(self, deltas: list[UsageDelta]) -> None:
+        """Deltas that join alike, written in one go in the order of the table."""
+        columns = [self._columns(delta) for delta in deltas]
+        joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+        order = _table_order(joined[0], joined[1], joined[2], joined[3])
+        block, series, start, scale, events, high, low = (column[order] for column in joined)
+        ordered = [column.tolist() for column in (block, series, start, scale, events, high, low)]
+        aggregate = deltas[0].aggregate
+        self._db.executemany(_UPSERTS[aggregate], zip(*ordered, strict=True))
+        shrunk = (events < 0) | (high < 0)
+        if aggregate in ADDED and shrunk.any():
+            self._db.executemany(
+                "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
+                " AND events = 0 AND quantity_high = 0 AND quantity_low = 0",
+                [row for row, less in zip(zip(*ordered[:4], strict=True), shrunk, strict=True) if less],
+            )
+
+    def _columns(self, delta: UsageDelta) -> tuple[npt.NDArray[Any], ...]:
+        """The columns of the table ``usage`` for a delta."""
+        known = self._series
+        series = [known.get(key) or self._series_id(key) for key in delta.series]
+        return (
+            delta.start // (delta.window * WINDOWS_PER_BLOCK),
+            np.array(series, dtype=np.int64)[delta.index],
+            delta.start // MINUTE,
             delta.scale,
             delta.events,
             delta.quantity >> LOW_BITS,
             delta.quantity & _LOW_MASK,
         )
-        written = list(zip(*(column[order].tolist() for column in columns), strict=True))
-        self._db.executemany(_UPSERTS[delta.aggregate], written)
-        if delta.aggregate is Aggregate.SESSION and any(row[4] < 0 or row[5] < 0 for row in written):
-            self._db.executemany(
-                "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
-                " AND events = 0 AND quantity_high = 0 AND quantity_low = 0",
-                [row[:4] for row in written if row[4] < 0 or row[5] < 0],
-            )
 
     def _series_id(self, key: SeriesKey) -> int:
         known = self._series.get(key)
@@ -315,6 +323,26 @@ class SqliteStore:
             "INSERT INTO outbox (partition, topic, key, value, headers) VALUES (?, ?, ?, ?, ?)",
             ((*message[:4], rows.dump_headers(message.headers)) for message in changes.outbox),
         )
+
+
+def _table_order(
+    block: Int64Array, series: Int64Array, start: Int64Array, scale: Int64Array
+) -> Int64Array:
+    """The order of the primary key, through one packed integer where that has room."""
+    blocks, minutes = block - block.min(), start - start.min()
+    bits = int(series.max()).bit_length(), int(minutes.max()).bit_length()
+    if int(blocks.max()).bit_length() + sum(bits) + 5 >= 63:
+        return np.lexsort((scale, start, series, block))
+    packed = (((blocks << bits[0]) + series << bits[1]) + minutes << 5) + scale
+    return np.argsort(packed)
+
+
+def _alike(deltas: list[UsageDelta]) -> list[list[UsageDelta]]:
+    """Deltas by how their rows join what is there: added, the smaller, the greater."""
+    by_upsert: dict[str, list[UsageDelta]] = {}
+    for delta in deltas:
+        by_upsert.setdefault(_UPSERTS[delta.aggregate], []).append(delta)
+    return list(by_upsert.values())
 
 
 @contextmanager
