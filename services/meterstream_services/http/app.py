@@ -31,6 +31,7 @@ from meterstream_services.http.limits import LimitsMiddleware
 from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware
 from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import ProblemDocument, install_problems
+from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
 
 _DESCRIPTION = """\
@@ -39,6 +40,11 @@ Usage by tenant and account, sessions, and how far everything is counted.
 Times are ISO 8601; spans are half-open, `from` included and `to` not. Decimals are strings, exact
 to the last digit. Errors are RFC 9457 problem documents. A parameter that is not known is refused.
 """
+
+
+def run(settings: Settings) -> int:
+    """Answer until SIGTERM; the exit status. Blocks; see `meterstream_services.http.server`."""
+    return serve(create_app(settings), host=settings.host, port=settings.port)
 
 
 def create_app(

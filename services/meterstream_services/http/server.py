@@ -1,4 +1,4 @@
-"""`meterstream serve`: the application on a socket, until SIGTERM."""
+"""An application on a socket, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from meterstream_services.http.app import create_app
 from meterstream_services.http.limits import is_loopback
-from meterstream_services.http.settings import Settings
 
 DRAIN_SECONDS: Final = 20
 """How long requests that run may go on after SIGTERM."""
@@ -26,31 +25,31 @@ CONNECTIONS_MAX: Final = 1000
 _log: Final = logging.getLogger("meterstream.http")
 
 
-def run(settings: Settings) -> int:
+def serve(app: ASGIApp, *, host: str, port: int) -> int:
     """Answer until SIGTERM or SIGINT; the exit status: 0 after a clean stop, 1 with a sentence.
 
-    Blocks. To be called in the main thread.
+    Blocks. To be called in the main thread, which gets the signals. ``port`` 0 takes a free one.
     """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = _listen(host, port)
     except OSError as problem:
-        sys.stderr.write(f"meterstream serve: {_sentence(problem, settings)}\n")
+        sys.stderr.write(f"meterstream serve: {_sentence(problem, host, port)}\n")
         return 1
     with listener:
-        return _serve(settings, listener)
+        return _serve(app, listener)
 
 
-def _serve(settings: Settings, listener: socket.socket) -> int:
+def _serve(app: ASGIApp, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
     if not is_loopback(host):
         _log.warning("answers to anybody who reaches %s: there are no keys yet", host)
     _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     server = _Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -105,14 +104,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _sentence(problem: OSError, settings: Settings) -> str:
-    place = f"{settings.host}:{settings.port}"
+def _sentence(problem: OSError, host: str, port: int) -> str:
+    place = f"{host}:{port}"
     match problem.errno:
         case errno.EADDRINUSE:
             return f"the port of {place} is in use; stop what listens there, or choose another port"
         case errno.EACCES:
             return f"{place} may not be used by this user; choose a port above 1023"
         case errno.EADDRNOTAVAIL:
-            return f"{settings.host} is no address of this machine; choose one that is"
+            return f"{host} is no address of this machine; choose one that is"
         case _:
             return f"cannot listen on {place}: {problem.strerror or problem}"
