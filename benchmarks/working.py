@@ -1,0 +1,158 @@
+"""The worker's loop over a full topic: without a store, or with the SQLite store.
+
+Run as ``python -m benchmarks.working --bootstrap B --topic T --records N --directory D
+fold|store``; prints one line of JSON. It is the worker's own loop (source, decoding, folding,
+commit, Kafka commit), ended after N records; ``fold`` keeps producers and sessions in dictionaries
+and throws usage away, so that the difference between the two is what the store costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measuring import MemoryTrace, Stopwatch, report
+from meterstream_aggregator.catalogue_file import load_catalogue
+from meterstream_aggregator.state import Readings
+from meterstream_aggregator.store.memory import MemoryStore
+from meterstream_aggregator.store.port import TopicBinding
+from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_consumers.decode import Decoder
+from meterstream_consumers.folding import Folding
+from meterstream_consumers.settings import WorkerSettings
+from meterstream_consumers.source import Source
+from meterstream_infra.topics import check_topic
+from meterstream_schemas.registry import BundledSchemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from meterstream_aggregator.changes import Changes
+    from meterstream_aggregator.store.port import Advance, Store
+
+
+class NoUsageStore(MemoryStore):
+    """Positions, producers and sessions in memory; usage is computed and dropped."""
+
+    def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        """Keep what the next batch must know, and nothing else."""
+        changes.usage.clear()
+        # Numbers live in the folding's own cache; copying them would measure the copy.
+        changes.numbers.clear()
+        super().commit(advances, changes)
+
+
+class _Owner:
+    def __init__(self, folding: Folding) -> None:
+        self._folding = folding
+
+    def take(self, partition: int, lowest: Callable[[], int]) -> int:
+        return self._folding.take(partition, lowest)
+
+    def let_go(self, partitions: list[int], *, lost: bool) -> None:  # noqa: ARG002 - the port's
+        self._folding.let_go(partitions)
+
+
+def main() -> None:
+    """Measure one of the two over a topic that is full already."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--records", type=int, required=True)
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("what", choices=("fold", "store"))
+    arguments = parser.parse_args()
+    settings = WorkerSettings(
+        bootstrap_servers=arguments.bootstrap,
+        topic=arguments.topic,
+        group=f"benchmark-{arguments.what}-{arguments.directory.name}",
+        catalogue=arguments.directory / "meters.yaml",
+        store=arguments.directory / "store.sqlite3",
+    )
+    store: Store = NoUsageStore() if arguments.what == "fold" else SqliteStore(settings.store)
+    try:
+        result = _run(settings, store, arguments.records)
+    finally:
+        store.close()
+    if arguments.what == "store":
+        result["store"] = _store_facts(settings.store)
+    report(result)
+
+
+def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]:
+    catalogue = load_catalogue(settings.catalogue)
+    binding = TopicBinding(*check_topic(settings.bootstrap_servers, settings.topic))
+    store.bind(binding, catalogue)
+    folding = Folding(
+        store,
+        Readings(catalogue),
+        Decoder(BundledSchemas()),
+        owner="benchmark",
+        topic=settings.topic,
+        deadletters_topic=settings.deadletters_topic,
+    )
+    source = Source(settings, _Owner(folding), _warn)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        raw = source.collect()
+        while not len(raw):
+            raw = source.collect()
+        trace = MemoryTrace()
+        watch = Stopwatch()
+        # The batch that ended the wait for the group was received before the watch ran.
+        uncounted = len(raw)
+        commits = done = counted = duplicates = refused = 0
+        while True:
+            folded = folding.fold(raw)
+            source.committed(folded.positions)
+            commits += bool(folded.records)
+            done += folded.records
+            counted += folded.counted
+            duplicates += folded.duplicates
+            refused += folded.refused
+            if done >= records:
+                break
+            raw = source.collect()
+        cost = watch.read(done - uncounted)
+        megabytes = trace.stop()
+    finally:
+        source.close()
+    return {
+        **cost.as_json(),
+        "records": done,
+        "counted": counted,
+        "duplicates": duplicates,
+        "refused": refused,
+        "commits": commits,
+        "resident_megabytes": megabytes,
+    }
+
+
+def _store_facts(path: Path) -> dict[str, Any]:
+    database = sqlite3.connect(path)
+    try:
+        tables = [
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        rows = {
+            name: database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
+            for name in tables
+        }
+    finally:
+        database.close()
+    return {"megabytes": round(path.stat().st_size / 2**20, 1), "rows": rows}
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
