@@ -5,7 +5,8 @@ Used by the SDK and the gateway before a number is spent, and by the worker on w
 
 from __future__ import annotations
 
-from typing import Final, Mapping
+from collections.abc import Mapping
+from typing import Final
 
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import (
@@ -39,19 +40,28 @@ def check_attributes(attributes: object) -> Mapping[str, str]:
     Raises `InvalidEvent` that names the attribute.
     """
     if not isinstance(attributes, Mapping):
-        raise InvalidEvent("attributes", f"{type(attributes).__name__} is not a mapping; pass a dict")
+        raise InvalidEvent(
+            "attributes", f"{type(attributes).__name__} is not a mapping; pass a dict"
+        )
     if len(attributes) > ATTRIBUTES_MAX:
         raise InvalidEvent(
             "attributes", f"{len(attributes)} of them; at most {ATTRIBUTES_MAX} are kept"
         )
     for name, value in attributes.items():
         check_text(name, field="attributes", bytes_max=ATTRIBUTE_NAME_BYTES_MAX)
-        if not isinstance(value, str):
-            raise InvalidEvent(
-                f"attributes.{name}", f"{type(value).__name__} is not text; pass str({value!r:.40})"
-            )
-        _check_encodable(value, f"attributes.{name}", ATTRIBUTE_VALUE_BYTES_MAX)
+        check_value(value, field=f"attributes.{name}", bytes_max=ATTRIBUTE_VALUE_BYTES_MAX)
     return attributes
+
+
+def check_value(value: object, *, field: str, bytes_max: int) -> str:
+    """A text that may be empty and hold anything UTF-8 can, at most ``bytes_max`` long.
+
+    Raises `InvalidEvent` that names ``field``.
+    """
+    if not isinstance(value, str):
+        raise InvalidEvent(field, f"{type(value).__name__} is not text; pass a str")
+    _check_encodable(value, field, bytes_max)
+    return value
 
 
 def check_time(time: int) -> int:
@@ -71,6 +81,8 @@ def _check_encodable(value: str, field: str, bytes_max: int) -> None:
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise InvalidEvent(field, f"{value[:40]!r} holds a lone surrogate; repair the text") from None
+        raise InvalidEvent(
+            field, f"{value[:40]!r} holds a lone surrogate; repair the text"
+        ) from None
     if size > bytes_max:
         raise InvalidEvent(field, f"is {size} bytes; at most {bytes_max} are kept")

@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import io
 import json
-from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 import fastavro
 import fastavro.types
 
 from meterstream_schemas import wire
+from meterstream_schemas.bundled import BUNDLED_FILES as BUNDLED_FILES
+from meterstream_schemas.bundled import LATEST_ID as LATEST_ID
+from meterstream_schemas.bundled import bundled_text as bundled_text
 from meterstream_schemas.errors import UndecodableRecord
 from meterstream_schemas.events import EventKind, MeterEvent
 
-BUNDLED_FILES: Final = {1: "meter_event.v1.avsc"}
-"""Bundled schema ids and the released schema each stands for. Released files never change."""
-LATEST_ID: Final = 1
-
 Schema = fastavro.types.Schema
-
-
-def bundled_text(schema_id: int) -> str:
-    """The JSON text of a bundled schema. Raises `KeyError` for an id that is not bundled."""
-    return (
-        resources.files(__package__).joinpath("avro", BUNDLED_FILES[schema_id]).read_text("utf-8")
-    )
 
 
 def parse_text(text: str) -> Schema:

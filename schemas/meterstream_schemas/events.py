@@ -5,8 +5,9 @@ Times are integer microseconds since 1970-01-01 UTC. An amount is ``quantity * 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Mapping, NamedTuple
+from typing import Final, NamedTuple
 
 LANES: Final = 256
 """Numbering lanes per producer incarnation; a power of two so that partitions divide it."""

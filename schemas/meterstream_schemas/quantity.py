@@ -110,7 +110,11 @@ def _bounded(quantity: int, scale: int, given: object, field: str) -> Amount:
 
 
 def _too_wide(given: object, field: str) -> InvalidQuantity:
-    shown = str(given)[:40] if not isinstance(given, int) else f"an integer of {given.bit_length()} bits"
+    shown = (
+        str(given)[:40]
+        if not isinstance(given, int)
+        else f"an integer of {given.bit_length()} bits"
+    )
     return InvalidQuantity(
         field,
         f"{shown} does not fit: at most {SCALE_MAX} decimal places and, without the point, "

@@ -24,5 +24,7 @@ def split(record: bytes) -> tuple[int, bytes]:
     if len(record) < HEADER_BYTES:
         raise UndecodableRecord(f"{len(record)} bytes are too short for a framed record")
     if record[0] != 0:
-        raise UndecodableRecord(f"first byte is {record[0]:#04x}, not the 0x00 of Confluent framing")
+        raise UndecodableRecord(
+            f"first byte is {record[0]:#04x}, not the 0x00 of Confluent framing"
+        )
     return int.from_bytes(record[1:HEADER_BYTES], "big"), record[HEADER_BYTES:]

@@ -1,0 +1,309 @@
+"""From the arguments of ``record`` to a numbered entry in the buffer: the caller's side.
+
+Runs in whatever thread, signal handler or finalizer the host calls from, so nothing here takes a
+lock, waits (unless the policy is ``block``) or does I/O. Steps, in order: (1) check every
+argument; (2) spend the number; (3) append, or apply the overflow policy. What fails in (1) has no
+number; what fails in (3) leaves a number that the aggregator will report as missing.
+
+Memory is bounded by slots: the buffer has ``capacity`` of them, an event takes one, and one more
+for each KiB of attributes that it does not share with others.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from threading import get_ident
+from typing import Final, Literal, NoReturn, TypeAlias
+
+from meterstream.caches import TwoGenerations
+from meterstream.encoding import MARK, NO_ATTRIBUTES, Entry, Series, attributes_map
+from meterstream.errors import BufferFull, MeterClosed
+from meterstream.numbering import Numbering, Tallies
+from meterstream.waking import Gate
+from meterstream_schemas.checks import check_attributes, check_text, check_time, check_value
+from meterstream_schemas.errors import InvalidEvent
+from meterstream_schemas.events import (
+    ATTRIBUTE_NAME_BYTES_MAX,
+    ATTRIBUTE_VALUE_BYTES_MAX,
+    ATTRIBUTES_MAX,
+    EVENT_BYTES_MAX,
+    ID_BYTES_MAX,
+    QUANTITY_MAX,
+    QUANTITY_MIN,
+    TENANT_BYTES_MAX,
+    TIME_MAX_MICROSECONDS,
+    TYPE_BYTES_MAX,
+)
+from meterstream_schemas.placement import lane_of
+from meterstream_schemas.quantity import parse_amount
+
+Overflow: TypeAlias = Literal["drop_newest", "block", "raise"]
+Pairs: TypeAlias = tuple[tuple[object, object], ...]
+
+SERIES_CACHED: Final = 8_192
+FRAGMENTS_CACHED: Final = 4_096
+_FRAGMENT_CACHED_BYTES_MAX: Final = 512
+_ATTRIBUTES_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_384
+"""Everything else of an event fits into 1,384 bytes, whatever it is."""
+_SLOT_BYTES: Final = 1_024
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_BLOCK_STEP_SECONDS: Final = 0.002
+
+INVALID: Final = "invalid"
+BUFFER_FULL: Final = "buffer_full"
+CLOSED: Final = "closed"
+
+
+class Barrier:
+    """Stands in the buffer behind everything recorded before it; reached when all that is settled."""
+
+    def __init__(self) -> None:
+        self.reached: Final = Gate()
+        self.ticket = 0
+        self.settled = False
+
+
+class Claims:
+    """Stands in the buffer until the highest numbers of some lanes are to be told as marks."""
+
+    def __init__(self, highest: Mapping[int, int], *, closing: bool) -> None:
+        self.highest: Final = highest
+        self.closing: Final = closing
+
+
+Item: TypeAlias = "Entry | Barrier | Claims | None"
+"""What stands in the buffer; None fills the further slots of a large entry."""
+
+
+class Intake:
+    """The caller's side of one incarnation. ``take`` is safe from any thread and reentrant."""
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        overflow: Overflow,
+        block_seconds: float,
+        strict: bool,
+        wake: Callable[[], None],
+    ) -> None:
+        self.numbering: Final = Numbering()
+        self.dropped: Final = Tallies((INVALID, BUFFER_FULL, CLOSED))
+        self.buffer: Final[deque[Item]] = deque()
+        self.drowsy = True
+        """The background thread sleeps, or does not exist, and wants to be woken."""
+        self.background: int | None = None
+        """Identity of the background thread, which must never wait for itself."""
+        self._wake: Final = wake
+        self._capacity: Final = capacity
+        self._room = capacity
+        self._overflow: Final = overflow
+        self._block_seconds: Final = block_seconds
+        self._strict: Final = strict
+        self._series: Final[TwoGenerations[tuple[object, object, object], Series]]
+        self._series = TwoGenerations(SERIES_CACHED)
+        self._fragments: Final[TwoGenerations[Pairs, bytes]] = TwoGenerations(FRAGMENTS_CACHED)
+
+    def take(
+        self,
+        kind: int,
+        event_type: object,
+        tenant: object,
+        quantity: object,
+        time: object,
+        session: object,
+        subject: object,
+        attributes: object,
+        key: object,
+    ) -> bool:
+        """Check, number and append. False: dropped by policy, and counted.
+
+        Raises `InvalidEvent` for a wrong argument, which has no number then; `BufferFull` under
+        the policy ``raise``; and whatever an argument's own methods raise.
+        """
+        # 1. Check.
+        try:
+            series = self._series.young[kind, event_type, tenant]
+        except (KeyError, TypeError):
+            series = self._find_series(kind, event_type, tenant)
+        if type(quantity) is int and QUANTITY_MIN <= quantity <= QUANTITY_MAX:
+            amount, scale = quantity, 0
+        else:
+            amount, scale = parse_amount(quantity)
+        if time is None:
+            microseconds = clock.time_ns() // 1000
+        elif type(time) is int and 0 <= time < TIME_MAX_MICROSECONDS:
+            microseconds = time
+        else:
+            microseconds = microseconds_of(time)
+        if session is not None:
+            session = exact_text(session, field="session", bytes_max=ID_BYTES_MAX)
+        if subject is not None:
+            subject = exact_text(subject, field="subject", bytes_max=ID_BYTES_MAX)
+        if key is not None:
+            key = exact_text(key, field="key", bytes_max=ID_BYTES_MAX)
+        fragment = NO_ATTRIBUTES if attributes is None else self._fragment(attributes)
+
+        # 2. Spend the number.
+        number = series.take()
+        entry = (series, microseconds, amount, scale, session, subject, fragment, number, key)
+
+        # 3. Append.
+        if len(self.buffer) >= self._room and not self._make_room():
+            return False
+        self.buffer.append(entry)
+        if len(fragment) > _SLOT_BYTES:
+            self.buffer.extend([None] * (len(fragment) // _SLOT_BYTES))
+        if self.drowsy:
+            self._wake()
+        return True
+
+    def close(self) -> None:
+        """Take nothing any more. What comes still spends numbers, as visible holes."""
+        self._room = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._room == 0
+
+    def taken(self) -> int:
+        """Numbered events that were not dropped."""
+        dropped = self.dropped[BUFFER_FULL] + self.dropped[CLOSED]
+        return max(0, self.numbering.spent() - dropped)
+
+    def mark_series(self, lane: int) -> Series:
+        """The series of a lane's marks, which spend no numbers."""
+        return Series(
+            kind=MARK,
+            type="",
+            tenant="",
+            lane=lane,
+            producer=self.numbering.producer,
+            take=_no_number,
+        )
+
+    def _find_series(self, kind: int, event_type: object, tenant: object) -> Series:
+        exact_type = exact_text(event_type, field="type", bytes_max=TYPE_BYTES_MAX)
+        exact_tenant = exact_text(tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
+        key = (kind, exact_type, exact_tenant)
+        series = self._series.older(key)
+        if series is None:
+            lane = lane_of(exact_tenant)
+            series = Series(
+                kind=kind,
+                type=exact_type,
+                tenant=exact_tenant,
+                lane=lane,
+                producer=self.numbering.producer,
+                take=self.numbering.taker(lane),
+            )
+            self._series.put(key, series)
+        return series
+
+    def _fragment(self, attributes: object) -> bytes:
+        if type(attributes) is not dict:
+            attributes = _plain_dict(attributes)
+        if len(attributes) > ATTRIBUTES_MAX:
+            check_attributes(attributes)  # Says so.
+        pairs = tuple(attributes.items())
+        try:
+            return self._fragments.young[pairs]
+        except (KeyError, TypeError):
+            return self._older_fragment(pairs) or self._new_fragment(pairs)
+
+    def _older_fragment(self, pairs: Pairs) -> bytes | None:
+        try:
+            return self._fragments.older(pairs)
+        except TypeError:  # Something unhashable, which the checks will name.
+            return None
+
+    def _new_fragment(self, pairs: Pairs) -> bytes:
+        exact = {
+            exact_text(name, field="attributes", bytes_max=ATTRIBUTE_NAME_BYTES_MAX): value
+            for name, value in pairs
+        }
+        exact = {name: _exact_value(name, value) for name, value in exact.items()}
+        fragment = attributes_map(exact)
+        if len(fragment) > _ATTRIBUTES_BYTES_MAX:
+            raise InvalidEvent(
+                "attributes",
+                f"are {len(fragment)} bytes together; at most {_ATTRIBUTES_BYTES_MAX} are kept",
+            )
+        if len(fragment) <= _FRAGMENT_CACHED_BYTES_MAX:
+            self._fragments.put(tuple(exact.items()), fragment)
+        return fragment
+
+    def _make_room(self) -> bool:
+        """The buffer is full, or closed: apply the policy. True: there is room now."""
+        if not self.closed and self._overflow == "block" and get_ident() != self.background:
+            deadline = clock.monotonic() + self._block_seconds
+            while clock.monotonic() < deadline and not self.closed:
+                if self.drowsy:
+                    self._wake()
+                clock.sleep(_BLOCK_STEP_SECONDS)
+                if len(self.buffer) < self._room:
+                    return True
+        if self.closed:
+            self.dropped.add(CLOSED)
+            if self._strict:
+                raise MeterClosed
+            return False
+        self.dropped.add(BUFFER_FULL)
+        if self.drowsy:
+            self._wake()
+        if self._strict or self._overflow == "raise":
+            raise BufferFull(self._capacity)
+        return False
+
+
+def microseconds_of(time: object) -> int:
+    """A time as a caller may pass it, in microseconds UTC. Raises `InvalidEvent`."""
+    if type(time) is int:
+        return check_time(time)
+    if isinstance(time, datetime):
+        if time.tzinfo is None or time.utcoffset() is None:
+            raise InvalidEvent(
+                "time",
+                f"{time.isoformat()} has no zone; pass an aware datetime, such as datetime.now(UTC)",
+            )
+        return check_time((time - _EPOCH) // _MICROSECOND)
+    raise InvalidEvent(
+        "time",
+        f"{type(time).__name__} is not a time; pass an aware datetime or int microseconds UTC",
+    )
+
+
+def exact_text(value: object, *, field: str, bytes_max: int) -> str:
+    """A checked text of the exact type ``str``, whatever subclass came in. Raises `InvalidEvent`."""
+    if type(value) is str:
+        if 0 < len(value) <= bytes_max and value.isascii() and value.isprintable():
+            return value
+        return check_text(value, field=field, bytes_max=bytes_max)
+    if issubclass(type(value), str):
+        return check_text(str.__str__(value), field=field, bytes_max=bytes_max)  # type: ignore[arg-type]
+    raise InvalidEvent(field, f"{type(value).__name__} is not text; pass a str")
+
+
+def _exact_value(name: str, value: object) -> str:
+    if not issubclass(type(value), str):
+        raise InvalidEvent(f"attributes.{name}", f"{type(value).__name__} is not text; pass a str")
+    exact = value if type(value) is str else str.__str__(value)  # type: ignore[arg-type]
+    return check_value(exact, field=f"attributes.{name}", bytes_max=ATTRIBUTE_VALUE_BYTES_MAX)
+
+
+def _plain_dict(attributes: object) -> dict[object, object]:
+    if not isinstance(attributes, Mapping):
+        raise InvalidEvent(
+            "attributes", f"{type(attributes).__name__} is not a mapping; pass a dict"
+        )
+    return dict(islice(attributes.items(), ATTRIBUTES_MAX + 1))
+
+
+def _no_number() -> NoReturn:
+    raise AssertionError("a mark spends no number")

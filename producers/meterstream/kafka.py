@@ -1,0 +1,235 @@
+"""The transport over a real Kafka: an idempotent producer that loses nothing on its own.
+
+What is set and why: idempotence implies ``acks=all`` and keeps a partition's order; no delivery
+timeout, since an event that timed out may be in the log all the same; bounded queues; explicit
+partitions. A topic is written to only when it stamps append times, because lateness is decided by
+them.
+
+confluent-kafka is imported when a connection is first made, so that importing the SDK costs
+nothing. All of it is used from the background thread only.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
+from meterstream.flight import FLIGHT_MAX
+from meterstream.transport import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from confluent_kafka import KafkaError, Message, Producer
+
+    from meterstream.transport import Parcel, Report
+
+_APPEND_TIME: Final = "LogAppendTime"
+_TIMESTAMP_TYPE: Final = "message.timestamp.type"
+_QUEUE_KILOBYTES_MAX: Final = 65_536
+_LOG_WARNING: Final = 30
+
+PROTECTIVE: Final[Mapping[str, object]] = {
+    "enable.idempotence": True,
+    "delivery.timeout.ms": 0,
+    "queue.buffering.max.messages": FLIGHT_MAX,
+    "queue.buffering.max.kbytes": _QUEUE_KILOBYTES_MAX,
+}
+"""Settings that the SDK's promises rest on; they cannot be overridden."""
+
+TUNING: Final[Mapping[str, object]] = {
+    "linger.ms": 20,
+    "batch.size": 1_000_000,
+    "compression.type": "lz4",
+    "reconnect.backoff.max.ms": 2_000,
+    "log.connection.close": False,
+    "enable.metrics.push": False,
+}
+"""Settings that may be overridden."""
+
+
+class KafkaTransport:
+    """See `meterstream.transport.Transport`.
+
+    ``bootstrap_servers`` is asked at every attempt to connect, since a local broker may appear
+    under another address; it raises `TransportUnavailable` when nothing names a broker.
+    ``settings`` are further librdkafka settings, such as ``security.protocol``.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: Callable[[], str],
+        topic: str,
+        client_id: str,
+        settings: Mapping[str, str | int | bool] | None = None,
+    ) -> None:
+        forbidden = sorted(set(settings or ()) & {*PROTECTIVE, "bootstrap.servers", "client.id"})
+        if forbidden:
+            raise SettingsError(f"kafka_settings: {', '.join(forbidden)} cannot be set; remove it")
+        self._bootstrap_servers: Final = bootstrap_servers
+        self._topic: Final = topic
+        self._client_id: Final = client_id
+        self._settings: Final = dict(settings or {})
+        self._producer: Producer | None = None
+        self._reports: list[Report] = []
+        self._trouble: str | None = None
+
+    def connect(self, *, timeout_seconds: float) -> int:
+        """See `meterstream.transport.Transport`."""
+        # Imported here: the host pays for it when it records, not when it imports the SDK.
+        from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
+
+        self.close()
+        servers = self._bootstrap_servers()
+        connection = {
+            "bootstrap.servers": servers,
+            "error_cb": self._note_error,
+            "logger": _Log(self._note),
+            "client.id": f"{self._client_id}-{os.getpid()}",
+        }
+        try:
+            partitions = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
+            self._producer = Producer({**TUNING, **self._settings, **PROTECTIVE, **connection})
+        except KafkaException as problem:
+            raise TransportUnavailable(f"broker {servers}: {_text(problem)}") from problem
+        self._reports = []
+        return partitions
+
+    def send(self, parcels: Sequence[Parcel]) -> int:
+        """See `meterstream.transport.Transport`."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
+
+        producer = self._open_producer()
+        produce, topic, reported = producer.produce, self._topic, self._reported
+        sent = 0
+        try:
+            for ticket, partition, key, value in parcels:
+                try:
+                    produce(topic, value, key, partition, partial(reported, ticket))
+                except KafkaException as problem:
+                    self._reports.append((ticket, None, self._failure(problem.args[0])))
+                sent += 1
+        except BufferError:
+            return sent
+        return sent
+
+    def poll(self, timeout_seconds: float) -> list[Report]:
+        """See `meterstream.transport.Transport`."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
+
+        producer = self._open_producer()
+        try:
+            producer.poll(0 if self._reports else timeout_seconds)
+        except (KafkaException, SystemError) as problem:
+            # A fatal error surfaces as SystemError when a callback ran in the same poll.
+            cause = problem if isinstance(problem, KafkaException) else problem.__cause__
+            raise TransportBroken(_text(cause or problem)) from problem
+        reports, self._reports = self._reports, []
+        return reports
+
+    def trouble(self) -> str | None:
+        """See `meterstream.transport.Transport`."""
+        trouble, self._trouble = self._trouble, None
+        return trouble
+
+    def close(self) -> None:
+        """See `meterstream.transport.Transport`. What was not delivered is purged."""
+        producer, self._producer = self._producer, None
+        if producer is not None and len(producer):
+            producer.purge()
+            producer.poll(0)
+
+    def after_fork(self) -> None:
+        """See `meterstream.transport.Transport`."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            _keep_forever(producer)
+
+    def _open_producer(self) -> Producer:
+        if self._producer is None:
+            raise TransportBroken("there is no connection")
+        return self._producer
+
+    def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> int:
+        """The topic's partitions. Refuses a topic that is missing or without append times."""
+        from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see connect
+        from confluent_kafka.admin import AdminClient, ConfigResource  # noqa: PLC0415 - see connect
+
+        admin = AdminClient(settings)
+        # Asked for first: metadata of a topic that is missing might create it, this never does.
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
+        future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
+        try:
+            found = future.result()[_TIMESTAMP_TYPE].value
+        except KafkaException as problem:
+            code = problem.args[0].code()
+            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
+                raise TransportUnavailable(
+                    f"topic {self._topic!r} does not exist on {servers}; create it with "
+                    f"{_TIMESTAMP_TYPE}={_APPEND_TIME}, or set METERSTREAM_TOPIC"
+                ) from problem
+            if code != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+        else:
+            if found != _APPEND_TIME:
+                raise TransportUnavailable(
+                    f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={found}; set it to "
+                    f"{_APPEND_TIME}, since lateness is decided by append time"
+                )
+        metadata = admin.list_topics(self._topic, timeout=timeout_seconds).topics[self._topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        return len(metadata.partitions)
+
+    def _reported(self, ticket: int, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._reports.append((ticket, message.offset(), None))
+        else:
+            self._reports.append((ticket, None, self._failure(error)))
+
+    def _failure(self, error: KafkaError) -> Failure:
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - see connect
+
+        refusals = (
+            KafkaError.MSG_SIZE_TOO_LARGE,
+            KafkaError.INVALID_MSG,
+            KafkaError.INVALID_RECORD,
+            KafkaError._INVALID_ARG,  # noqa: SLF001 - the client's own name of the code
+        )
+        return Failure(error.str(), permanent=error.code() in refusals)
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._note(error.str())
+
+    def _note(self, trouble: str) -> None:
+        self._trouble = f"Kafka: {trouble}"
+
+
+class _Log:
+    """Takes the client's log lines, which would go to the host's stderr otherwise."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note: Final = note
+
+    def log(self, level: int, pattern: str, *arguments: object) -> None:
+        """One line, as `logging.Logger.log` takes it."""
+        if level >= _LOG_WARNING:
+            self._note(pattern % arguments)
+
+
+def _text(problem: BaseException) -> str:
+    error = problem.args[0] if problem.args else problem
+    return error.str() if hasattr(error, "str") else str(error)
+
+
+def _keep_forever(thing: object) -> None:
+    """Keep an object from ever being destroyed.
+
+    Destroying a client in the child of a fork waits for threads that exist in the parent only.
+    """
+    import ctypes  # noqa: PLC0415 - needed here alone, and rarely
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -1,0 +1,361 @@
+"""The one background thread of an incarnation: encodes, sends, and learns what became of it.
+
+Each round, in order:
+
+1. connect, when there is no connection, and wait between attempts;
+2. take entries from the buffer, encode them and put them in flight;
+3. hand parcels in flight to the transport, as many as it takes;
+4. poll reports: an offset settles an entry, a refusal for good settles it as failed, anything else
+   sends it again under the same number;
+5. release barriers (``flush``) that everything before them has passed;
+6. do what time asks for: heartbeats, marks, log lines;
+7. sleep until there is work, when nothing is in flight.
+
+The thread ends when it is told to stop, after the closing marks have an outcome or the deadline
+is over. Nothing an entry, a callback or a transport does ends it before.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time as clock
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from meterstream.complaints import describe
+from meterstream.encoding import MARK, Encoder, attributes_map
+from meterstream.errors import TransportBroken, TransportUnavailable
+from meterstream.flight import FLIGHT_MAX, Ages, Flight, Held
+from meterstream.intake import Barrier, Claims
+from meterstream.status import Outcome
+from meterstream.waking import Alarm, Gate
+from meterstream_schemas.errors import SchemaError
+from meterstream_schemas.placement import partition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterstream.complaints import Complaints
+    from meterstream.encoding import Entry
+    from meterstream.intake import Intake
+    from meterstream.transport import Report, Transport
+
+_CHUNK: Final = 1_000
+_CONNECT_TIMEOUT_SECONDS: Final = 2.0
+_CONNECT_WAIT_SECONDS_MAX: Final = 5.0
+_AGAIN_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.01
+_SLEEP_SECONDS_MAX: Final = 1.0
+_CLOSING: Final = attributes_map({"closing": "true"})
+_NOTHING: Final = attributes_map({})
+
+
+class Sender:
+    """What the background thread runs. Only ``run`` changes it; other threads may read counts."""
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        transport: Transport,
+        schema_id: Callable[[], int],
+        complaints: Complaints,
+        mark_seconds: float,
+        beat: Callable[[float], float],
+        on_outcome: Callable[[Outcome], object] | None,
+    ) -> None:
+        self.partitions: int | None = None
+        self.acknowledged = 0
+        self.failed = 0
+        self.resent = 0
+        self.ack_without_offset = 0
+        self.rebuilt = 0
+        self.ages: Final = Ages()
+        self.ended: Final = Gate()
+        self.stopped = False
+        self._intake: Final = intake
+        self._transport: Final = transport
+        self._schema_id: Final = schema_id
+        self._complaints: Final = complaints
+        self._mark_seconds: Final = mark_seconds
+        self._beat: Final = beat
+        self._on_outcome: Final = on_outcome
+        self._flight: Final = Flight()
+        self._barriers: Final[deque[Barrier]] = deque()
+        self._again: Final[deque[tuple[float, int]]] = deque()
+        self._alarm: Final = Alarm()
+        self._encoder: Encoder | None = None
+        self._connected = False
+        self._connect_at = 0.0
+        self._connect_wait_seconds = 0.1
+        self._marked: dict[int, int] = {}
+        self._marks_waiting = False
+        self._mark_at = 0.0
+        self._stop_at: float | None = None
+        self._closing_claimed = False
+
+    def wake(self) -> None:
+        """End the thread's sleep. Safe from any thread and from signal handlers; does not block."""
+        self._intake.drowsy = False
+        self._alarm.ring()
+
+    def stop(self, *, deadline: float) -> None:
+        """Finish what was taken, say so with closing marks, and end by ``deadline`` (monotonic)."""
+        self._stop_at = deadline
+        self.wake()
+
+    def run(self) -> None:
+        """Rounds until told to stop."""
+        intake = self._intake
+        intake.background = _thread.get_ident()
+        self._mark_at = clock.monotonic() + self._mark_seconds
+        while not self._is_done():
+            try:
+                self._round()
+            except Exception as problem:  # noqa: BLE001 - the host's thread of last resort
+                self._complaints.error(
+                    "internal", f"the SDK met a fault of its own: {describe(problem)}"
+                )
+                clock.sleep(_POLL_SECONDS)
+        self._end()
+
+    def _round(self) -> None:
+        now = clock.monotonic()
+        progress = self._is_connected(now) and self._carry(now)
+        self._release_barriers()
+        next_due = self._on_time(now)
+        if not progress:
+            self._rest(now, next_due)
+
+    # 1. Connect.
+
+    def _is_connected(self, now: float) -> bool:
+        if self._connected:
+            return True
+        if now < self._connect_at:
+            return False
+        try:
+            if self._encoder is None:
+                self._encoder = Encoder(self._schema_id())
+            partitions = self._transport.connect(timeout_seconds=self._patience(now))
+        except (TransportUnavailable, TransportBroken, SchemaError) as problem:
+            self._complaints.warn("connect", f"events wait in the buffer: {problem}")
+            self._connect_at = clock.monotonic() + self._connect_wait_seconds
+            self._connect_wait_seconds = min(
+                2 * self._connect_wait_seconds, _CONNECT_WAIT_SECONDS_MAX
+            )
+            return False
+        if self.partitions is None:
+            # Kept for the incarnation's life: a lane's numbers belong to one partition.
+            self.partitions = partitions
+        self._connected = True
+        self._connect_wait_seconds = 0.1
+        return True
+
+    def _patience(self, now: float) -> float:
+        if self._stop_at is None:
+            return _CONNECT_TIMEOUT_SECONDS
+        return max(0.05, min(_CONNECT_TIMEOUT_SECONDS, self._stop_at - now))
+
+    # 2, 3 and 4. Carry.
+
+    def _carry(self, now: float) -> bool:
+        """Whether anything moved."""
+        while self._again and self._again[0][0] <= now:
+            self._flight.send_again(self._again.popleft()[1])
+        try:
+            taken = self._take()
+            sent = self._send()
+            reports = self._transport.poll(0 if taken or sent else self._poll_seconds())
+        except TransportBroken as problem:
+            self._rebuild(problem)
+            return False
+        self._settle(reports, now)
+        return bool(taken or sent or reports)
+
+    def _poll_seconds(self) -> float:
+        return _POLL_SECONDS if len(self._flight) else 0
+
+    def _take(self) -> int:
+        """Entries from the buffer into flight."""
+        popleft = self._intake.buffer.popleft
+        taken = 0
+        for _ in range(min(_CHUNK, FLIGHT_MAX - len(self._flight))):
+            try:
+                item = popleft()
+            except IndexError:
+                break
+            taken += 1
+            if type(item) is tuple:
+                self._launch(item)
+            elif type(item) is Barrier:
+                item.ticket = self._flight.last_ticket
+                self._barriers.append(item)
+            elif type(item) is Claims:
+                self._launch_marks(item)
+        return taken
+
+    def _launch(self, entry: Entry) -> None:
+        assert self._encoder is not None
+        assert self.partitions is not None
+        partition = partition_of(entry[0].lane, self.partitions)
+        try:
+            value = self._encoder.encode(entry)
+        except Exception as problem:  # noqa: BLE001 - one entry must not take the others along
+            self._fail(Held(entry, partition, b""), f"could not be encoded: {describe(problem)}")
+            return
+        self._flight.add(Held(entry, partition, value))
+
+    def _launch_marks(self, claims: Claims) -> None:
+        time = clock.time_ns() // 1000
+        attributes = _CLOSING if claims.closing else _NOTHING
+        for lane, highest in claims.highest.items():
+            series = self._intake.mark_series(lane)
+            self._launch((series, time, 0, 0, None, None, attributes, highest, None))
+        self._marks_waiting = False
+
+    def _send(self) -> int:
+        sent = 0
+        while parcels := self._flight.outgoing(_CHUNK):
+            took = self._transport.send(parcels)
+            self._flight.sent(took)
+            sent += took
+            if took < len(parcels):
+                break
+        return sent
+
+    def _rebuild(self, problem: TransportBroken) -> None:
+        self.rebuilt += 1
+        self._complaints.warn("broken", f"the client is built anew, nothing is lost: {problem}")
+        self.resent += len(self._flight)
+        self._again.clear()
+        self._flight.send_all_again()
+        self._connected = False
+        self._connect_at = clock.monotonic() + self._connect_wait_seconds
+
+    def _settle(self, reports: list[Report], now: float) -> None:
+        for ticket, offset, failure in reports:
+            if offset is not None:
+                held = self._flight.settle(ticket)
+                if held is not None and held.entry[0].kind != MARK:
+                    self.acknowledged += 1
+                    if self._on_outcome is not None:
+                        self._tell(held, offset, None)
+            elif failure is not None and failure.permanent:
+                held = self._flight.settle(ticket)
+                if held is not None:
+                    self._fail(held, failure.reason)
+            else:
+                if failure is None:
+                    self.ack_without_offset += 1
+                else:
+                    self._complaints.warn("delivery", f"events are sent again: {failure.reason}")
+                self.resent += 1
+                self._again.append((now + _AGAIN_SECONDS, ticket))
+
+    def _fail(self, held: Held, reason: str) -> None:
+        self._complaints.error("refused", f"an event is lost, the broker refuses it: {reason}")
+        if held.entry[0].kind != MARK:
+            self.failed += 1
+            if self._on_outcome is not None:
+                self._tell(held, None, reason)
+
+    def _tell(self, held: Held, offset: int | None, error: str | None) -> None:
+        assert self._on_outcome is not None
+        series, *_, sequence, key = held.entry
+        outcome = Outcome(
+            tenant=series.tenant,
+            key=key,
+            producer=self._intake.numbering.producer,
+            lane=series.lane,
+            sequence=sequence,
+            partition=held.partition,
+            offset=offset,
+            error=error,
+        )
+        try:
+            self._on_outcome(outcome)
+        except Exception as problem:  # noqa: BLE001 - the host's callback must not stop delivery
+            self._complaints.warn("on_outcome", f"on_outcome raised {describe(problem)}")
+
+    # 5. Barriers.
+
+    def _release_barriers(self) -> None:
+        if self._barriers:
+            through = self._flight.settled_through()
+            while self._barriers and self._barriers[0].ticket <= through:
+                barrier = self._barriers.popleft()
+                barrier.settled = True
+                barrier.reached.open()
+
+    # 6. Time.
+
+    def _on_time(self, now: float) -> float:
+        """Do what is due and return when the next thing is."""
+        trouble = self._transport.trouble()
+        if trouble is not None:
+            self._complaints.warn("connection", trouble)
+        self._complaints.log_due(now)
+        self.ages.note(
+            taken=self._flight.last_ticket + len(self._intake.buffer),
+            settled=self._flight.settled_through(),
+            now=now,
+        )
+        if now >= self._mark_at:
+            self._claim(closing=False)
+            self._mark_at = now + self._mark_seconds
+        return min(self._mark_at, self._beat(now))
+
+    def _claim(self, *, closing: bool) -> None:
+        """Put the highest numbers into the buffer, behind the entries that carry them."""
+        claims = self._intake.numbering.claims()
+        if not closing:
+            if self._marks_waiting:
+                return
+            changed = {lane: n for lane, n in claims.items() if self._marked.get(lane) != n}
+            self._marked, claims = claims, changed
+        if claims:
+            self._marks_waiting = True
+            self._intake.buffer.append(Claims(claims, closing=closing))
+
+    # 7. Rest.
+
+    def _rest(self, now: float, next_due: float) -> None:
+        if self._connected and len(self._flight):
+            return  # The transport's poll waited already.
+        until = next_due if self._connected else min(next_due, self._connect_at)
+        seconds = min(max(0.0, until - now), _SLEEP_SECONDS_MAX)
+        if not self._connected:
+            # Events wait anyway: they need not wake us, stop() will.
+            self._alarm.sleep(seconds)
+            return
+        self._intake.drowsy = True
+        # Looked at again after drowsy is set: whoever appended before that did not ring.
+        if not self._intake.buffer:
+            self._alarm.sleep(seconds)
+        self._intake.drowsy = False
+
+    # The end.
+
+    def _is_done(self) -> bool:
+        if self._stop_at is None:
+            return False
+        if not self._closing_claimed:
+            self._closing_claimed = True
+            self._claim(closing=True)
+        return clock.monotonic() >= self._stop_at or not (self._intake.buffer or len(self._flight))
+
+    def _end(self) -> None:
+        left = self._intake.taken() - self.acknowledged - self.failed
+        if left:
+            self._complaints.error(
+                "close",
+                f"closed while {left} events had no outcome; they may or may not be counted",
+            )
+        self._complaints.log_due(clock.monotonic())
+        self._transport.close()
+        self.stopped = True
+        for item in (*self._barriers, *self._intake.buffer):
+            if type(item) is Barrier:
+                item.reached.open()
+        self.ended.open()

@@ -1,0 +1,57 @@
+"""Where the SDK finds its broker: arguments, then environment, then ``connection.toml``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from meterstream.errors import TransportUnavailable
+from meterstream_schemas.events import EVENTS_TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOOTSTRAP_SERVERS: Final = "METERSTREAM_BOOTSTRAP_SERVERS"
+DATA: Final = "METERSTREAM_DATA"
+TOPIC: Final = "METERSTREAM_TOPIC"
+REGISTRY_URL: Final = "METERSTREAM_REGISTRY_URL"
+
+
+def find_bootstrap_servers(
+    given: str | None, data: str | Path | None, environment: Mapping[str, str] = os.environ
+) -> str:
+    """The broker's address. Reads ``connection.toml``, so not for a caller's thread.
+
+    Raises `TransportUnavailable` that says what to set when nothing names a broker.
+    """
+    servers = given or environment.get(BOOTSTRAP_SERVERS)
+    if servers:
+        return servers
+    directory = data or environment.get(DATA)
+    if not directory:
+        raise TransportUnavailable(
+            f"no broker is named; pass bootstrap_servers, or set {BOOTSTRAP_SERVERS} or {DATA}"
+        )
+    # Imported here: most hosts name their broker and never need a parser of TOML.
+    from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
+
+    try:
+        connection = read_connection(Path(directory))
+    except ValueError as problem:
+        raise TransportUnavailable(str(problem)) from problem
+    if connection is None or not connection.bootstrap_servers:
+        raise TransportUnavailable(
+            f"{Path(directory) / FILE_NAME} names no broker; is `meterstream up` running there?"
+        )
+    return connection.bootstrap_servers
+
+
+def find_topic(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The topic that events go to."""
+    return given or environment.get(TOPIC) or EVENTS_TOPIC
+
+
+def find_registry_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The schema registry, or None for the bundled schema ids."""
+    return given or environment.get(REGISTRY_URL) or None
