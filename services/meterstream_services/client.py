@@ -34,12 +34,19 @@ class ApiUnreachable(ClientError):
 
 
 class ApiRefused(ClientError):
-    """The API answered with an error. ``status`` is the HTTP status, ``detail`` its sentence."""
+    """The API answered with an error.
 
-    def __init__(self, status: int, detail: str) -> None:
+    ``status`` is the HTTP status, ``detail`` its sentence, ``errors`` the single faults if the
+    problem lists any.
+    """
+
+    def __init__(
+        self, status: int, detail: str, *, errors: Sequence[Mapping[str, Json]] = ()
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.errors = tuple(errors)
 
 
 class Api:
@@ -113,7 +120,7 @@ class Api:
                 "`meterstream serve`, or name the address with --url"
             ) from problem
         if response.is_error:
-            raise ApiRefused(response.status_code, _detail(response, self.url))
+            raise _refused(response, self.url)
         return response
 
 
@@ -122,7 +129,7 @@ def path_of(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def _detail(response: httpx.Response, url: str) -> str:
+def _refused(response: httpx.Response, url: str) -> ApiRefused:
     try:
         problem = response.json()
     except ValueError:
@@ -130,8 +137,12 @@ def _detail(response: httpx.Response, url: str) -> str:
     if isinstance(problem, dict):
         detail = problem.get("detail") or problem.get("title")
         if isinstance(detail, str) and detail:
-            return detail
-    return (
+            errors = problem.get("errors", ())
+            return ApiRefused(
+                response.status_code, detail, errors=errors if isinstance(errors, list) else ()
+            )
+    return ApiRefused(
+        response.status_code,
         f"{url} answered {response.status_code} {response.reason_phrase} to "
-        f"{response.request.method} {response.request.url.path}; is this a meterstream API?"
+        f"{response.request.method} {response.request.url.path}; is this a meterstream API?",
     )

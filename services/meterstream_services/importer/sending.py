@@ -91,6 +91,24 @@ class Recorder(Protocol):
         """Whether everything recorded has its outcome within ``timeout`` seconds."""
         ...
 
+    def status(self) -> Standing:
+        """What became of the events so far."""
+        ...
+
+
+class Standing(Protocol):
+    """What of `meterstream.Status` an import reads."""
+
+    @property
+    def failed(self) -> int:
+        """Events that the broker refuses for good."""
+        ...
+
+    @property
+    def last_error(self) -> str | None:
+        """The latest trouble."""
+        ...
+
 
 class Asker(Protocol):
     """The call of `meterstream_services.client.Api` that an import makes."""
@@ -143,7 +161,8 @@ class Report:
     """What became of a file.
 
     ``rows`` were read; ``events`` were recorded (two for a session with an end); of these
-    ``counted``, ``duplicates`` and what the worker refused, None while nobody waited for it.
+    ``undelivered`` the broker refused for good; the rest is ``counted``, ``duplicates`` or refused
+    by the worker, all None while nobody waited for it.
     ``rows_refused`` never became events. ``events_of_rows`` says for each row how many events it
     became, one byte a row.
     """
@@ -156,6 +175,7 @@ class Report:
     counted: int | None = None
     duplicates: int | None = None
     events_refused: int | None = None
+    undelivered: int = 0
     unfinished: str = ""
     events_of_rows: bytearray = field(default_factory=bytearray, repr=False)
     refusals: list[Refusal] = field(default_factory=list)
@@ -194,6 +214,12 @@ def import_file(job: Job, recorder: Recorder, watcher: Watcher) -> Report:
             report.unfinished = f"{problem} (after row {report.rows}; what was read is sent)"
         watcher.reading(rows=report.rows, bytes_read=rows.bytes_total, bytes_total=rows.bytes_total)
     _flush(job, recorder, watcher)
+    standing = recorder.status()
+    report.undelivered = standing.failed
+    if report.undelivered:
+        report.unfinished = (
+            f"{report.undelivered} events were refused by the broker: {standing.last_error}"
+        )
     return report
 
 
@@ -214,9 +240,10 @@ def await_counts(
     while True:
         state = _reconciled(api, report.producer)
         watcher.counting(seen=state["seen"], events=report.events)
-        report.counted, report.duplicates = state["counted"], state["duplicates"]
-        report.events_refused = state["refused"]
-        if state["seen"] >= report.events:
+        report.counted, report.events_refused = state["counted"], state["refused"]
+        # Not the worker's own count of duplicates: that has repeated sendings in it as well.
+        report.duplicates = max(0, state["seen"] - state["counted"] - state["refused"])
+        if state["seen"] >= report.events - report.undelivered:
             break
         silent = silent + _POLL_SECONDS if state["seen"] == seen_before else 0.0
         warned = warned if silent else 0.0
@@ -311,11 +338,9 @@ def _flush(job: Job, recorder: Recorder, watcher: Watcher) -> None:
 
 def _reconciled(api: Asker, producer: str) -> dict[str, int]:
     answer = api.get("/v1/reconcile", [("producer", producer)])
-    totals: Counter[str] = Counter(seen=0, counted=0, duplicates=0, refused=0)
+    totals: Counter[str] = Counter(seen=0, counted=0, refused=0)
     for entry in answer["producers"]:
-        totals.update(
-            {name: int(entry[name]) for name in ("seen", "counted", "duplicates", "refused")}
-        )
+        totals.update({name: int(entry[name]) for name in ("seen", "counted", "refused")})
     return dict(totals)
 
 

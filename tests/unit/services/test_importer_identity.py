@@ -20,7 +20,7 @@ def keys(rows: list[str], event_type: str = "t", source: str = "") -> list[str]:
 
 @given(ROWS, ROWS)
 def test_appending_rows_changes_no_key(rows: list[str], appended: list[str]) -> None:
-    """A file that was only appended to gives its old rows their old keys, and new ones to the rest."""
+    """A file that was only appended to gives its old rows their old keys, and new ones new."""
     before, after = keys(rows), keys(rows + appended)
 
     assert after[: len(before)] == before

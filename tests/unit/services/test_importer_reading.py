@@ -73,7 +73,8 @@ def test_json_lines_keep_every_digit(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "a.jsonl",
-        '{"n": 12345678901234567890.123456789, "u": {"t": 1}, "a.b": 2}\n\n{"n": true}\r\n{"n": null}\n',
+        '{"n": 12345678901234567890.123456789, "u": {"t": 1}, "a.b": 2}\n'
+        '\n{"n": true}\r\n{"n": null}\n',
     )
 
     assert rows_of(path, "n") == [
@@ -143,7 +144,7 @@ def test_files_that_hold_no_rows(tmp_path: Path, content: bytes, sentence: str) 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     """A missing file and a directory are refused with their names."""
-    with pytest.raises(FileUnreadable, match="missing.csv"):
+    with pytest.raises(FileUnreadable, match=r"missing\.csv"):
         RowFile(tmp_path / "missing.csv")
     with pytest.raises(FileUnreadable, match="directory"):
         RowFile(tmp_path)
@@ -154,7 +155,7 @@ def test_a_gzip_file_cut_short_gives_its_rows_and_then_the_fault(tmp_path: Path)
     whole = gzip.compress(b"x,y\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(100_000)))
     path = write(tmp_path, "a.csv.gz", whole[: len(whole) // 2])
 
-    numbers = []
+    numbers: list[int] = []
     with RowFile(path) as rows, pytest.raises(FileUnreadable, match="cannot be read further"):
         numbers.extend(row.number for row in rows)
 

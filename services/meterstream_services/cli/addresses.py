@@ -1,0 +1,114 @@
+"""Where a command finds the API and the broker.
+
+Arguments come before the environment, the environment before files, files before defaults; an
+argument ``--data`` is an argument, so it wins over ``METERSTREAM_URL``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from meterstream_schemas.connection import FILE_NAME, Connection, read_connection
+from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+
+DEFAULT_HTTP: Final = "127.0.0.1:8080"
+DEFAULT_URL: Final = f"http://{DEFAULT_HTTP}"
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Directory of a running `meterstream up` (METERSTREAM_DATA)."),
+]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Address of the API (METERSTREAM_URL).")
+]
+BootstrapOption = Annotated[
+    str | None,
+    typer.Option("--bootstrap", help="Kafka's address (METERSTREAM_BOOTSTRAP_SERVERS)."),
+]
+
+
+class Found(NamedTuple):
+    """An address and what named it, for `meterstream check`."""
+
+    address: str
+    origin: str
+
+
+def find_url(
+    *, url: str | None, data: Path | None, environment: Mapping[str, str] = os.environ
+) -> Found:
+    """The API's address. Raises `CommandError` when a named directory has no running `up`."""
+    if url:
+        return Found(url, "--url")
+    found = _from_file(data, "--data", "url", environment)
+    if found is None and (named := environment.get("METERSTREAM_URL")):
+        found = Found(named, "METERSTREAM_URL")
+    return (
+        found
+        or _from_file(_data_of(environment), "METERSTREAM_DATA", "url", environment)
+        or Found(DEFAULT_URL, "default")
+    )
+
+
+def find_bootstrap(
+    *, bootstrap: str | None, data: Path | None, environment: Mapping[str, str] = os.environ
+) -> Found:
+    """Kafka's address. Raises `CommandError` when nothing names one."""
+    if bootstrap:
+        return Found(bootstrap, "--bootstrap")
+    found = _from_file(data, "--data", "bootstrap_servers", environment)
+    if found is None and (named := environment.get("METERSTREAM_BOOTSTRAP_SERVERS")):
+        found = Found(named, "METERSTREAM_BOOTSTRAP_SERVERS")
+    found = found or _from_file(
+        _data_of(environment), "METERSTREAM_DATA", "bootstrap_servers", environment
+    )
+    if found is None:
+        raise CommandError(
+            "no broker is named; pass --bootstrap HOST:PORT, or --data DIR of a running "
+            "`meterstream up`, or set METERSTREAM_BOOTSTRAP_SERVERS or METERSTREAM_DATA"
+        )
+    return found
+
+
+def host_and_port(text: str, *, option: str) -> tuple[str, int]:
+    """``HOST:PORT``, with brackets around an IPv6 host. Raises `CommandError`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise CommandError(
+            f"{option} {text}: is not an address; write HOST:PORT such as {DEFAULT_HTTP}",
+            status=WRONG_ARGUMENTS,
+        )
+    return host, int(port)
+
+
+def _data_of(environment: Mapping[str, str]) -> Path | None:
+    text = environment.get("METERSTREAM_DATA")
+    return Path(text) if text else None
+
+
+def _from_file(
+    data: Path | None, origin: str, field: str, environment: Mapping[str, str]
+) -> Found | None:
+    if data is None:
+        return None
+    try:
+        connection: Connection | None = read_connection(data)
+    except ValueError as problem:
+        raise CommandError(str(problem)) from problem
+    address = getattr(connection, field) if connection else ""
+    if address:
+        return Found(address, f"{data / FILE_NAME}")
+    named = "METERSTREAM_URL" if field == "url" else "METERSTREAM_BOOTSTRAP_SERVERS"
+    if origin == "METERSTREAM_DATA" or environment.get(named):
+        return None
+    raise CommandError(
+        f"{data / FILE_NAME} is not there or names no address: no `meterstream up` is ready on "
+        f"this directory; start one, or name the address with "
+        f"{'--url' if field == 'url' else '--bootstrap'}"
+    )

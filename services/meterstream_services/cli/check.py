@@ -1,0 +1,152 @@
+"""`meterstream check`: which configuration is in force, and does it work.
+
+Every part is tried and reported, also behind one that fails. Passwords in addresses are masked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.cli import output
+from meterstream_services.cli.addresses import (
+    BootstrapOption,
+    DataOption,
+    UrlOption,
+    find_bootstrap,
+    find_url,
+)
+from meterstream_services.cli.failures import CommandError, sentence_and_status
+from meterstream_services.cli.output import Format, FormatOption
+from meterstream_services.cli.run import CatalogueOption
+
+BROKER_SECONDS: Final = 10.0
+_SECRET_NAME: Final = re.compile("KEY|SECRET|PASSWORD|TOKEN|CREDENTIAL")
+_SECRET_IN_URL: Final = re.compile(r"(?<=//)[^/@\s]+(?=@)")
+
+
+class Finding(NamedTuple):
+    """One line of the report. ``is_good`` is None for what is only said."""
+
+    what: str
+    value: str
+    origin: str
+    is_good: bool | None
+    detail: str
+
+
+def check(
+    *,
+    catalogue: CatalogueOption = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Topic of the events.")] = None,
+    output_format: FormatOption = Format.TABLE,
+    data: DataOption = None,
+    url: UrlOption = None,
+    bootstrap: BootstrapOption = None,
+) -> None:
+    """Print the configuration in force and try broker, topic, API and catalogue."""
+    findings = [
+        *_environment(),
+        *_broker(bootstrap, data, topic),
+        _api(url, data),
+        *_catalogue(catalogue),
+    ]
+    columns = ["what", "value", "origin", "result", "detail"]
+    rows = [
+        [found.what, found.value, found.origin, _result(found.is_good), found.detail]
+        for found in findings
+    ]
+    if output_format is Format.JSON:
+        output.print_json({"checks": [dict(zip(columns, row, strict=True)) for row in rows]})
+    elif output_format is Format.CSV:
+        output.print_csv(columns, rows)
+    else:
+        output.print_table(columns, rows)
+    raise typer.Exit(1 if any(found.is_good is False for found in findings) else 0)
+
+
+def _environment() -> Iterator[Finding]:
+    for name in sorted(os.environ):
+        if name.startswith("METERSTREAM_"):
+            yield Finding("setting", masked(name, os.environ[name]), name, None, "")
+
+
+def _broker(bootstrap: str | None, data: Path | None, topic: str | None) -> Iterator[Finding]:
+    named = os.environ.get("METERSTREAM_TOPIC")
+    name = topic or named or EVENTS_TOPIC
+    origin = "--topic" if topic else "METERSTREAM_TOPIC" if named else "default"
+    try:
+        address, where = find_bootstrap(bootstrap=bootstrap, data=data)
+    except CommandError as problem:
+        yield Finding("broker", "", "", False, str(problem))
+        return
+
+    def try_topic() -> str:
+        from meterstream_infra.topics import check_topic  # noqa: PLC0415
+
+        identity = check_topic(address, name, timeout_seconds=BROKER_SECONDS)
+        return f"{identity.partitions} partitions, LogAppendTime, id {identity.topic_id}"
+
+    def try_broker() -> str:
+        from meterstream_infra.topics import wait_for_broker  # noqa: PLC0415
+
+        wait_for_broker(address, timeout_seconds=BROKER_SECONDS)
+        return "answers"
+
+    broker = _tried("broker", masked("", address), where, try_broker)
+    yield broker
+    if broker.is_good:
+        yield _tried("topic", name, origin, try_topic)
+
+
+def _api(url: str | None, data: Path | None) -> Finding:
+    try:
+        address, origin = find_url(url=url, data=data)
+    except CommandError as problem:
+        return Finding("API", "", "", False, str(problem))
+
+    def try_api() -> str:
+        from meterstream_services.client import Api  # noqa: PLC0415
+
+        with Api(address, timeout_seconds=BROKER_SECONDS) as api:
+            meters = api.get("/v1/meters")["meters"]
+        return f"answers, {len(meters)} meters: {', '.join(meter['name'] for meter in meters)}"
+
+    return _tried("API", masked("", address), origin, try_api)
+
+
+def _catalogue(catalogue: Path | None) -> Iterator[Finding]:
+    if catalogue is None:
+        return
+
+    def try_catalogue() -> str:
+        from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415
+
+        loaded = load_catalogue(catalogue)
+        return f"{len(loaded.meters)} meters, version {loaded.version}"
+
+    yield _tried("catalogue", str(catalogue), "--catalogue", try_catalogue)
+
+
+def _tried(what: str, value: str, origin: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, value, origin, True, attempt())
+    except Exception as problem:  # noqa: BLE001 - every failure is a finding, told like elsewhere
+        return Finding(what, value, origin, False, sentence_and_status(problem)[0])
+
+
+def masked(name: str, value: str) -> str:
+    """A setting's value as it may be shown: no secret by its name, none inside an address."""
+    if _SECRET_NAME.search(name.upper()):
+        return "***"
+    return _SECRET_IN_URL.sub("***", value)
+
+
+def _result(is_good: bool | None) -> str:
+    return {True: "ok", False: "FAILED", None: ""}[is_good]

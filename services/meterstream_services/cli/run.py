@@ -1,0 +1,186 @@
+"""`meterstream up`, `worker` and `serve`: the processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.cli.addresses import (
+    DEFAULT_HTTP,
+    BootstrapOption,
+    DataOption,
+    find_bootstrap,
+    host_and_port,
+)
+from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+
+TopicOption = Annotated[
+    str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
+]
+CatalogueOption = Annotated[
+    Path | None,
+    typer.Option("--catalogue", envvar="METERSTREAM_CATALOGUE", help="The meters, a YAML file."),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry-url",
+        envvar="METERSTREAM_REGISTRY_URL",
+        help="Schema registry, if there is one.",
+    ),
+]
+HttpOption = Annotated[
+    str, typer.Option("--http", help="HOST:PORT to answer on; port 0 takes a free one.")
+]
+MetricsOption = Annotated[
+    str | None, typer.Option("--metrics", help="HOST:PORT of the worker's Prometheus metrics.")
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", envvar="METERSTREAM_STORE", help="The store; default DIR/store.sqlite3."
+    ),
+]
+
+
+def up(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", envvar="METERSTREAM_DATA", help="Directory for everything kept."),
+    ] = None,
+    http: HttpOption = DEFAULT_HTTP,
+    catalogue: CatalogueOption = None,
+    bootstrap: Annotated[
+        str | None,
+        typer.Option(
+            "--bootstrap",
+            envvar="METERSTREAM_BOOTSTRAP_SERVERS",
+            help="An external Kafka, used in place of the embedded one.",
+        ),
+    ] = None,
+    topic: TopicOption = EVENTS_TOPIC,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=256, help="Partitions of the topic, when it is made.")
+    ] = 8,
+    metrics: MetricsOption = None,
+    registry_url: RegistryOption = None,
+) -> None:
+    """Run broker, worker and services on this machine, in the foreground."""
+    # Imported here, as everywhere in these commands: `meterstream --help` must not wait for it.
+    from meterstream_services.up import UpSettings, run_up  # noqa: PLC0415
+
+    host, port = host_and_port(http, option="--http")
+    settings = UpSettings(
+        data=_required(data, "--data", "METERSTREAM_DATA", "the directory for everything kept"),
+        catalogue=_required(catalogue, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"),
+        host=host,
+        port=port,
+        bootstrap_servers=bootstrap or None,
+        topic=topic,
+        workers=workers,
+        partitions=partitions,
+        metrics=host_and_port(metrics, option="--metrics") if metrics else None,
+        registry_url=registry_url,
+    )
+    raise typer.Exit(run_up(settings, say=say))
+
+
+def say(sentence: str) -> None:
+    """A line of a running process on stdout, at once."""
+    print(f"meterstream: {sentence}", flush=True)
+
+
+def _required(value: Path | None, option: str, variable: str, what: str) -> Path:
+    if value is None:
+        raise CommandError(
+            f"{option} is missing: {what}; pass it or set {variable}", status=WRONG_ARGUMENTS
+        )
+    return value.absolute()
+
+
+def worker(
+    *,
+    catalogue: CatalogueOption = None,
+    bootstrap: BootstrapOption = None,
+    data: DataOption = None,
+    store: StoreOption = None,
+    topic: TopicOption = EVENTS_TOPIC,
+    group: Annotated[
+        str, typer.Option("--group", help="Kafka consumer group that the workers share.")
+    ] = "meterstream",
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            "--instance",
+            help="Name of this worker that stays over restarts; its partitions come back at once.",
+        ),
+    ] = None,
+    metrics: MetricsOption = None,
+    registry_url: RegistryOption = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+) -> None:
+    """Fold the events of a topic into the store, until SIGTERM."""
+    from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415
+    from meterstream_consumers.worker import run  # noqa: PLC0415
+
+    if metrics:
+        host_and_port(metrics, option="--metrics")
+    settings = WorkerSettings(
+        bootstrap_servers=find_bootstrap(bootstrap=bootstrap, data=data).address,
+        catalogue=_required(catalogue, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"),
+        store=_in_data(store, data, "store.sqlite3", option="--store"),
+        topic=topic,
+        group=group,
+        instance=instance,
+        metrics=metrics,
+        registry_url=registry_url,
+        log_json=log_json,
+    )
+    raise typer.Exit(run(settings))
+
+
+def _in_data(path: Path | None, data: Path | None, name: str, *, option: str) -> Path:
+    """A file that is named itself or lies under the data directory."""
+    if path is not None:
+        return path.absolute()
+    directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
+    if directory == Path():
+        raise CommandError(
+            f"{option} is missing; pass it, or --data DIR for DIR/{name}", status=WRONG_ARGUMENTS
+        )
+    return (directory / name).absolute()
+
+
+def serve(
+    *,
+    http: HttpOption = DEFAULT_HTTP,
+    data: DataOption = None,
+    store: StoreOption = None,
+    accounts: Annotated[
+        Path | None,
+        typer.Option("--accounts", help="The accounts' file; default DIR/accounts.sqlite3."),
+    ] = None,
+    known_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name that clients call this service by. Repeatable."),
+    ] = None,
+) -> None:
+    """Answer questions over HTTP, until SIGTERM."""
+    from meterstream_services.http.server import run as run_http  # noqa: PLC0415
+    from meterstream_services.http.settings import Settings  # noqa: PLC0415
+
+    host, port = host_and_port(http, option="--http")
+    settings = Settings(
+        store=_in_data(store, data, "store.sqlite3", option="--store"),
+        accounts=_in_data(accounts, data, "accounts.sqlite3", option="--accounts"),
+        host=host,
+        port=port,
+        hosts=tuple(known_host or ()),
+    )
+    raise typer.Exit(run_http(settings))

@@ -1,0 +1,1 @@
+"""The demo: a small fleet of services, a worker that is killed, and the books afterwards."""

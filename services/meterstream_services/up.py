@@ -1,0 +1,406 @@
+"""Everything on one machine: broker, workers and services over one data directory.
+
+::
+
+    DIR/up.lock            held by `up` and by every part it started; the next `up` waits for them
+    DIR/broker/            the embedded Kafka's own directory
+    DIR/store.sqlite3      usage, sessions, positions
+    DIR/accounts.sqlite3   accounts
+    DIR/logs/              broker.log, worker.log, serve.log
+    DIR/processes.json     process ids by part, while it runs
+    DIR/connection.toml    addresses, from readiness to the end
+
+The order of a start: (1) refuse what cannot work: directory, catalogue, port; (2) broker, unless an
+external one is named; (3) topics; (4) workers and services; (5) readiness; (6) connection.toml. The
+end takes the same way back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from meterstream_aggregator.catalogue_file import load_catalogue
+from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
+from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.lifeline import Lifeline
+from meterstream_services.restarts import RestartPolicy
+from meterstream_services.supervisor import (
+    ChildProcess,
+    StopRequested,
+    Supervisor,
+    tail_of,
+)
+
+if TYPE_CHECKING:
+    from meterstream_infra.broker import EmbeddedBroker
+
+FREE_BYTES_MIN: Final = 256_000_000
+"""Below this much free space a start is refused: Kafka alone would soon fill it."""
+READY_SECONDS: Final = 90.0
+LEFTOVER_SECONDS: Final = 40.0
+"""How long to wait for the parts of an `up` that was killed to end by themselves."""
+_POLL_SECONDS: Final = 0.1
+
+
+class UpError(Exception):
+    """Why `up` cannot start or go on, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """What runs, and where. ``bootstrap_servers`` names an external broker, which then is used.
+
+    ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
+    further workers take the ports behind it.
+    """
+
+    data: Path
+    catalogue: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    bootstrap_servers: str | None = None
+    topic: str = EVENTS_TOPIC
+    workers: int = 1
+    partitions: int = 8
+    metrics: tuple[str, int] | None = None
+    registry_url: str | None = None
+    policy: RestartPolicy | None = None
+
+
+def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
+    """Run until a signal comes; the exit status. Main thread only.
+
+    Raises `UpError`, `CatalogueError` or an `InfraError` when it cannot start; nothing is left
+    running then.
+    """
+    prepare_directory(settings.data)
+    with _held(settings.data, say) as lock:
+        load_catalogue(settings.catalogue)
+        port = settings.port or free_port(settings.host)
+        check_port(settings.host, port)
+        return _Machine(settings, port, say, lock).run()
+
+
+class _Machine:
+    """One run of `up`, with the directory held."""
+
+    def __init__(
+        self, settings: UpSettings, port: int, say: Callable[[str], None], lock: IO[str]
+    ) -> None:
+        self._settings = settings
+        self._port = port
+        self._say = say
+        self._lock = lock
+        self._logs = settings.data / "logs"
+        self._lifeline = Lifeline()
+        self._supervisor = Supervisor(say=say, changed=self._note, policy=settings.policy)
+
+    def run(self) -> int:
+        supervisor = self._supervisor
+        self._logs.mkdir(exist_ok=True)
+        try:
+            with supervisor.signals():
+                try:
+                    return self._run()
+                except StopRequested:
+                    return 0
+                finally:
+                    (self._settings.data / FILE_NAME).unlink(missing_ok=True)
+                    self._say("stopping")
+                    supervisor.stop()
+                    (self._settings.data / "processes.json").unlink(missing_ok=True)
+        finally:
+            self._lifeline.close()
+
+    def _run(self) -> int:
+        bootstrap = self._settings.bootstrap_servers or self._start_broker()
+        self._ensure_topics(bootstrap)
+        for number in range(1, self._settings.workers + 1):
+            name = "worker" if number == 1 else f"worker-{number}"
+            self._start(name, partial(self._worker, bootstrap, number))
+        self._start("serve", self._serve)
+        if not self._wait_until_ready():
+            return 1
+        if self._supervisor.stop_requested:
+            return 0
+        url = f"http://{_in_url(self._settings.host)}:{self._port}"
+        write_connection(self._settings.data, Connection(bootstrap, url))
+        self._tell(bootstrap, url)
+        return 0 if self._supervisor.watch() else 1
+
+    def _start_broker(self) -> str:
+        # Imported here: with an external broker none of it is needed.
+        from meterstream_infra.broker import EmbeddedBroker  # noqa: PLC0415
+
+        log = self._logs / "broker.log"
+        broker = EmbeddedBroker(self._settings.data / "broker", progress=self._say, log=log)
+        runner = _BrokerRunner(broker, log, patience_seconds=LEFTOVER_SECONDS)
+        self._supervisor.start("broker", runner)
+        return broker.bootstrap_servers
+
+    def _ensure_topics(self, bootstrap: str) -> None:
+        # Imported here: Kafka's client takes its time, and mistakes above need not wait for it.
+        from meterstream_infra.topics import ensure_topics  # noqa: PLC0415
+
+        ensure_topics(
+            bootstrap, partitions=self._settings.partitions, events_topic=self._settings.topic
+        )
+
+    def _start(self, name: str, arguments: Callable[[], Sequence[str]]) -> None:
+        runner = ChildProcess(
+            lambda: [sys.executable, "-m", "meterstream_services.cli.main", *arguments()],
+            log=self._logs / f"{name}.log",
+            lifeline=self._lifeline,
+            inherited=(self._lock.fileno(),),
+        )
+        self._supervisor.start(name, runner)
+
+    def _worker(self, bootstrap: str, number: int) -> Sequence[str]:
+        settings = self._settings
+        host, port = settings.metrics or ("127.0.0.1", 0)
+        arguments = [
+            "worker",
+            *("--bootstrap", bootstrap),
+            *("--topic", settings.topic),
+            *("--store", str(settings.data / "store.sqlite3")),
+            *("--catalogue", str(settings.catalogue)),
+            *("--group", group_of(settings.topic)),
+            *("--instance", f"worker-{number}"),
+        ]
+        if port:
+            arguments += ["--metrics", f"{_in_url(host)}:{port + number - 1}"]
+        if settings.registry_url:
+            arguments += ["--registry-url", settings.registry_url]
+        return arguments
+
+    def _serve(self) -> Sequence[str]:
+        return [
+            "serve",
+            *("--http", f"{_in_url(self._settings.host)}:{self._port}"),
+            *("--store", str(self._settings.data / "store.sqlite3")),
+            *("--accounts", str(self._settings.data / "accounts.sqlite3")),
+        ]
+
+    def _wait_until_ready(self) -> bool:
+        deadline = time.monotonic() + READY_SECONDS
+
+        def ready_or_late() -> bool:
+            return time.monotonic() > deadline or is_ready(self._settings.host, self._port)
+
+        if not self._supervisor.watch(until=ready_or_late):
+            return False
+        if not self._supervisor.stop_requested and time.monotonic() > deadline:
+            raise UpError(
+                f"not ready within {READY_SECONDS:g} s; the logs are in {self._logs}, the end of "
+                f"serve.log{tail_of(self._logs / 'serve.log')}"
+            )
+        return True
+
+    def _tell(self, bootstrap: str, url: str) -> None:
+        data = self._settings.data
+        kind = "external" if self._settings.bootstrap_servers else "embedded Kafka"
+        self._say(
+            f"ready\n"
+            f"  API            {url}/v1/usage   (documentation: {url}/docs)\n"
+            f"  health         {url}/health/ready\n"
+            f"  metrics        {url}/metrics\n"
+            f"  broker         {bootstrap}   ({kind})\n"
+            f"  logs           {self._logs}\n"
+            f"  ask            meterstream status --data {data}\n"
+            f"  record         METERSTREAM_DATA={data.absolute()} in your service's environment\n"
+            f"Ctrl-C stops everything."
+        )
+
+    def _note(self, processes: Mapping[str, int]) -> None:
+        path = self._settings.data / "processes.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"up": os.getpid(), **processes}) + "\n", "utf-8")
+        partial.replace(path)
+
+
+class _BrokerRunner:
+    """The embedded broker as a part: its start blocks until it answers.
+
+    With the data directory held, a broker that runs on it is one whose `up` was killed and that is
+    about to end: the start waits ``patience_seconds`` for it.
+    """
+
+    def __init__(self, broker: EmbeddedBroker, log: Path, *, patience_seconds: float) -> None:
+        self._broker = broker
+        self._log = log
+        self._patience_seconds = patience_seconds
+
+    @property
+    def pid(self) -> int | None:
+        return self._broker.pid
+
+    @property
+    def log(self) -> Path:
+        return self._log
+
+    def start(self) -> None:
+        from meterstream_infra.errors import DirectoryInUse  # noqa: PLC0415 - as the broker itself
+
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                self._broker.start()
+            except DirectoryInUse:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
+
+    def ended(self) -> str | None:
+        return None if self._broker.alive() else "ended"
+
+    def stop(self, timeout_seconds: float) -> None:
+        self._broker.stop(timeout_seconds)
+
+    def kill(self) -> None:
+        self._broker.kill()
+
+
+def prepare_directory(data: Path) -> None:
+    """Make the data directory and prove that it can be written. Raises `UpError`."""
+    probe = data / ".probe"
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(65_536))
+            file.flush()
+            os.fsync(file.fileno())
+        free = shutil.disk_usage(data).free
+    except OSError as problem:
+        raise UpError(_directory_problem(data, problem)) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    if free < FREE_BYTES_MIN:
+        raise UpError(
+            f"{data}: only {free // 1_000_000} MB are free on its disk, and "
+            f"{FREE_BYTES_MIN // 1_000_000} MB are needed to start; free some, or choose another "
+            "--data"
+        )
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on. Raises `UpError`."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise UpError(
+                f"port {port} on {host} is in use; stop what listens there, or choose another "
+                "--http"
+            ) from problem
+        raise UpError(
+            f"cannot listen on {host}:{port}: {problem.strerror}; choose another --http"
+        ) from problem
+
+
+def free_port(host: str) -> int:
+    """A port that is free now. Raises `UpError` for a host that is not this machine's."""
+    try:
+        family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            return int(probe.getsockname()[1])
+    except OSError as problem:
+        raise UpError(
+            f"cannot listen on {host}: {problem.strerror}; choose another --http"
+        ) from problem
+
+
+def group_of(topic: str) -> str:
+    """The workers' consumer group: one per topic, for several of them may share a Kafka."""
+    return "meterstream" if topic == EVENTS_TOPIC else f"meterstream-{topic}"
+
+
+def is_ready(host: str, port: int) -> bool:
+    """Whether the services say that they can answer."""
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _held(data: Path, say: Callable[[str], None]) -> Generator[IO[str]]:
+    """Hold the directory. The descriptor goes to every part: held until all of them are gone."""
+    with (data / "up.lock").open("a+", encoding="utf-8") as lock:
+        deadline = time.monotonic() + LEFTOVER_SECONDS
+        said = False
+        while not _taken(lock):
+            lock.seek(0)
+            holder = lock.read().strip()
+            if _runs(holder) or time.monotonic() > deadline:
+                raise UpError(
+                    f"{data}: another `meterstream up` (process {holder}) runs on this directory; "
+                    "stop it, or choose another --data"
+                )
+            if not said:
+                say("waiting for the parts of an `up` that was killed to end")
+                said = True
+            time.sleep(_POLL_SECONDS)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _runs(process: str) -> bool:
+    if not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _directory_problem(data: Path, problem: OSError) -> str:
+    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{data}: its disk is full; free some space, or choose another --data"
+    reason = problem.strerror or str(problem)
+    return f"{data}: cannot be used as data directory ({reason}); choose another --data"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
