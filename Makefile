@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml requirements.lock infra/install.sh
 	@sh infra/install.sh
 
 demo: $(INSTALLED) ## the main job on this machine, with real Kafka
-	@$(PYTHON) -m meterstream_services.cli.main demo
+	@.venv/bin/meterstream demo
 
 test: test-unit test-integration ## all tests: the quick ones first, then those on the real broker
 
