@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from meterstream_aggregator.changes import OutboxMessage
 from meterstream_aggregator.store.port import Store
 
 _MESSAGES_MAX: Final = 500
+_MESSAGE_BYTES_MAX: Final = 4_000_000
+_CUT_BYTES: Final = 500_000
 
 
 class Relay:
@@ -30,6 +33,7 @@ class Relay:
         self._sent = sent
         self._warn = warn
         self._under_way: set[int] = set()
+        self._to_cut: set[int] = set()
         self._taken: list[int] = []
         self._producer = Producer(
             {
@@ -37,6 +41,7 @@ class Relay:
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": 60_000,
+                "message.max.bytes": _MESSAGE_BYTES_MAX,
                 "enable.metrics.push": False,
             }
         )
@@ -52,15 +57,7 @@ class Relay:
             return True
         waiting = self._store.outbox(partitions, _MESSAGES_MAX)
         for row in waiting:
-            message = row.message
-            self._under_way.add(row.id)
-            self._producer.produce(
-                message.topic,
-                message.value,
-                message.key,
-                headers=list(message.headers),
-                on_delivery=lambda problem, told, i=row.id: self._on_delivery(i, problem, told),
-            )
+            self._send(row.id, cut(row.message) if row.id in self._to_cut else row.message)
         return bool(waiting)
 
     def flush(self, partitions: Collection[int], seconds: float) -> None:
@@ -68,12 +65,40 @@ class Relay:
         self._producer.flush(seconds)
         self.step(partitions)
 
+    def _send(self, row: int, message: OutboxMessage) -> None:
+        self._under_way.add(row)
+        try:
+            self._producer.produce(
+                message.topic,
+                message.value,
+                message.key,
+                headers=list(message.headers),
+                on_delivery=lambda problem, told: self._on_delivery(row, problem, told),
+            )
+        except (KafkaException, BufferError) as problem:
+            reason = problem.args[0] if isinstance(problem, KafkaException) else None
+            self._not_taken(row, reason if isinstance(reason, KafkaError) else None)
+
     def _on_delivery(self, row: int, problem: KafkaError | None, message: Message) -> None:
         if problem is None and message.offset() is not None:
             self._taken.append(row)
+            self._to_cut.discard(row)
             self._sent(message.topic() or "")
         else:
-            self._under_way.discard(row)
-            self._warn(f"an outbox message was not taken and will be sent again: {problem}")
+            self._not_taken(row, problem)
+
+    def _not_taken(self, row: int, problem: KafkaError | None) -> None:
+        self._under_way.discard(row)
+        if problem is not None and problem.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._to_cut.add(row)
+        self._warn(f"an outbox message was not taken and will be sent again: {problem}")
 
 
+def cut(message: OutboxMessage) -> OutboxMessage:
+    """The message with its value cut to what any topic takes, and a header that says so.
+
+    The whole record is still in the log, at the position that its headers name.
+    """
+    value = message.value or b""
+    size = ("meterstream-cut-from-bytes", str(len(value)).encode())
+    return message._replace(value=value[:_CUT_BYTES], headers=(*message.headers, size))

@@ -187,8 +187,11 @@ class EmbeddedBroker:
     def _format(self, command: list[str]) -> None:
         if (self.data / "log" / "meta.properties").exists():
             return
+        # One argument with its value: an id may begin with a dash, which would read as an option.
         cluster = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "-t", cluster, "-c", "server.properties", "--ignore-formatted"]
+        arguments = [
+            "format", f"--cluster-id={cluster}", "--config=server.properties", "--ignore-formatted"
+        ]
         formatted = subprocess.run(
             [*command, "kafka.tools.StorageTool", *arguments],
             cwd=self.data,
