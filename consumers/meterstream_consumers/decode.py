@@ -142,6 +142,11 @@ class _Piece:
             except UndecodableRecord as problem:
                 self._refused.append((row, Refusal(Reason.UNDECODABLE, str(problem))))
                 continue
+            if _natively(self._bodies[row : row + 1], self._text) is None:
+                # fastavro reads a negative enum or union index as Python does, from the end.
+                why = Refusal(Reason.UNDECODABLE, "an index of an enum or union is out of range")
+                self._refused.append((row, why))
+                continue
             events.append(event)
             self.rows.append(row)
         self.columns.append(arrow_of_events(events))
@@ -149,10 +154,18 @@ class _Piece:
 
 def native_columns(bodies: list[bytes], schema_text: str) -> pa.RecordBatch | None:
     """The columns of these Avro bodies, or None where the native decoder cannot vouch for them."""
+    columns = _natively(bodies, schema_text)
+    if columns is None or _canonical_bytes(columns) != sum(map(len, bodies)):
+        return None
+    return columns
+
+
+def _natively(bodies: list[bytes], schema_text: str) -> pa.RecordBatch | None:
+    """What the native decoder makes of the bodies; None when it refuses one, or reads no text."""
     try:
         decoded = pyruhvro.deserialize_array(bodies, schema_text)
         decoded.validate(full=True)
-        columns = _projected(decoded)
+        return _projected(decoded)
     except (ValueError, pa.ArrowException, KeyError):
         return None
     except BaseException as problem:
@@ -160,9 +173,6 @@ def native_columns(bodies: list[bytes], schema_text: str) -> pa.RecordBatch | No
         if type(problem).__name__ != "PanicException":
             raise
         return None
-    if _canonical_bytes(columns) != sum(map(len, bodies)):
-        return None
-    return columns
 
 
 def _projected(decoded: pa.RecordBatch) -> pa.RecordBatch:

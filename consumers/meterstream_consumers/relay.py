@@ -14,7 +14,8 @@ from meterstream_aggregator.changes import OutboxMessage
 from meterstream_aggregator.store.port import Store
 
 _MESSAGES_MAX: Final = 500
-_MESSAGE_BYTES_MAX: Final = 4_000_000
+_MESSAGE_BYTES_MAX: Final = 128 * 1024 * 1024
+"""Before compression; the topic judges what is left after it."""
 _CUT_BYTES: Final = 500_000
 
 
