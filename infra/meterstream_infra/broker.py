@@ -190,7 +190,10 @@ class EmbeddedBroker:
         # One argument with its value: an id may begin with a dash, which would read as an option.
         cluster = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         arguments = [
-            "format", f"--cluster-id={cluster}", "--config=server.properties", "--ignore-formatted"
+            "format",
+            f"--cluster-id={cluster}",
+            "--config=server.properties",
+            "--ignore-formatted",
         ]
         formatted = subprocess.run(
             [*command, "kafka.tools.StorageTool", *arguments],
