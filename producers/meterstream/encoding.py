@@ -41,30 +41,34 @@ NO_ATTRIBUTES: Final = b"\x00"
 class Series:
     """What all events of one kind, type and tenant share: their fragments and their numbers."""
 
-    __slots__ = ("head", "kind", "lane", "tail", "take", "tenant", "tenant_key")
+    __slots__ = ("head", "lane", "tail", "take", "tenant_key")
 
     def __init__(
         self,
         *,
         kind: int,
-        type: str,
+        event_type: str,
         tenant: str,
         lane: int,
         producer: str,
         take: Callable[[], int],
     ) -> None:
-        self.kind = kind
-        self.tenant = tenant
         self.lane = lane
         self.take = take
         self.tenant_key = tenant.encode()
-        self.head = long(kind) + text(tenant) + text(type)
+        self.head = long(kind) + text(tenant) + text(event_type)
         self.tail = text(producer) + long(lane)
 
 
-Entry: TypeAlias = tuple[Series, int, int, int, str | None, str | None, bytes, int, str | None]
-"""One numbered event: series, time, quantity, scale, session, subject, attributes as an Avro map,
-sequence, key. A plain tuple, since building anything better costs as much as all the rest."""
+Entry: TypeAlias = tuple[
+    bytes, bytes, bytes, int, int, int, int, str | None, str | None, bytes, int, str | None
+]
+"""One numbered event: head, tail and tenant key of its series, lane, time, quantity, scale, session,
+subject, attributes as an Avro map, sequence, key.
+
+A plain tuple of plain values: anything better costs as much to build as all the rest, and the
+garbage collector stops looking at such a tuple after the first time.
+"""
 
 
 class _Tables(NamedTuple):
@@ -84,7 +88,7 @@ class Encoder:
 
     def encode(self, entry: Entry) -> bytes:
         """The framed record of an entry that passed the door's checks."""
-        series, time, quantity, scale, session, subject, attributes, sequence, key = entry
+        head, tail, _, _, time, quantity, scale, session, subject, attributes, sequence, key = entry
         whole = self._whole
         zigzag = time << 1
         upper = zigzag >> 28
@@ -94,7 +98,7 @@ class Encoder:
         return b"".join(
             (
                 self._header,
-                series.head,
+                head,
                 self._part[zigzag & _GROUP] + self._part[(zigzag >> _GROUP_BITS) & _GROUP]
                 if upper
                 else _varint(zigzag),
@@ -104,13 +108,20 @@ class Encoder:
                 _NULL if session is None else _TEXT + text(session),
                 _NULL if subject is None else _TEXT + text(subject),
                 attributes,
-                series.tail,
+                tail,
                 whole[sequence << 1]
                 if sequence < 8192
                 else self._part[(sequence << 1) & _GROUP] + _varint(sequence >> 13),
                 _NULL if key is None else _TEXT + text(key),
             )
         )
+
+
+def mark(producer: str, lane: int, highest: int, *, time: int, attributes: bytes) -> Entry:
+    """The entry that says which numbers a lane has used. It spends none itself."""
+    head = long(MARK) + 2 * text("")
+    tail = text(producer) + long(lane)
+    return (head, tail, b"", lane, time, 0, 0, None, None, attributes, highest, None)
 
 
 def attributes_map(attributes: Mapping[str, str]) -> bytes:

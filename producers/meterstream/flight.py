@@ -8,7 +8,8 @@ number. A spool on disk will take this place: the same promise, kept across a cr
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from meterstream.encoding import Entry
@@ -18,14 +19,10 @@ FLIGHT_MAX: Final = 20_000
 """Events under way at once; the transport bounds their bytes."""
 _AGES_MAX: Final = 64
 _AGE_STEP_SECONDS: Final = 1.0
+_TENANT_KEY: Final = 2
 
 
-class Held(NamedTuple):
-    """An event under way and the bytes it travels as."""
-
-    entry: Entry
-    partition: int
-    value: bytes
+Held: TypeAlias = "tuple[Parcel, Entry]"
 
 
 class Flight:
@@ -34,29 +31,23 @@ class Flight:
     def __init__(self) -> None:
         self._held: Final[dict[int, Held]] = {}
         self._outgoing: Final[deque[Parcel]] = deque()
-        self._last_ticket = 0
+        self.last_ticket = 0
+        """The ticket of the entry that left the buffer last; 0 before the first."""
 
     def __len__(self) -> int:
         return len(self._held)
 
-    @property
-    def last_ticket(self) -> int:
-        """The ticket of the entry that left the buffer last; 0 before the first."""
-        return self._last_ticket
-
-    def add(self, held: Held) -> None:
-        """An entry that just left the buffer."""
-        self._last_ticket += 1
-        self._held[self._last_ticket] = held
-        entry, partition, value = held
-        self._outgoing.append((self._last_ticket, partition, entry[0].tenant_key, value))
+    def add(self, entry: Entry, partition: int, value: bytes) -> int:
+        """Put an entry that just left the buffer in line, and return its ticket."""
+        ticket = self.last_ticket = self.last_ticket + 1
+        parcel = (ticket, partition, entry[_TENANT_KEY], value)
+        self._held[ticket] = (parcel, entry)
+        self._outgoing.append(parcel)
+        return ticket
 
     def outgoing(self, count_max: int) -> list[Parcel]:
         """What the transport should take next, in order."""
-        outgoing = self._outgoing
-        if len(outgoing) <= count_max:
-            return list(outgoing)
-        return [outgoing[index] for index in range(count_max)]
+        return list(islice(self._outgoing, count_max))
 
     def sent(self, count: int) -> None:
         """The transport took the first ``count`` parcels of ``outgoing``."""
@@ -74,18 +65,16 @@ class Flight:
         """Put an entry back in line, under the same number."""
         held = self._held.get(ticket)
         if held is not None:
-            entry, partition, value = held
-            self._outgoing.append((ticket, partition, entry[0].tenant_key, value))
+            self._outgoing.append(held[0])
 
     def send_all_again(self) -> None:
         """Put everything back in line in its order: the transport forgot what it had."""
         self._outgoing.clear()
-        for ticket in self._held:
-            self.send_again(ticket)
+        self._outgoing.extend(parcel for parcel, _ in self._held.values())
 
     def settled_through(self) -> int:
         """The highest ticket such that it and all before it have an outcome."""
-        return next(iter(self._held), self._last_ticket + 1) - 1
+        return next(iter(self._held), self.last_ticket + 1) - 1
 
 
 class Ages:

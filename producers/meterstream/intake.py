@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from threading import get_ident
-from typing import Final, Literal, NoReturn, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from meterstream.caches import TwoGenerations
-from meterstream.encoding import MARK, NO_ATTRIBUTES, Entry, Series, attributes_map
+from meterstream.encoding import NO_ATTRIBUTES, Entry, Series, attributes_map
 from meterstream.errors import BufferFull, MeterClosed
 from meterstream.numbering import Numbering, Tallies
 from meterstream.waking import Gate
@@ -151,7 +151,20 @@ class Intake:
 
         # 2. Spend the number.
         number = series.take()
-        entry = (series, microseconds, amount, scale, session, subject, fragment, number, key)
+        entry = (
+            series.head,
+            series.tail,
+            series.tenant_key,
+            series.lane,
+            microseconds,
+            amount,
+            scale,
+            session,
+            subject,
+            fragment,
+            number,
+            key,
+        )
 
         # 3. Append.
         if len(self.buffer) >= self._room and not self._make_room():
@@ -177,17 +190,6 @@ class Intake:
         dropped = self.dropped[BUFFER_FULL] + self.dropped[CLOSED]
         return max(0, self.numbering.spent() - dropped)
 
-    def mark_series(self, lane: int) -> Series:
-        """The series of a lane's marks, which spend no numbers."""
-        return Series(
-            kind=MARK,
-            type="",
-            tenant="",
-            lane=lane,
-            producer=self.numbering.producer,
-            take=_no_number,
-        )
-
     def _find_series(self, kind: int, event_type: object, tenant: object) -> Series:
         exact_type = exact_text(event_type, field="type", bytes_max=TYPE_BYTES_MAX)
         exact_tenant = exact_text(tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
@@ -197,7 +199,7 @@ class Intake:
             lane = lane_of(exact_tenant)
             series = Series(
                 kind=kind,
-                type=exact_type,
+                event_type=exact_type,
                 tenant=exact_tenant,
                 lane=lane,
                 producer=self.numbering.producer,
@@ -303,7 +305,3 @@ def _plain_dict(attributes: object) -> dict[object, object]:
             "attributes", f"{type(attributes).__name__} is not a mapping; pass a dict"
         )
     return dict(islice(attributes.items(), ATTRIBUTES_MAX + 1))
-
-
-def _no_number() -> NoReturn:
-    raise AssertionError("a mark spends no number")

@@ -23,13 +23,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from meterstream.complaints import describe
-from meterstream.encoding import MARK, Encoder, attributes_map
+from meterstream.encoding import NO_ATTRIBUTES, Encoder, attributes_map, mark
 from meterstream.errors import TransportBroken, TransportUnavailable
-from meterstream.flight import FLIGHT_MAX, Ages, Flight, Held
+from meterstream.flight import FLIGHT_MAX, Ages, Flight
 from meterstream.intake import Barrier, Claims
 from meterstream.status import Outcome
 from meterstream.waking import Alarm, Gate
 from meterstream_schemas.errors import SchemaError
+from meterstream_schemas.events import LANES
 from meterstream_schemas.placement import partition_of
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ if TYPE_CHECKING:
     from meterstream.intake import Intake
     from meterstream.transport import Report, Transport
 
-_CHUNK: Final = 1_000
+_CHUNK: Final = 4_000
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
 _CONNECT_WAIT_SECONDS_MAX: Final = 5.0
 _AGAIN_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.01
 _SLEEP_SECONDS_MAX: Final = 1.0
 _CLOSING: Final = attributes_map({"closing": "true"})
-_NOTHING: Final = attributes_map({})
 
 
 class Sender:
@@ -85,10 +85,12 @@ class Sender:
         self._again: Final[deque[tuple[float, int]]] = deque()
         self._alarm: Final = Alarm()
         self._encoder: Encoder | None = None
+        self._partitions: tuple[int, ...] = ()
         self._connected = False
         self._connect_at = 0.0
         self._connect_wait_seconds = 0.1
         self._marked: dict[int, int] = {}
+        self._marks: Final[set[int]] = set()
         self._marks_waiting = False
         self._mark_at = 0.0
         self._stop_at: float | None = None
@@ -148,6 +150,7 @@ class Sender:
         if self.partitions is None:
             # Kept for the incarnation's life: a lane's numbers belong to one partition.
             self.partitions = partitions
+            self._partitions = tuple(partition_of(lane, partitions) for lane in range(LANES))
         self._connected = True
         self._connect_wait_seconds = 0.1
         return True
@@ -178,7 +181,7 @@ class Sender:
 
     def _take(self) -> int:
         """Entries from the buffer into flight."""
-        popleft = self._intake.buffer.popleft
+        popleft, launch = self._intake.buffer.popleft, self._launch
         taken = 0
         for _ in range(min(_CHUNK, FLIGHT_MAX - len(self._flight))):
             try:
@@ -187,7 +190,7 @@ class Sender:
                 break
             taken += 1
             if type(item) is tuple:
-                self._launch(item)
+                launch(item)
             elif type(item) is Barrier:
                 item.ticket = self._flight.last_ticket
                 self._barriers.append(item)
@@ -195,23 +198,24 @@ class Sender:
                 self._launch_marks(item)
         return taken
 
-    def _launch(self, entry: Entry) -> None:
+    def _launch(self, entry: Entry) -> int | None:
+        """Encode an entry and put it in flight; its ticket."""
         assert self._encoder is not None
-        assert self.partitions is not None
-        partition = partition_of(entry[0].lane, self.partitions)
         try:
             value = self._encoder.encode(entry)
         except Exception as problem:  # noqa: BLE001 - one entry must not take the others along
-            self._fail(Held(entry, partition, b""), f"could not be encoded: {describe(problem)}")
-            return
-        self._flight.add(Held(entry, partition, value))
+            self._fail(entry, -1, describe(problem))
+            return None
+        return self._flight.add(entry, self._partitions[entry[3]], value)
 
     def _launch_marks(self, claims: Claims) -> None:
         time = clock.time_ns() // 1000
-        attributes = _CLOSING if claims.closing else _NOTHING
+        attributes = _CLOSING if claims.closing else NO_ATTRIBUTES
+        producer = self._intake.numbering.producer
         for lane, highest in claims.highest.items():
-            series = self._intake.mark_series(lane)
-            self._launch((series, time, 0, 0, None, None, attributes, highest, None))
+            ticket = self._launch(mark(producer, lane, highest, time=time, attributes=attributes))
+            if ticket is not None:
+                self._marks.add(ticket)
         self._marks_waiting = False
 
     def _send(self) -> int:
@@ -234,17 +238,18 @@ class Sender:
         self._connect_at = clock.monotonic() + self._connect_wait_seconds
 
     def _settle(self, reports: list[Report], now: float) -> None:
+        settle = self._flight.settle
         for ticket, offset, failure in reports:
             if offset is not None:
-                held = self._flight.settle(ticket)
-                if held is not None and held.entry[0].kind != MARK:
+                held = settle(ticket)
+                if held is not None and not self._is_mark(ticket):
                     self.acknowledged += 1
                     if self._on_outcome is not None:
-                        self._tell(held, offset, None)
+                        self._tell(held[1], held[0][1], offset, None)
             elif failure is not None and failure.permanent:
-                held = self._flight.settle(ticket)
-                if held is not None:
-                    self._fail(held, failure.reason)
+                held = settle(ticket)
+                if held is not None and not self._is_mark(ticket):
+                    self._fail(held[1], held[0][1], failure.reason)
             else:
                 if failure is None:
                     self.ack_without_offset += 1
@@ -253,23 +258,29 @@ class Sender:
                 self.resent += 1
                 self._again.append((now + _AGAIN_SECONDS, ticket))
 
-    def _fail(self, held: Held, reason: str) -> None:
-        self._complaints.error("refused", f"an event is lost, the broker refuses it: {reason}")
-        if held.entry[0].kind != MARK:
-            self.failed += 1
-            if self._on_outcome is not None:
-                self._tell(held, None, reason)
+    def _is_mark(self, ticket: int) -> bool:
+        """Whether a settled ticket was a mark's, which is nobody's event."""
+        if not self._marks or ticket not in self._marks:
+            return False
+        self._marks.remove(ticket)
+        return True
 
-    def _tell(self, held: Held, offset: int | None, error: str | None) -> None:
+    def _fail(self, entry: Entry, partition: int, reason: str) -> None:
+        self.failed += 1
+        self._complaints.error("refused", f"an event is lost, it cannot be delivered: {reason}")
+        if self._on_outcome is not None:
+            self._tell(entry, partition, None, reason)
+
+    def _tell(self, entry: Entry, partition: int, offset: int | None, error: str | None) -> None:
         assert self._on_outcome is not None
-        series, *_, sequence, key = held.entry
+        _, _, tenant_key, lane, *_, sequence, key = entry
         outcome = Outcome(
-            tenant=series.tenant,
+            tenant=tenant_key.decode(),
             key=key,
             producer=self._intake.numbering.producer,
-            lane=series.lane,
+            lane=lane,
             sequence=sequence,
-            partition=held.partition,
+            partition=partition,
             offset=offset,
             error=error,
         )
