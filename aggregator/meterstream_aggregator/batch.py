@@ -6,7 +6,7 @@ which gives the plain `MeterEvent` back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -140,6 +140,16 @@ class Batch:
         found = _codes(maps.items.take(pa.array(places + first)))
         codes[rows] = found.codes
         return Codes(codes, found.values)
+
+
+def appended_after(
+    before: Mapping[int, int], partition: Int64Array, append_time: Int64Array
+) -> dict[int, int]:
+    """The highest append time per partition once records with these places are folded."""
+    after = dict(before)
+    for of in np.unique(partition).tolist():
+        after[of] = max(after[of], int(append_time[partition == of].max()))
+    return after
 
 
 def batch_of_columns(

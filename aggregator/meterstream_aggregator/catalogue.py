@@ -170,5 +170,3 @@ def digest(content: object) -> str:
     """Sixteen hexadecimal digits of the canonical JSON of ``content``."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-

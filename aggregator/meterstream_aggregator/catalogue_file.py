@@ -60,9 +60,13 @@ def parse_catalogue(text: str, *, source: str = "catalogue") -> Catalogue:
         mark = getattr(problem, "problem_mark", None)
         line = f"{source}:{mark.line + 1}" if mark else source
         detail = getattr(problem, "problem", None) or "unreadable"
-        raise CatalogueError(f"{line}: not YAML ({detail}); mend the indentation or quote the text") from None
+        raise CatalogueError(
+            f"{line}: not YAML ({detail}); mend the indentation or quote the text"
+        ) from None
     if not isinstance(content, dict):
-        raise CatalogueError(f"{source}: holds no mapping; begin with the keys metering_since and meters")
+        raise CatalogueError(
+            f"{source}: holds no mapping; begin with the keys metering_since and meters"
+        )
     try:
         return _CatalogueFile.model_validate(content).value()
     except ValidationError as problem:
@@ -118,15 +122,21 @@ class _MeterEntry(_Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> _MeterEntry:
         if not MINUTE <= self.window <= HOUR or HOUR % self.window or self.window % MINUTE:
-            raise ValueError("window: must divide one hour into whole minutes; write 1m, 5m, 15m or 1h")
+            raise ValueError(
+                "window: must divide one hour into whole minutes; write 1m, 5m, 15m or 1h"
+            )
         if self.value != "quantity" and not self.value.removeprefix("attributes.").strip():
             raise ValueError("value: names no attribute; write quantity or attributes.NAME")
         if self.value != "quantity" and not self.value.startswith("attributes."):
-            raise ValueError(f"value: {self.value!r} is not readable; write quantity or attributes.NAME")
+            raise ValueError(
+                f"value: {self.value!r} is not readable; write quantity or attributes.NAME"
+            )
         if len(set(self.group_by)) != len(self.group_by):
             raise ValueError("group_by: names an attribute twice; name each once")
         if self.timeout is not None and self.aggregate is not Aggregate.SESSION:
-            raise ValueError("timeout: only session meters time out; remove it or use aggregate: session")
+            raise ValueError(
+                "timeout: only session meters time out; remove it or use aggregate: session"
+            )
         if self.aggregate is Aggregate.SESSION and self.value != "quantity":
             raise ValueError("value: a session meter measures seconds; remove it")
         return self
@@ -199,7 +209,9 @@ def _line(root: yaml.Node | None, path: Sequence[Any]) -> int:
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value)
+        ):
             node = node.value[part]
             line = node.start_mark.line + 1
     return line

@@ -36,7 +36,13 @@ from meterstream_aggregator.state import Readings, State
 from meterstream_aggregator.values import column_amounts
 from meterstream_schemas.checks import check_text
 from meterstream_schemas.errors import InvalidEvent
-from meterstream_schemas.events import LANES, SCALE_MAX, TENANT_BYTES_MAX, TIME_MAX_MICROSECONDS, EventKind
+from meterstream_schemas.events import (
+    LANES,
+    SCALE_MAX,
+    TENANT_BYTES_MAX,
+    TIME_MAX_MICROSECONDS,
+    EventKind,
+)
 
 
 def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
@@ -62,17 +68,8 @@ def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
         delta = None if rows is None else usage_of_meter(batch, rows, meter)
         if delta is not None:
             changes.usage.append(delta)
-    sessions.finish(appended_after(batch, state), changes)
+    sessions.finish(changes)
     return changes
-
-
-def appended_after(batch: Batch, state: State) -> dict[int, int]:
-    """The highest append time per partition once this batch is folded."""
-    appended = dict(state.appended)
-    for partition in np.unique(batch.partition).tolist():
-        latest = int(batch.append_time[batch.partition == partition].max())
-        appended[partition] = max(appended[partition], latest)
-    return appended
 
 
 def _refusals(batch: Batch, readings: Readings) -> dict[int, Refusal]:
@@ -88,14 +85,18 @@ def _refusals(batch: Batch, readings: Readings) -> dict[int, Refusal]:
 def _suspects(batch: Batch, readings: Readings) -> BoolArray:
     """Rows that break a rule, and perhaps some that do not."""
     usage = batch.kind == USAGE_CODE
-    session = (batch.kind == KIND_CODES[EventKind.SESSION_START]) | (
-        batch.kind == KIND_CODES[EventKind.SESSION_END]
-    ) | (batch.kind == KIND_CODES[EventKind.SESSION_HEARTBEAT])
+    session = (
+        (batch.kind == KIND_CODES[EventKind.SESSION_START])
+        | (batch.kind == KIND_CODES[EventKind.SESSION_END])
+        | (batch.kind == KIND_CODES[EventKind.SESSION_HEARTBEAT])
+    )
     metered = _texts_that(batch.type.values, lambda name: bool(readings.usage.get(name)))
     in_session = _texts_that(batch.type.values, lambda name: bool(readings.sessions.get(name)))
     clean = _texts_that(batch.tenant.values, _is_clean_tenant)
     short = _texts_that(batch.producer.values, lambda name: len(name) <= PRODUCER_CHARACTERS_MAX)
-    suspects: BoolArray = ~(usage & metered[batch.type.codes]) & ~(session & in_session[batch.type.codes])
+    suspects: BoolArray = ~(usage & metered[batch.type.codes]) & ~(
+        session & in_session[batch.type.codes]
+    )
     suspects |= ~clean[batch.tenant.codes] | ~short[batch.producer.codes]
     suspects |= (batch.lane < 0) | (batch.lane >= LANES) | (batch.sequence < 1)
     suspects |= (batch.time < max(readings.catalogue.metering_since, 0)) | (
@@ -124,7 +125,10 @@ def _session_ids_fit(batch: Batch, session: BoolArray) -> BoolArray:
     fits = np.zeros(len(batch), dtype=np.bool_)
     rows = np.flatnonzero(session)
     ids = batch.columns.column("session").take(rows).to_pylist()
-    fits[rows] = [text is not None and 0 < len(text) <= 64 and text.isascii() and text.isprintable() for text in ids]
+    fits[rows] = [
+        text is not None and 0 < len(text) <= 64 and text.isascii() and text.isprintable()
+        for text in ids
+    ]
     return fits
 
 

@@ -21,15 +21,13 @@ Rows = dict[UsageKey, tuple[int, int]]
 def fold(records: Iterable[LogRecord], state: State, readings: Readings) -> Changes:
     """Fold records, in log order per partition, over what is known. Pure but for ``state.numbers``.
 
-    ``state.appended`` must have every partition of the records.
+    ``state.before`` and ``state.after`` must have every partition of the records.
     """
     changes = Changes()
     intake = Intake(state, readings, changes)
     sessions = SessionFold(state, readings)
     rows: dict[str, Rows] = {}
-    appended = dict(state.appended)
     for record in records:
-        appended[record.partition] = max(appended[record.partition], record.append_time)
         if not intake.accept(record):
             continue
         if record.event.kind is not EventKind.USAGE:
@@ -42,7 +40,7 @@ def fold(records: Iterable[LogRecord], state: State, readings: Readings) -> Chan
             changes.usage.append(
                 usage_delta(meter.name, meter.aggregate, meter.window, rows[meter.name])
             )
-    sessions.finish(appended, changes)
+    sessions.finish(changes)
     return changes
 
 

@@ -38,7 +38,9 @@ def usage_of_meter(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta |
     """What rows of its type add to a meter, or None where it keeps none of them."""
     for name, allowed in meter.where:
         rows = rows[batch.attribute(name).matching(frozenset(allowed))[rows]]
-    amounts = None if meter.value_attribute is None else column_amounts(batch, meter.value_attribute)
+    amounts = (
+        None if meter.value_attribute is None else column_amounts(batch, meter.value_attribute)
+    )
     if meter.aggregate is Aggregate.COUNT:
         amounts = None
     if amounts is not None:
@@ -165,7 +167,9 @@ def _aggregate_wide(
     totals: dict[int, tuple[int, int]] = {}
     for at, amount in zip(key.tolist(), quantity.tolist(), strict=True):
         known = totals.get(at)
-        totals[at] = (1, amount) if known is None else (known[0] + 1, joined(aggregate, known[1], amount))
+        totals[at] = (
+            (1, amount) if known is None else (known[0] + 1, joined(aggregate, known[1], amount))
+        )
     return (
         np.array(list(totals), dtype=np.int64),
         np.array([events for events, _ in totals.values()], dtype=np.int64),

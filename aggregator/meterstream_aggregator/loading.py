@@ -16,23 +16,23 @@ from meterstream_aggregator.store.port import StateReader
 def load_state(
     batch: Batch,
     reader: StateReader,
-    appended: Mapping[int, int],
+    before: Mapping[int, int],
+    after: Mapping[int, int],
     numbers: dict[ProducerKey, Numbers],
 ) -> State:
-    """The state to fold ``batch`` over. ``appended``: each partition's progress before the batch.
+    """The state to fold ``batch`` over. ``before`` and ``after``: see `State`; the latter decides
+    which sessions time out, and may name partitions that ``batch`` has no events of.
 
     ``numbers`` are those known from earlier batches; what the store knows beyond them is added.
     """
     _load_numbers(batch, reader, numbers)
-    state = State(appended=appended, numbers=numbers)
+    state = State(before=before, after=after, numbers=numbers)
     _load_keys(batch, reader, state)
     _load_sessions(batch, reader, state)
     return state
 
 
-def _load_numbers(
-    batch: Batch, reader: StateReader, numbers: dict[ProducerKey, Numbers]
-) -> None:
+def _load_numbers(batch: Batch, reader: StateReader, numbers: dict[ProducerKey, Numbers]) -> None:
     width = len(batch.producer.values)
     pairs = np.unique(batch.partition * width + batch.producer.codes).tolist() if width else []
     names = batch.producer.values
@@ -77,9 +77,9 @@ def _load_sessions(batch: Batch, reader: StateReader, state: State) -> None:
                 wanted.add(SessionKey(partition, tenants[tenant], types[of_type], session))
     state.sessions = reader.known_sessions(wanted) if wanted else {}
     due: list[SessionKey] = []
-    for partition in np.unique(batch.partition).tolist():
-        latest = int(batch.append_time[batch.partition == partition].max())
-        found = reader.due_sessions(partition, max(latest, state.appended[partition]))
-        state.sessions.update(found)
-        due.extend(found)
+    for partition, appended in state.after.items():
+        if appended != state.before[partition]:
+            found = reader.due_sessions(partition, appended)
+            state.sessions.update(found)
+            due.extend(found)
     state.due = due

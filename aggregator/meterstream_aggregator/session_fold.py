@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
@@ -38,8 +36,8 @@ class SessionFold:
         before = self._after.get(key) or self._state.sessions.get(key)
         self._after[key] = observed(before, event, record.append_time)
 
-    def finish(self, appended: Mapping[int, int], changes: Changes) -> None:
-        """Write sessions and usage. ``appended``: highest append time per partition, batch included.
+    def finish(self, changes: Changes) -> None:
+        """Write sessions, and their usage as of ``state.after``.
 
         Due sessions are looked at even when no boundary came: time alone ends them.
         """
@@ -48,7 +46,7 @@ class SessionFold:
         rows: dict[str, dict[UsageKey, tuple[int, int]]] = {}
         for key, after in self._after.items():
             before = self._state.sessions.get(key)
-            then, now = self._state.appended[key.partition], appended[key.partition]
+            then, now = self._state.before[key.partition], self._state.after[key.partition]
             meters = self._readings.sessions.get(key.type, ())
             changes.sessions[key] = (after, deadline(after, meters, now))
             for meter in meters:

@@ -77,7 +77,7 @@ class Session(NamedTuple):
     @property
     def conflicts(self) -> int:
         """Claims beyond one start and one end, and ends that cannot be one."""
-        ends = len(self.ends) - (1 if self.end is not None or not self.starts and self.ends else 0)
+        ends = len(self.ends) - (1 if self.end is not None or (not self.starts and self.ends) else 0)
         return max(len(self.starts) - 1, 0) + ends
 
     @property
@@ -128,9 +128,7 @@ def deadline(session: Session, meters: Iterable[Meter], appended: int) -> int | 
     """The next append time at which a meter gives the session up; None when nothing will change."""
     if not session.starts or session.end is not None:
         return None
-    coming = [
-        session.last_append + meter.timeout for meter in meters if meter.timeout is not None
-    ]
+    coming = [session.last_append + meter.timeout for meter in meters if meter.timeout is not None]
     return min((at for at in coming if at > appended), default=None)
 
 
@@ -190,7 +188,12 @@ def change(before: Charge | None, after: Charge | None, size: int) -> Iterator[S
     """
     if before == after:
         return
-    if before is not None and after is not None and before[:2] == after[:2] and before.until is None:
+    if (
+        before is not None
+        and after is not None
+        and before[:2] == after[:2]
+        and before.until is None
+    ):
         # The usual end of a session: its start is counted already, only the time is new.
         if after.until is not None:
             for window, inside in split(after.start, after.until, size):

@@ -18,11 +18,13 @@ KEY_HORIZON: Final = 90 * DAY
 class State:
     """Everything one fold reads. ``numbers`` is changed in place; the rest is left as it is.
 
-    ``appended`` is each partition's highest append time before the batch. ``due`` are the sessions
+    ``before`` and ``after`` are each partition's highest append time without and with the batch,
+    records that are no events included. ``due`` are the sessions
     whose deadline the batch's append times reach, whether or not the batch tells of them.
     """
 
-    appended: Mapping[int, int]
+    before: Mapping[int, int]
+    after: Mapping[int, int]
     numbers: dict[ProducerKey, Numbers]
     keys: dict[tuple[int, str, str], tuple[bytes, int]] = field(default_factory=dict)
     sessions: dict[SessionKey, Session] = field(default_factory=dict)

@@ -14,7 +14,9 @@ from meterstream_aggregator.refusals import Refusal
 from meterstream_consumers.records import RawBatch
 
 
-def add_undecodable(changes: Changes, raw: RawBatch, refused: Iterable[tuple[int, Refusal]]) -> None:
+def add_undecodable(
+    changes: Changes, raw: RawBatch, refused: Iterable[tuple[int, Refusal]]
+) -> None:
     """Records that are no events: dead letters without a tenant, counted as refused."""
     for row, why in refused:
         partition = raw.partitions[row]

@@ -112,7 +112,10 @@ class _Piece:
     """Decodes rows of one writer schema: natively while it can, exactly where it must."""
 
     def __init__(
-        self, schema: tuple[str, codec.Schema], bodies: list[bytes], refused: list[tuple[int, Refusal]]
+        self,
+        schema: tuple[str, codec.Schema],
+        bodies: list[bytes],
+        refused: list[tuple[int, Refusal]],
     ) -> None:
         self._text, self._parsed = schema
         self._bodies = bodies
@@ -214,7 +217,9 @@ def _text_bytes(column: pa.Array) -> int:
     if not len(column):
         return 0
     buffers = column.buffers()
-    offsets = np.frombuffer(buffers[1], dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+    offsets = np.frombuffer(buffers[1], dtype=np.int32)[
+        column.offset : column.offset + len(column) + 1
+    ]
     return int(offsets[-1] - offsets[0]) + _long_bytes(np.diff(offsets).astype(np.int64))
 
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from meterstream_aggregator.batch import Batch
+from meterstream_aggregator.batch import appended_after
 from meterstream_aggregator.changes import Changes
-from meterstream_aggregator.columnar import appended_after, fold_columns
+from meterstream_aggregator.columnar import fold_columns
 from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.loading import load_state
 from meterstream_aggregator.state import Readings
@@ -97,11 +97,15 @@ class Folding:
         if not len(raw):
             return Folded(0, 0, 0, 0, {}, 0, None)
         decoded = self._decoder.decode(raw)
-        changes, appended = self._fold(decoded.batch, raw)
+        before = {partition: progress.appended for partition, progress in self.owned.items()}
+        partition, _, append_time = raw.places()
+        after = appended_after(before, partition, append_time)
+        state = load_state(decoded.batch, self._store, before, after, self._numbers)
+        changes = fold_columns(decoded.batch, state, self._readings)
         add_undecodable(changes, raw, decoded.refused)
         changes.dead_letters.sort(key=lambda letter: (letter.partition, letter.offset))
         add_outbox(changes, raw, self._topic, self._deadletters_topic)
-        advances = self._advances(raw, changes, appended)
+        advances = self._advances(raw, changes, after)
         self._store.commit(advances, changes)
         for advance in advances:
             progress = self.owned[advance.partition]
@@ -119,19 +123,7 @@ class Folding:
             changes=changes,
         )
 
-    def _fold(self, batch: Batch, raw: RawBatch) -> tuple[Changes, dict[int, int]]:
-        before = {partition: progress.appended for partition, progress in self.owned.items()}
-        state = load_state(batch, self._store, before, self._numbers)
-        changes = fold_columns(batch, state, self._readings)
-        after = appended_after(batch, state)
-        if len(batch) < len(raw):
-            for partition, append_time in zip(raw.partitions, raw.append_times, strict=True):
-                after[partition] = max(after[partition], append_time * 1000)
-        return changes, after
-
-    def _advances(
-        self, raw: RawBatch, changes: Changes, appended: dict[int, int]
-    ) -> list[Advance]:
+    def _advances(self, raw: RawBatch, changes: Changes, appended: dict[int, int]) -> list[Advance]:
         partitions, offsets, _ = raw.places()
         advances: list[Advance] = []
         for partition in np.unique(partitions).tolist():

@@ -53,7 +53,9 @@ def _handler(
                 self._answer(200, "text/plain", b"live\n")
             elif self.path == "/health/ready":
                 reason = why_not()
-                self._answer(503 if reason else 200, "text/plain", f"{reason or 'ready'}\n".encode())
+                self._answer(
+                    503 if reason else 200, "text/plain", f"{reason or 'ready'}\n".encode()
+                )
             else:
                 self._answer(404, "text/plain", b"/metrics /health/live /health/ready\n")
 

@@ -121,7 +121,10 @@ class Source:
             append_times.append(at)
             messages.append(message)
         if found:
-            last = {p: o for p, o in zip(partitions[-len(found) :], offsets[-len(found) :], strict=False)}
+            last = {
+                p: o
+                for p, o in zip(partitions[-len(found) :], offsets[-len(found) :], strict=False)
+            }
             self._read_to.update(last)
 
     def _judge(self, problem: KafkaError) -> None:
@@ -130,7 +133,10 @@ class Source:
                 f"the log no longer has the records after the stored position: {problem.str()}; "
                 "retention overtook this worker, and what lies between is lost to it"
             )
-        if problem.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+        if problem.code() in (
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        ):
             raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {problem.str()}")
         if problem.fatal():
             raise LogUnusable(f"the consumer cannot go on: {problem.str()}")

@@ -102,9 +102,7 @@ class Worker:
         store = SqliteStore(self._settings.store)
         try:
             store.bind(self._binding, self._catalogue)
-            session = _Session(
-                self._settings, store, self._catalogue, self._metrics, self._log
-            )
+            session = _Session(self._settings, store, self._catalogue, self._metrics, self._log)
             try:
                 self._loop(session)
             finally:

@@ -16,7 +16,6 @@ from meterstream_aggregator.changes import (
     Changes,
     DeadLetter,
     OutboxMessage,
-
     UsageDelta,
     UsageKey,
 )
@@ -128,9 +127,7 @@ class MemoryStore:
     # What the fold asks.
 
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
-        return {
-            key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers
-        }
+        return {key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers}
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
@@ -234,8 +231,7 @@ class MemoryStore:
                 letter.append_time,
             )
             for letter in self._dead_letters
-            if producer in (None, letter.producer)
-            and reason in (None, letter.refusal.reason.value)
+            if producer in (None, letter.producer) and reason in (None, letter.refusal.reason.value)
         ]
         rows.sort(key=lambda row: (row.append_time, row.partition, row.offset), reverse=True)
         return rows[:limit]
@@ -261,5 +257,3 @@ class MemoryStore:
             state=state_of(session, meters, appended),
             conflicts=session.conflicts,
         )
-
-

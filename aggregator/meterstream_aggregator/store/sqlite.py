@@ -24,10 +24,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from meterstream_aggregator.catalogue import MINUTE, Catalogue, dump_catalogue, undump_catalogue
+from meterstream_aggregator.catalogue import (
+    MINUTE,
+    Aggregate,
+    Catalogue,
+    dump_catalogue,
+    undump_catalogue,
+)
 from meterstream_aggregator.changes import ADDED, Changes, OutboxMessage, SeriesKey, UsageDelta
 from meterstream_aggregator.dedup import Int64Array, Numbers, ProducerKey, pack
-from meterstream_aggregator.catalogue import Aggregate
 from meterstream_aggregator.errors import Fenced, StoreMismatch, StoreUnavailable
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
@@ -92,7 +97,9 @@ class SqliteStore:
             if known is not None:
                 bound = TopicBinding(*known[1:4])
                 check_binding(bound, undump_catalogue(known[4]), binding, catalogue)
-            self._db.execute("INSERT OR REPLACE INTO binding VALUES (1, ?, ?, ?, ?)", (*binding, text))
+            self._db.execute(
+                "INSERT OR REPLACE INTO binding VALUES (1, ?, ?, ?, ?)", (*binding, text)
+            )
             self._db.execute(
                 "INSERT OR IGNORE INTO catalogue_version VALUES (?, ?)", (catalogue.version, text)
             )
@@ -252,7 +259,11 @@ class SqliteStore:
             self._db.executemany(
                 "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
                 " AND events = 0 AND quantity_high = 0 AND quantity_low = 0",
-                [row for row, less in zip(zip(*ordered[:4], strict=True), shrunk, strict=True) if less],
+                [
+                    row
+                    for row, less in zip(zip(*ordered[:4], strict=True), shrunk, strict=True)
+                    if less
+                ],
             )
 
     def _columns(self, delta: UsageDelta) -> tuple[npt.NDArray[Any], ...]:
@@ -314,7 +325,9 @@ class SqliteStore:
         )
 
     def _write_rest(self, changes: Changes) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?)", changes.keys)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?)", changes.keys
+        )
         self._db.executemany(
             "INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (rows.row_of_dead_letter(letter) for letter in changes.dead_letters),

@@ -71,7 +71,9 @@ class SqliteReader:
             self._db.close()
             if version == 0:
                 raise StoreUnavailable(f"{path}: the store is being made; try again")
-            raise StoreMismatch(f"{path}: has version {version}, this program reads {SCHEMA_VERSION}")
+            raise StoreMismatch(
+                f"{path}: has version {version}, this program reads {SCHEMA_VERSION}"
+            )
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -147,9 +149,7 @@ class SqliteReader:
             session = rows.session_of_row(row[4:])
             told = state_of(session, catalogue.session_meters(row[2]), appended.get(row[0], 0))
             over = session.end if session.end is not None else session.last_sign
-            if state not in (None, told) or (
-                start is not None and told != "open" and over < start
-            ):
+            if state not in (None, told) or (start is not None and told != "open" and over < start):
                 continue
             found.append(
                 SessionRow(
