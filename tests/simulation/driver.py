@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from meterstream_aggregator.batch import LogRecord, batch_of_records
+from meterstream_aggregator.batch import LogRecord, appended_after, batch_of_records
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import Changes
-from meterstream_aggregator.columnar import appended_after, fold_columns
+from meterstream_aggregator.columnar import fold_columns
 from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.fold import fold
 from meterstream_aggregator.loading import load_state
@@ -51,9 +51,9 @@ class Folder:
         batch = batch_of_records(records)
         appended = {partition: claim.appended for partition, claim in self._claims.items()}
         try:
-            state = load_state(batch, self._store, appended, self._numbers)
+            after = appended_after(appended, batch.partition, batch.append_time)
+            state = load_state(batch, self._store, appended, after, self._numbers)
             changes = self._folding(records, state, self._readings)
-            after = appended_after(batch, state)
             advances = [self._advance(p, records, after[p], changes) for p in _partitions(records)]
             self._store.commit(advances, changes)
         except BaseException:
