@@ -1,15 +1,17 @@
-"""To which account a tenant belonged when: a list of changes, in normal form. Pure.
+"""To which account a tenant belonged when: the instants from which something applies. Pure.
 
 A history is a tuple of (from, account), ascending; each entry holds until the next begins, the last
 for ever, and before the first the tenant is unmapped. `BEGINNING` stands before every event. An
-account of None ends a mapping. In normal form neighbours differ and the first is not None, so two
-histories that say the same are equal.
+account of None ends a mapping.
+
+Entries stay as they were said, also where one repeats its neighbour. So what was said about one
+instant is never touched by what is said about another: the same statements give the same history
+in any order, and once more changes nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 BEGINNING: Final = 0
@@ -28,17 +30,21 @@ class Spell(NamedTuple):
 
 def account_at(history: History, time: int) -> str | None:
     """The account in force at an instant, or None while unmapped. ``time`` in microseconds UTC."""
-    return spell_at(history, time).account
+    index = bisect_right(history, time, key=_start)
+    return history[index - 1][1] if index else None
 
 
 def spell_at(history: History, time: int) -> Spell:
-    """The account in force at an instant, and since and until when it is."""
+    """The account in force at an instant, and the whole stretch of time in which it is."""
     index = bisect_right(history, time, key=_start)
-    until = history[index][0] if index < len(history) else None
-    if index == 0:
-        return Spell(None, None, until)
-    since, account = history[index - 1]
-    return Spell(account, since, until)
+    account = history[index - 1][1] if index else None
+    until = next((start for start, other in history[index:] if other != account), None)
+    since: int | None = None
+    for start, other in reversed(history[:index]):
+        if other != account:
+            return Spell(account, since, until)
+        since = start
+    return Spell(account, since if account is not None else None, until)
 
 
 def sole_account(history: History, first: int, last: int) -> str | None:
@@ -49,20 +55,9 @@ def sole_account(history: History, first: int, last: int) -> str | None:
 
 
 def assigned(history: History, account: str | None, start: int) -> History:
-    """The history with ``account`` in force from ``start`` until the next change known."""
-    changed = dict(history)
-    changed[start] = account
-    return normal(changed.items())
+    """The history with ``account`` in force from ``start`` until the next instant it knows."""
+    return tuple(sorted((dict(history) | {start: account}).items(), key=_start))
 
 
-def normal(changes: Iterable[tuple[int, str | None]]) -> History:
-    """(from, account) pairs in normal form: ascending, no change that changes nothing."""
-    kept: list[tuple[int, str | None]] = []
-    for start, account in sorted(changes, key=_start):
-        if account != (kept[-1][1] if kept else None):
-            kept.append((start, account))
-    return tuple(kept)
-
-
-def _start(change: tuple[int, str | None]) -> int:
-    return change[0]
+def _start(entry: tuple[int, str | None]) -> int:
+    return entry[0]

@@ -8,8 +8,8 @@ A row names an account, a tenant, or both, in these columns (CSV) or keys (JSON,
                    is stored
 ``label.NAME``     a label (JSON: ``labels``, an object); the labels given replace all that were
 ``tenant``         belongs to the account
-``from``           from this instant on, ISO 8601 with offset (a date: midnight UTC); empty: for
-                   all time, where nothing else is known of the tenant
+``from``           from this instant on, ISO 8601 with offset (a date: midnight UTC); empty: from
+                   the beginning, where nothing else is known of the tenant
 =================  ==============================================================================
 
 Rows count from 1, a CSV's header not among them. Importing a file twice changes nothing.

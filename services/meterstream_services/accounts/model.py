@@ -66,8 +66,8 @@ class RemoveAccount:
 class Assign:
     """A tenant belongs to ``account`` (None: to none) from ``start`` until its next known change.
 
-    ``start`` None means for all time, which is accepted only while nothing else is known of the
-    tenant: a mapping in force is never overwritten without saying from when.
+    ``start`` None means from the beginning of time, which is accepted only while nothing else is
+    known of the tenant: a mapping in force is never overwritten without saying from when.
     """
 
     tenant: str

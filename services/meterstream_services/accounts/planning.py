@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from meterstream_services.accounts.errors import Flaw, InvalidChanges, PreconditionFailed
-from meterstream_services.accounts.history import BEGINNING, History, assigned, normal
+from meterstream_services.accounts.history import BEGINNING, History, assigned
 from meterstream_services.accounts.model import (
     Account,
     AccountStatus,
@@ -171,17 +171,15 @@ class _Planner:
         if change.account is not None and self._account(change.account) is None:
             raise _Refused("account", change.account, "is not there; make the account first")
         known = self._history(change.tenant)
-        if change.start is None:
-            wanted = normal([(BEGINNING, change.account)])
-            if known and known != wanted:
-                raise _Refused(
-                    "from",
-                    "",
-                    f"is missing: tenant {change.tenant!r} is mapped already; say from when on "
-                    "this applies",
-                )
-        else:
-            wanted = assigned(known, change.account, change.start)
+        start = BEGINNING if change.start is None else change.start
+        wanted = assigned(known, change.account, start)
+        if change.start is None and known and wanted != known:
+            raise _Refused(
+                "from",
+                "",
+                f"is missing: tenant {change.tenant!r} is mapped already; say from when on this "
+                "applies",
+            )
         if wanted == known:
             self._count("unchanged")
             return

@@ -23,6 +23,14 @@ SPELLS_EXAMPLE: Final[list[Any]] = [
     {"account": "a1", "from": None, "to": "2026-03-01T00:00:00+00:00"},
     {"account": "b2", "from": "2026-03-01T00:00:00+00:00", "to": None},
 ]
+IMPORT_EXAMPLE: Final[dict[str, Any]] = {
+    "rows": 2,
+    "accounts_created": 2,
+    "accounts_changed": 0,
+    "tenants_changed": 1,
+    "unchanged": 0,
+    "dry_run": False,
+}
 
 
 class AccountFields(BaseModel):
@@ -84,6 +92,8 @@ class AccountsDocument(BaseModel):
 
 class MemberDocument(BaseModel):
     """The tenants that belong to an account at an instant."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"account": "a1", "tenants": ["acme"]}})
 
     account: str
     tenants: list[str]
@@ -149,6 +159,8 @@ class HistoryDocument(BaseModel):
 
 class ImportDocument(BaseModel):
     """What an import came to."""
+
+    model_config = ConfigDict(json_schema_extra={"example": IMPORT_EXAMPLE})
 
     rows: int
     accounts_created: int

@@ -104,7 +104,7 @@ def make_account(request: Request, form: Annotated[NewAccount, Body()], parts: P
 @router.get(
     "/v1/accounts/{account}",
     summary="One account",
-    responses={200: {"model": AccountDocument}, **documented(404, 503)},
+    responses={200: {"model": AccountDocument}, **documented(404, 422, 503)},
 )
 def read_account(request: Request, account: str, parts: PartsOf) -> Response:
     """One account, with an ETag."""
@@ -135,7 +135,7 @@ def put_account(
     "/v1/accounts/{account}",
     summary="Remove an account that no tenant ever belonged to",
     status_code=204,
-    responses=documented(404, 409, 412, 503),
+    responses=documented(404, 409, 412, 422, 503),
 )
 def remove_account(request: Request, account: str, parts: PartsOf) -> Response:
     """Remove an account. One that is in a tenant's history stays: set its status to closed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
 from fastapi import Query as InQuery
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from meterstream_aggregator.questions import folded_until
@@ -16,6 +16,32 @@ from meterstream_services.http.problems import documented
 from meterstream_services.zones import find_zone
 
 router = APIRouter(tags=["operation"], dependencies=[Depends(said_once)])
+
+_STATUS: Final[dict[str, Any]] = {
+    "now": "2026-03-01T10:12:31+00:00",
+    "topic": {"topic": "meterstream.events", "topic_id": "h6tP1rRZQ7", "partitions": 1},
+    "catalogue": {
+        "version": "0011223344556677",
+        "metering_since": "2026-01-01T00:00:00+00:00",
+        "meters": 4,
+    },
+    "folded_until": "2026-03-01T10:12:30+00:00",
+    "counted": 1000,
+    "duplicates": 40,
+    "refused": 2,
+    "partitions": [
+        {
+            "partition": 0,
+            "next_offset": 1043,
+            "appended": "2026-03-01T10:12:30+00:00",
+            "epoch": 3,
+            "owner": "worker-1",
+            "counted": 1000,
+            "duplicates": 40,
+            "refused": 2,
+        }
+    ],
+}
 
 
 class StatusQuery(Query):
@@ -55,6 +81,8 @@ class PartitionDocument(BaseModel):
 
 class StatusDocument(BaseModel):
     """`folded_until` is the append time that all partitions are folded to; null before."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _STATUS})
 
     now: str
     topic: TopicDocument | None

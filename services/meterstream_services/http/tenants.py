@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi import Query as InQuery
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from meterstream_aggregator.civil import parse_time
@@ -60,6 +60,8 @@ class UnmapQuery(Query):
 class TenantDocument(BaseModel):
     """A tenant with usage, and the account it belongs to now."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"tenant": "acme", "account": "a1"}})
+
     tenant: str
     account: str | None
 
@@ -103,7 +105,7 @@ def tenants(query: Annotated[TenantsQuery, InQuery()], parts: PartsOf) -> Respon
 @router.get(
     "/v1/tenants/{tenant:path}/account/history",
     summary="A tenant's accounts, one after the other",
-    responses={200: {"model": HistoryDocument}, **documented(503)},
+    responses={200: {"model": HistoryDocument}, **documented(422, 503)},
 )
 def read_history(request: Request, tenant: str, parts: PartsOf) -> Response:
     """To which accounts a tenant belonged; an empty list where it was never mapped."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from meterstream_services.accounts.history import (
     Spell,
     assigned,
-    normal,
     sole_account,
     spell_at,
 )
@@ -35,13 +34,16 @@ def test_the_sole_account_of_a_stretch() -> None:
     assert sole_account(((0, "a"), (10, "b"), (20, "a")), 5, 25) is None
 
 
+def test_entries_that_repeat_do_not_split_a_spell() -> None:
+    """A stretch with one account is one, however often it was said."""
+    history = ((0, "a"), (10, "a"), (20, None), (25, None), (30, "a"))
+
+    assert spell_at(history, 15) == Spell("a", 0, 20)
+    assert spell_at(history, 27) == Spell(None, 20, 30)
+    assert sole_account(history, 5, 15) == "a"
+
+
 def test_an_assignment_lasts_until_the_next_known_change() -> None:
-    """What was already planned for later stays planned."""
+    """What was already said of later instants stays said."""
     assert assigned(((0, "a"), (30, "b")), "c", 10) == ((0, "a"), (10, "c"), (30, "b"))
-    assert assigned(((0, "a"), (30, "b")), "b", 10) == ((0, "a"), (10, "b"))
-    assert assigned(((0, "a"), (10, "b"), (20, "a")), "a", 10) == ((0, "a"),)
-
-
-def test_the_normal_form_says_nothing_twice() -> None:
-    """Changes that change nothing, and an end before any beginning, are left out."""
-    assert normal([(5, "a"), (1, None), (7, "a"), (9, None), (11, None)]) == ((5, "a"), (9, None))
+    assert assigned(((0, "a"), (30, "b")), None, 30) == ((0, "a"), (30, None))

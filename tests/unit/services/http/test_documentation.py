@@ -1,0 +1,89 @@
+"""The OpenAPI document and the page made from it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from meterstream_services.http import docs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.unit.services.http.conftest import World
+
+JSON_ROUTES = {
+    "/v1/usage", "/v1/sessions", "/v1/meters", "/v1/accounts", "/v1/accounts/{account}",
+    "/v1/accounts/{account}/tenants", "/v1/accounts:import", "/v1/tenants",
+    "/v1/tenants/{tenant}/account", "/v1/tenants/{tenant}/account/history", "/v1/status",
+    "/v1/reconcile", "/v1/deadletters", "/health/live", "/health/ready", "/metrics",
+}  # fmt: skip
+
+
+def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_route_is_described(world: World) -> None:
+    """All routes are in the document, with a summary, a description and a tag."""
+    schema = world.get("/openapi.json").json()
+
+    assert set(schema["paths"]) == JSON_ROUTES
+    for name, operation in _operations(schema):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+
+
+def test_every_reference_leads_somewhere(world: World) -> None:
+    """No schema is referred to that is not there."""
+    schema = world.get("/openapi.json").json()
+
+    wanted = set(re.findall(r"#/components/schemas/(\w+)", world.get("/openapi.json").text))
+    assert wanted <= set(schema["components"]["schemas"])
+    assert "ProblemDocument" in wanted
+    assert "HTTPValidationError" not in wanted
+
+
+def test_every_error_is_a_problem(world: World) -> None:
+    """Whatever the status, documented errors have the one shape of RFC 9457."""
+    schema = world.get("/openapi.json").json()
+
+    for name, operation in _operations(schema):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["content"]) == {"application/problem+json"}, (name, status)
+
+
+def test_answers_have_examples(world: World) -> None:
+    """Each answer with data shows one, put together from its parts where needed."""
+    schema = world.get("/openapi.json").json()
+
+    without = [
+        name
+        for name, operation in _operations(schema)
+        for status, response in operation["responses"].items()
+        for content in response.get("content", {}).values()
+        if int(status) < 300 and "/v1/" in name and docs._example(schema, content["schema"]) is None
+    ]
+    assert without == []
+
+
+def test_the_page_loads_nothing(world: World) -> None:
+    """The documentation is one page without programs, images or anything from elsewhere."""
+    response = world.get("/docs")
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    for path in JSON_ROUTES:
+        assert f" {path}</code>" in response.text
+    assert not re.search(r"<script|src=|https?://|@import", response.text)
+
+
+def test_the_root_leads_to_the_page(world: World) -> None:
+    """Whoever opens the address in a browser finds the documentation."""
+    response = world.get("/")
+
+    assert (response.status_code, response.headers["location"]) == (307, "/docs")
