@@ -7,6 +7,7 @@ it at any moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class Folding:
         topic: str,
         deadletters_topic: str,
         producers_cached_max: int = 20_000,
+        commit_timer: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._store = store
         self._readings = readings
@@ -68,6 +70,7 @@ class Folding:
         self._topic = topic
         self._deadletters_topic = deadletters_topic
         self._producers_cached_max = producers_cached_max
+        self._commit_timer = commit_timer
         self._numbers: dict[ProducerKey, Numbers] = {}
         self.owned: dict[int, Progress] = {}
 
@@ -96,6 +99,14 @@ class Folding:
             raw = raw.kept(rows)
         if not len(raw):
             return Folded(0, 0, 0, 0, {}, 0, None)
+        try:
+            return self._fold(raw)
+        except BaseException:
+            # Numbers are changed in place: what was folded in vain must not be remembered.
+            self._numbers.clear()
+            raise
+
+    def _fold(self, raw: RawBatch) -> Folded:
         decoded = self._decoder.decode(raw)
         before = {partition: progress.appended for partition, progress in self.owned.items()}
         partition, _, append_time = raw.places()
@@ -106,7 +117,8 @@ class Folding:
         changes.dead_letters.sort(key=lambda letter: (letter.partition, letter.offset))
         add_outbox(changes, raw, self._topic, self._deadletters_topic)
         advances = self._advances(raw, changes, after)
-        self._store.commit(advances, changes)
+        with self._commit_timer():
+            self._store.commit(advances, changes)
         for advance in advances:
             progress = self.owned[advance.partition]
             progress.stored = progress.position = advance.next_offset

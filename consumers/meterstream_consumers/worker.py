@@ -151,6 +151,7 @@ class _Session:
             topic=settings.topic,
             deadletters_topic=settings.deadletters_topic,
             producers_cached_max=settings.producers_cached_max,
+            commit_timer=metrics.commit_seconds.time,
         )
         self._relay = Relay(
             settings.bootstrap_servers,
