@@ -25,11 +25,11 @@ class SettingsError(MeterError, ValueError):
 
 
 class BufferFull(MeterError):
-    """The buffer held ``capacity`` events already; the event's number is spent, as a visible hole."""
+    """The buffer held ``capacity`` events already. The number is spent, as a visible hole."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__(
-            f"the buffer is full ({capacity} events wait for the broker) and the event was dropped; "
+            f"the buffer is full ({capacity} events wait for the broker), the event was dropped; "
             "see status().last_error, or raise buffer_events_max"
         )
         self.capacity = capacity

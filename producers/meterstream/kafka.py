@@ -221,8 +221,9 @@ class _Log:
 
 
 def _text(problem: BaseException) -> str:
-    error = problem.args[0] if problem.args else problem
-    return error.str() if hasattr(error, "str") else str(error)
+    """What a KafkaException carries, without the noise around it."""
+    error: Any = problem.args[0] if problem.args else problem
+    return str(error.str()) if hasattr(error, "str") else str(error)
 
 
 def _keep_forever(thing: object) -> None:

@@ -44,7 +44,7 @@ class MemoryTransport:
         self.connections = 0
         self._held: deque[Parcel] = deque()
 
-    def connect(self, *, timeout_seconds: float) -> int:
+    def connect(self, *, timeout_seconds: float) -> int:  # noqa: ARG002 - it needs no time
         """See `meterstream.transport.Transport`. Does not wait."""
         if not self.available:
             raise TransportUnavailable("the memory transport was told to be unavailable")

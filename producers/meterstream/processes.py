@@ -20,7 +20,7 @@ class Resident(Protocol):
     """Something that wants to know of forks and of the exit."""
 
     def after_fork(self) -> None:
-        """This process is the child of a fork."""
+        """The process is the child of a fork."""
         ...
 
     def at_exit(self) -> None:

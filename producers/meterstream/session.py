@@ -14,13 +14,16 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START
+from meterstream_schemas.errors import InvalidEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
+
+    from meterstream.incarnation import Incarnation
 
 
 class State(StrEnum):
@@ -31,37 +34,6 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-class Boundaries(Protocol):
-    """What a session says its boundaries to; the meter."""
-
-    @property
-    def producer(self) -> str:
-        """The incarnation that boundaries are sent under now."""
-        ...
-
-    def boundary(
-        self,
-        kind: int,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str,
-        subject: str | None,
-        attributes: Mapping[str, str] | None,
-        time: int | None,
-    ) -> bool:
-        """Take one boundary or sign of life. Does not wait."""
-        ...
-
-    def follow(self, session: Session) -> None:
-        """Send signs of life for a session until it is forgotten or ended."""
-        ...
-
-    def forget(self, session: Session) -> None:
-        """Send no more signs of life."""
-        ...
-
-
 class Session:
     """A context manager, sync and async alike; nothing in it waits. Safe from any thread.
 
@@ -70,7 +42,7 @@ class Session:
 
     def __init__(
         self,
-        boundaries: Boundaries,
+        incarnation: Callable[[], Incarnation],
         type: str,  # noqa: A002 - the event's own field
         *,
         tenant: str,
@@ -80,12 +52,12 @@ class Session:
     ) -> None:
         self.id: Final = os.urandom(16).hex() if session is None else session
         self.state = State.NEW
-        self._boundaries: Final = boundaries
+        self._incarnation: Final = incarnation
+        self._home: Incarnation | None = None
         self._type: Final = type
         self._tenant: Final = tenant
         self._subject: Final = subject
         self._attributes: Final = attributes
-        self._producer = ""
         self._started_microseconds = 0
         self._started_monotonic = 0
 
@@ -93,11 +65,11 @@ class Session:
         """Begin now. Raises in ``strict`` only."""
         if self.state is State.NEW:
             self.state = State.OPEN
-            self._producer = self._boundaries.producer
+            self._home = self._incarnation()
             self._started_microseconds = time.time_ns() // 1000
             self._started_monotonic = time.monotonic_ns()
             if self._say(SESSION_START):
-                self._boundaries.follow(self)
+                self._home.follow(self)
         return self
 
     def heartbeat(self) -> bool:
@@ -105,11 +77,12 @@ class Session:
         return self.state is State.OPEN and self._say(SESSION_HEARTBEAT)
 
     def end(self) -> bool:
-        """End now. False when the session is not open, belongs to a parent process, or was dropped."""
+        """End now. False when it is not open, belongs to a parent process, or was dropped."""
         if self.state is not State.OPEN:
             return False
         self.state = State.ENDED
-        self._boundaries.forget(self)
+        if self._home is not None:
+            self._home.forget(self)
         return self._say(SESSION_END)
 
     def __enter__(self) -> Self:
@@ -135,10 +108,12 @@ class Session:
         self.end()
 
     def _say(self, kind: int) -> bool:
-        if self._producer != self._boundaries.producer:
+        home = self._home
+        if home is None or home is not self._incarnation():
             return False
         elapsed = (time.monotonic_ns() - self._started_monotonic) // 1000
-        return self._boundaries.boundary(
+        return boundary(
+            home,
             kind,
             self._type,
             tenant=self._tenant,
@@ -146,4 +121,28 @@ class Session:
             subject=self._subject,
             attributes=self._attributes,
             time=self._started_microseconds + elapsed,
+            key=None,
         )
+
+
+def boundary(
+    incarnation: Incarnation,
+    kind: int,
+    event_type: object,
+    *,
+    tenant: object,
+    session: object,
+    subject: object,
+    attributes: object,
+    time: object,
+    key: object,
+) -> bool:
+    """Take one boundary or sign of life. Returns and raises as `meterstream.meter.Meter.record`."""
+    if session is None:
+        return incarnation.refused(InvalidEvent("session", "is missing; pass the session's id"))
+    try:
+        return incarnation.intake.take(
+            kind, event_type, tenant, 0, time, session, subject, attributes, key
+        )
+    except Exception as problem:  # noqa: BLE001 - nothing may reach the host
+        return incarnation.refused(problem)

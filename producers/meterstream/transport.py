@@ -58,5 +58,5 @@ class Transport(Protocol):
         ...
 
     def after_fork(self) -> None:
-        """This process is the child of a fork: abandon what the parent's threads work on."""
+        """The process is the child of a fork: abandon what the parent's threads work on."""
         ...

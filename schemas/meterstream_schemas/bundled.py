@@ -16,5 +16,7 @@ LATEST_ID: Final = 1
 def bundled_text(schema_id: int) -> str:
     """The JSON text of a bundled schema. Raises `KeyError` for an id that is not bundled."""
     return (
-        resources.files(__package__).joinpath("avro", BUNDLED_FILES[schema_id]).read_text("utf-8")
+        resources.files("meterstream_schemas")
+        .joinpath("avro", BUNDLED_FILES[schema_id])
+        .read_text("utf-8")
     )

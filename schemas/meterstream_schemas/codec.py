@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 import fastavro
 import fastavro.types
 
 from meterstream_schemas import wire
-from meterstream_schemas.bundled import BUNDLED_FILES as BUNDLED_FILES
-from meterstream_schemas.bundled import LATEST_ID as LATEST_ID
-from meterstream_schemas.bundled import bundled_text as bundled_text
+from meterstream_schemas.bundled import BUNDLED_FILES, LATEST_ID, bundled_text
 from meterstream_schemas.errors import UndecodableRecord
 from meterstream_schemas.events import EventKind, MeterEvent
 
+__all__ = [
+    "BUNDLED_FILES",
+    "LATEST_ID",
+    "Schema",
+    "bundled_text",
+    "decode_body",
+    "encode",
+    "encode_body",
+    "parse_text",
+]
+
 Schema = fastavro.types.Schema
+_Json: TypeAlias = "dict[str, _Json] | list[_Json] | str | int | float | bool | None"
 
 
 def parse_text(text: str) -> Schema:
@@ -85,7 +95,7 @@ def _event(record: dict[str, Any]) -> MeterEvent:
     )
 
 
-def _without_logical_types(node: Any) -> Any:
+def _without_logical_types(node: _Json) -> _Json:
     if isinstance(node, dict):
         return {
             name: _without_logical_types(value)

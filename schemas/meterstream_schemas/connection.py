@@ -6,7 +6,6 @@ the command line read it when nothing else names a broker or a URL.
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -45,5 +44,5 @@ def write_connection(directory: Path, connection: Connection) -> Path:
     partial.write_text(
         f'bootstrap_servers = "{connection.bootstrap_servers}"\nurl = "{connection.url}"\n', "utf-8"
     )
-    os.replace(partial, path)
+    partial.replace(path)
     return path

@@ -15,7 +15,7 @@ from meterstream_schemas.events import QUANTITY_MAX, QUANTITY_MIN, SCALE_MAX
 
 _PLAIN_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 _TEXT_MAX: Final = 64
-_POWERS: Final = tuple(10**places for places in range(64))
+_POWERS: Final[tuple[int, ...]] = tuple(10**places for places in range(64))
 
 
 class Amount(NamedTuple):

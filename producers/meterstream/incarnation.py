@@ -1,0 +1,180 @@
+"""One producer incarnation: an id, its numbers, its buffer, its thread and its open sessions.
+
+A meter has one at a time; a fork gives the child's meter another. The thread starts with the
+first event.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time as clock
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from meterstream import processes
+from meterstream.complaints import Complaints, describe
+from meterstream.errors import BufferFull, MeterClosed, MeterError
+from meterstream.intake import INVALID, Barrier, Intake, Overflow
+from meterstream.sender import Sender
+from meterstream.status import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterstream.session import Session
+    from meterstream.transport import Transport
+
+_END_GRACE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a meter was told, in force for all its incarnations. See `meterstream.meter.Meter`."""
+
+    transport: Transport
+    schema_id: Callable[[], int]
+    strict: bool
+    buffer_events_max: int
+    overflow: Overflow
+    block_seconds: float
+    heartbeat_seconds: float
+    mark_seconds: float
+    on_outcome: Callable[[Outcome], object] | None
+
+
+class Incarnation:
+    """Safe from any thread. Takes no lock that an interrupted caller could hold."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._strict: Final = policy.strict
+        self._heartbeat_seconds: Final = policy.heartbeat_seconds
+        self._complaints: Final = Complaints()
+        self._sessions: Final[dict[int, weakref.ref[Session]]] = {}
+        self._beat_at = clock.monotonic() + policy.heartbeat_seconds
+        self._starting: Final = _thread.allocate_lock()
+        self._thread: int | None = None
+        self.intake: Final = Intake(
+            capacity=policy.buffer_events_max,
+            overflow=policy.overflow,
+            block_seconds=policy.block_seconds,
+            strict=policy.strict,
+            wake=self._wake,
+        )
+        self._sender: Final = Sender(
+            intake=self.intake,
+            transport=policy.transport,
+            schema_id=policy.schema_id,
+            complaints=self._complaints,
+            mark_seconds=policy.mark_seconds,
+            beat=self._beat,
+            on_outcome=policy.on_outcome,
+        )
+
+    @property
+    def producer(self) -> str:
+        """The id: 32 hexadecimal digits."""
+        return self.intake.numbering.producer
+
+    def refused(self, problem: Exception) -> bool:
+        """Count and keep what was wrong with an event; raise it where that was asked for."""
+        if isinstance(problem, BufferFull | MeterClosed):
+            raise problem  # By policy, and counted already.
+        self.intake.dropped.add(INVALID)
+        self._complaints.error("invalid", f"an event was refused: {describe(problem)}")
+        self._wake()
+        if self._strict:
+            raise problem
+        return False
+
+    def flush(self, timeout: float) -> bool:
+        """See `meterstream.meter.Meter.flush`."""
+        if self._is_background() or self._sender.stopped:
+            return not self.status().buffered
+        barrier = Barrier()
+        self.intake.buffer.append(barrier)
+        self._wake()
+        if not self._sender.stopped:
+            barrier.reached.wait(timeout)
+        return barrier.settled
+
+    def close(self, timeout: float) -> bool:
+        """See `meterstream.meter.Meter.close`."""
+        self.intake.close()
+        if self._is_background():
+            return False
+        sender, deadline = self._sender, clock.monotonic() + max(0.0, timeout)
+        if self._thread is None and not self.intake.numbering.spent():
+            sender.stopped = True  # Nothing was ever taken: there is nothing to say.
+        elif not sender.stopped:
+            sender.stop(deadline=deadline)
+            if self._start():
+                sender.ended.wait(deadline - clock.monotonic() + _END_GRACE_SECONDS)
+            else:
+                sender.run()  # The interpreter starts no threads any more.
+        return sender.stopped and not self.status().buffered
+
+    def status(self) -> Status:
+        """See `meterstream.meter.Meter.status`."""
+        intake, sender, now = self.intake, self._sender, clock.monotonic()
+        acknowledged, failed = sender.acknowledged, sender.failed
+        recorded = intake.taken()
+        last_error, last_error_age_seconds = self._complaints.last(now)
+        return Status(
+            producer=self.producer,
+            recorded=recorded,
+            buffered=recorded - acknowledged - failed,
+            acknowledged=acknowledged,
+            failed=failed,
+            dropped=intake.dropped.nonzero(),
+            resent=sender.resent,
+            ack_without_offset=sender.ack_without_offset,
+            rebuilt=sender.rebuilt,
+            partitions=sender.partitions,
+            open_sessions=len(self._sessions),
+            oldest_unacknowledged_seconds=sender.ages.oldest_seconds(now),
+            last_error=last_error,
+            last_error_age_seconds=last_error_age_seconds,
+            closed=intake.closed,
+        )
+
+    def follow(self, session: Session) -> None:
+        """Send signs of life for a session as long as it is open and somebody refers to it."""
+        identity, sessions = id(session), self._sessions
+        sessions[identity] = weakref.ref(session, lambda _: sessions.pop(identity, None))
+
+    def forget(self, session: Session) -> None:
+        """Send no more signs of life."""
+        self._sessions.pop(id(session), None)
+
+    def _wake(self) -> None:
+        if self._start():
+            self._sender.wake()
+
+    def _start(self) -> bool:
+        """Whether the background thread runs; starts it when it does not."""
+        if self._thread is None and self._starting.acquire(blocking=False):
+            # A bare thread: `threading.Thread.start` takes locks that an interrupted host may hold.
+            try:
+                self._thread = _thread.start_new_thread(self._sender.run, ())
+            except RuntimeError as problem:
+                self._starting.release()
+                self._complaints.warn("thread", f"events wait in the buffer: {problem}")
+            else:
+                processes.hook_multiprocessing()
+        return self._thread is not None
+
+    def _is_background(self) -> bool:
+        return _thread.get_ident() == self.intake.background
+
+    def _beat(self, now: float) -> float:
+        """Signs of life of all open sessions, when due. Returns when that is next."""
+        if now >= self._beat_at:
+            self._beat_at = now + self._heartbeat_seconds
+            for reference in tuple(self._sessions.values()):
+                session = reference()
+                if session is not None:
+                    with suppress(MeterError):  # Counted already; there is nobody to raise to.
+                        session.heartbeat()
+        return self._beat_at
