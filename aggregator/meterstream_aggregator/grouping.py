@@ -27,11 +27,13 @@ _FUNCTIONS: Final = {Aggregate.MIN: "min", Aggregate.MAX: "max"}
 def rows_by_type(batch: Batch, usage: BoolArray) -> dict[str, Int64Array]:
     """The rows in ``usage`` of each event type."""
     rows = np.flatnonzero(usage)
+    if not len(rows):
+        return {}
     codes = batch.type.codes[rows]
     order = np.argsort(codes.astype(np.uint16), kind="stable")
     counts = np.bincount(codes, minlength=len(batch.type.values))
     pieces = np.split(rows[order], np.cumsum(counts)[:-1])
-    return {name: piece for name, piece in zip(batch.type.values, pieces, strict=True)}
+    return dict(zip(batch.type.values, pieces, strict=True))
 
 
 def usage_of_meter(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta | None:

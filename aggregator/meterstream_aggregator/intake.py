@@ -20,7 +20,7 @@ from meterstream_aggregator.changes import CallerKey, Changes, DeadLetter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, TooManyHoles
 from meterstream_aggregator.refusals import Reason, Refusal, refusal
 from meterstream_aggregator.state import KEY_HORIZON, Readings, State
-from meterstream_schemas.events import EventKind, MeterEvent
+from meterstream_schemas.events import SCALE_MAX, EventKind, MeterEvent
 from meterstream_schemas.quantity import format_amount
 
 CONTENT_BYTES: Final = 16
@@ -32,13 +32,20 @@ def content_hash(event: MeterEvent) -> bytes:
         event.kind.value,
         event.type,
         event.time,
-        format_amount(event.quantity, event.scale),
+        _amount_text(event),
         event.session,
         event.subject,
         sorted(event.attributes.items()),
     ]
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=CONTENT_BYTES).digest()
+
+
+def _amount_text(event: MeterEvent) -> str:
+    """Equal for equal amounts; a boundary's scale means nothing and may be anything."""
+    if 0 <= event.scale <= SCALE_MAX:
+        return format_amount(event.quantity, event.scale)
+    return f"{event.quantity}e{-event.scale}"
 
 
 class Intake:

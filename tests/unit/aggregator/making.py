@@ -1,0 +1,211 @@
+"""What the aggregator's tests make: catalogues, events, states, and events that nobody wants."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+
+from meterstream_aggregator.batch import LogRecord, appended_after, batch_of_records
+from meterstream_aggregator.catalogue import HOUR, MINUTE
+from meterstream_aggregator.catalogue_file import parse_catalogue
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.columnar import fold_columns
+from meterstream_aggregator.dedup import pack
+from meterstream_aggregator.fold import fold
+from meterstream_aggregator.state import Readings, State
+from meterstream_schemas.events import EventKind, MeterEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SINCE = 1_767_225_600_000_000
+"""2026-01-01T00:00:00Z, when metering begins."""
+NOW = SINCE + 100 * HOUR
+CATALOGUE = parse_catalogue("""
+metering_since: 2026-01-01T00:00:00Z
+meters:
+  - {name: calls, type: api, aggregate: count, group_by: [route, status], window: 1m}
+  - {name: errors, type: api, aggregate: count, where: {status: ["500", ""]}}
+  - {name: bytes, type: api, aggregate: sum, value: attributes.bytes, group_by: [route]}
+  - {name: least, type: api, aggregate: min, value: attributes.bytes, window: 1h}
+  - {name: most, type: api, aggregate: max, value: attributes.bytes}
+  - {name: credit, aggregate: sum, window: 30m}
+  - {name: credit.least, type: credit, aggregate: min}
+  - {name: credit.most, type: credit, aggregate: max, group_by: [route]}
+  - {name: run, aggregate: session, group_by: [route], timeout: 30m}
+  - {name: run.prod, type: run, aggregate: session, where: {route: [/pay]}, window: 1h,
+     timeout: 45m, timeout_bills: timeout}
+  - {name: run.steps, type: run, aggregate: sum}
+  - {name: call, aggregate: session, window: 1m}
+""")
+READINGS = Readings(CATALOGUE)
+PRODUCER = "a" * 32
+
+
+def event(**changes: Any) -> MeterEvent:
+    """A good USAGE event of type ``api`` that carries no number."""
+    plain = MeterEvent(
+        kind=EventKind.USAGE,
+        tenant="acme",
+        type="api",
+        time=NOW,
+        quantity=1,
+        scale=0,
+        session=None,
+        subject=None,
+        attributes={},
+        producer="",
+        lane=0,
+        sequence=0,
+        key=None,
+    )
+    return plain._replace(**changes)
+
+
+def numbered(sequence: int, **changes: Any) -> MeterEvent:
+    """A good event under a number of `PRODUCER`."""
+    return event(**{"producer": PRODUCER, "lane": 3, "sequence": sequence} | changes)
+
+
+def boundary(kind: str, time: int, **changes: Any) -> MeterEvent:
+    """A session boundary of type ``run``: ``kind`` is START, HEARTBEAT or END."""
+    fields = {"type": "run", "session": "s1", "quantity": 0, "time": time}
+    return event(**fields | {"kind": EventKind(f"SESSION_{kind}")} | changes)
+
+
+def logged(events: Sequence[MeterEvent], *, partition: int = 0, at: int = NOW) -> list[LogRecord]:
+    """Events at offsets 0, 1, 2 ... and one millisecond apart."""
+    return [LogRecord(partition, n, at + n * 1000, each) for n, each in enumerate(events)]
+
+
+def known(partitions: int = 4) -> State:
+    """A state in which nothing was folded yet."""
+    appended = dict.fromkeys(range(partitions), 0)
+    return State(before=appended, after=dict(appended), numbers={})
+
+
+def reaching(state: State, records: Sequence[LogRecord]) -> State:
+    """A copy of the state, about to see these records."""
+    batch = batch_of_records(records)
+    after = appended_after(state.before, batch.partition, batch.append_time)
+    return State(
+        before=state.before,
+        after=after,
+        numbers=copy.deepcopy(state.numbers),
+        keys=dict(state.keys),
+        sessions=dict(state.sessions),
+        due=state.due,
+    )
+
+
+def by_columns(records: Sequence[LogRecord], state: State) -> tuple[Changes, State]:
+    """The columnar fold over a copy of the state, and that copy."""
+    mine = reaching(state, records)
+    return fold_columns(batch_of_records(records), mine, READINGS), mine
+
+
+def plainly(records: Sequence[LogRecord], state: State) -> tuple[Changes, State]:
+    """The plain fold over a copy of the state, and that copy."""
+    mine = reaching(state, records)
+    return fold(records, mine, READINGS), mine
+
+
+def comparable(changes: Changes) -> dict[str, Any]:
+    """Changes as values that compare: usage rows by meter, numbers in their stored form."""
+    usage: dict[Any, Any] = {}
+    for delta in changes.usage:
+        assert not usage.keys() & delta.rows().keys(), "a row was told twice"
+        usage.update(delta.rows())
+    return {
+        "usage": usage,
+        "numbers": {
+            key: (pack(n), n.closed, n.counted, n.duplicates, n.refusals, n.last_append)
+            for key, n in changes.numbers.items()
+        },
+        "sessions": changes.sessions,
+        "keys": changes.keys,
+        "dead_letters": changes.dead_letters,
+        "tallies": {p: tally for p, tally in changes.tallies.items() if tally != type(tally)()},
+    }
+
+
+def _texts(*usual: str) -> st.SearchStrategy[str]:
+    odd = (
+        "",
+        " ",
+        "\x00",
+        "a\x1fb",
+        "é",
+        "株式会社",
+        "\u2028",
+        "x" * 64,
+        "x" * 129,
+        "\x7f",
+        "🦀" * 40,
+    )
+    return st.sampled_from((*usual, *usual, *usual, *odd)) | st.text(
+        st.characters(exclude_categories=["Cs"]), max_size=6
+    )
+
+
+INTEGERS = st.sampled_from(
+    (-(2**63), 2**63 - 1, -1, 0, 1, 2**62, -(2**31), 2**53 + 1)
+) | st.integers(-(2**63), 2**63 - 1)
+AMOUNTS = st.sampled_from(
+    (
+        "", "0", "1", "-3", "+7", "1.50", ".5", "7.", "1e3", "1e19", "NaN", "inf", "1_000", "٣", " 1", "007",
+        "-0", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "999999999999999999",
+        "1000000000000000000", "0.000000000000000001", "0.0000000000000000001", "--1", "1\n", "0x10",
+    )
+)  # fmt: skip
+TIMES = st.sampled_from(
+    (NOW, NOW, NOW, NOW - 1, NOW + MINUTE, NOW + HOUR, NOW + HOUR + 1, SINCE, SINCE - 1, 0, -1)
+    + (253_402_300_800_000_000, 2**63 - 1, -(2**63))
+) | st.integers(SINCE, NOW + HOUR + 2)
+ATTRIBUTES: st.SearchStrategy[Mapping[str, str]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "bytes": AMOUNTS,
+        "route": _texts("/", "/pay"),
+        "status": _texts("200", "500"),
+        "closing": st.sampled_from(("true", "false")),
+        "": _texts("x"),
+    },
+)
+
+
+@st.composite
+def nasty_events(draw: st.DrawFn) -> MeterEvent:
+    """Any event that a decoder may hand over; good ones are not rare."""
+    foreign = draw(st.booleans())
+    return MeterEvent(
+        kind=draw(st.sampled_from((EventKind.USAGE,) * 5 + tuple(EventKind))),
+        tenant=draw(_texts("acme", "b", "Ünï")),
+        type=draw(_texts("api", "credit", "run", "call")),
+        time=draw(TIMES),
+        quantity=draw(INTEGERS),
+        scale=draw(st.sampled_from((0, 0, 0, 1, 6, 18, 19, -1, 2**31 - 1, -(2**31), 99))),
+        session=draw(st.none() | _texts("s1", "s2")),
+        subject=draw(st.none() | _texts("u1")),
+        attributes=draw(ATTRIBUTES),
+        producer="" if foreign else draw(_texts(PRODUCER, "b" * 32, "c" * 64, "c" * 65)),
+        lane=draw(st.sampled_from((0, 3, 3, 3, 255, 256, -1, 2**31 - 1, -(2**31)))),
+        sequence=draw(st.sampled_from((1, 1, 2, 3, 4, 5, 7, 0, -1, 2**63 - 1, -(2**63)))),
+        key=draw(st.none() | st.none() | _texts("k1", "k2")),
+    )
+
+
+@st.composite
+def nasty_records(draw: st.DrawFn, size_max: int = 25) -> list[LogRecord]:
+    """A few records of some partitions; append times may step back."""
+    events = draw(st.lists(nasty_events(), max_size=size_max))
+    offsets = [0, 0, 0]
+    records: list[LogRecord] = []
+    for each in events:
+        partition = draw(st.sampled_from((0, 0, 1, 2)))
+        at = NOW + draw(st.integers(-5, 5_000)) * 1000
+        records.append(LogRecord(partition, offsets[partition], at, each))
+        offsets[partition] += draw(st.sampled_from((1, 1, 3)))
+    return records

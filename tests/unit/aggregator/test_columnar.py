@@ -1,0 +1,162 @@
+"""The fold by columns equals the plain fold, whatever arrives."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meterstream_aggregator import columnar
+from meterstream_aggregator.batch import LogRecord, batch_of_records
+from meterstream_aggregator.catalogue_file import parse_catalogue
+from meterstream_aggregator.dedup import INTERVALS_MAX, Numbers, ProducerKey
+from meterstream_aggregator.fold import fold
+from meterstream_aggregator.refusals import Reason, refusal
+from meterstream_aggregator.state import Readings, State
+from tests.unit.aggregator.making import (
+    CATALOGUE,
+    NOW,
+    PRODUCER,
+    READINGS,
+    boundary,
+    by_columns,
+    comparable,
+    event,
+    known,
+    logged,
+    nasty_records,
+    numbered,
+    plainly,
+    reaching,
+)
+
+
+@settings(max_examples=150)
+@given(nasty_records())
+def test_columns_equal_the_plain_fold(records: list[LogRecord]) -> None:
+    """Usage, numbers, sessions, keys, dead letters and tallies agree, in content and order."""
+    plain, plain_state = plainly(records, known())
+
+    fast, fast_state = by_columns(records, known())
+
+    assert comparable(fast) == comparable(plain)
+    assert fast_state.keys == plain_state.keys
+    assert fast_state.numbers.keys() == plain_state.numbers.keys()
+
+
+@settings(max_examples=80)
+@given(nasty_records(), st.integers(0, 25))
+def test_columns_equal_the_plain_fold_over_a_past(records: list[LogRecord], at: int) -> None:
+    """The same over a state that an earlier batch left: holes, refused numbers, keys, sessions."""
+    _, past = plainly(records[:at], known())
+    before, _ = plainly(records[:at], known())
+    past = State(
+        before=past.after,
+        after=past.after,
+        numbers=past.numbers,
+        keys=past.keys,
+        sessions={key: session for key, (session, _) in before.sessions.items()},
+    )
+
+    plain, _ = plainly(records[at:], past)
+    fast, _ = by_columns(records[at:], past)
+
+    assert comparable(fast) == comparable(plain)
+
+
+@settings(max_examples=80)
+@given(nasty_records())
+def test_masks_find_every_refusal(records: list[LogRecord]) -> None:
+    """`refusal` is the only judge: the vector masks never hide a row that it would refuse."""
+    batch = batch_of_records(records)
+
+    found = columnar._refusals(batch, READINGS)
+
+    assert found == {
+        row: why
+        for row, record in enumerate(records)
+        if (why := refusal(record.event, record.append_time, CATALOGUE)) is not None
+    }
+
+
+def test_nothing_is_a_batch_too() -> None:
+    """A batch without events changes nothing: all of its records may have been undecodable."""
+    changes, _ = by_columns([], known())
+
+    assert comparable(changes) == comparable(plainly([], known())[0])
+
+
+def test_time_ends_a_session_without_an_event() -> None:
+    """A due session is charged by a batch that has no event at all, once append time says so."""
+    start = logged([boundary("START", NOW), boundary("HEARTBEAT", NOW + 90_000_000)])
+    first, state = plainly(start, known())
+    [(key, (session, deadline))] = first.sessions.items()
+    assert deadline == NOW + 1000 + 1_800_000_000
+
+    later = State(
+        before=state.after,
+        after={**state.after, 0: deadline},
+        numbers={},
+        sessions={key: session},
+        due=[key],
+    )
+    changes = columnar.fold_columns(batch_of_records([]), later, READINGS)
+
+    [delta] = changes.usage
+    assert [quantity for _, quantity in delta.rows().values()] == [90_000_000]
+    assert changes.sessions[key] == (session, NOW + 1000 + 2_700_000_000)
+
+
+@pytest.mark.parametrize("scale", [99, -1, 2**31 - 1, -(2**31)])
+def test_a_boundary_of_any_scale_is_folded(scale: int) -> None:
+    """A keyed session boundary with a meaningless scale stops nobody."""
+    records = logged([boundary("START", NOW, scale=scale, key="k", sequence=1, producer=PRODUCER)])
+
+    changes, _ = by_columns(records, known())
+
+    assert comparable(changes) == comparable(plainly(records, known())[0])
+    assert changes.tallies[0].counted == 1
+
+
+def test_a_full_lane_refuses_in_both_folds() -> None:
+    """A number that needs one interval too many is refused, and judged the same by both."""
+    full = Numbers(beyond={3: [(n, n) for n in range(3, 3 + 2 * INTERVALS_MAX, 2)]})
+    state = known()
+    state.numbers[ProducerKey(0, PRODUCER)] = full
+    last = 3 + 2 * INTERVALS_MAX
+    records = logged(
+        [numbered(last + 5), numbered(last + 5, type="nobody"), numbered(4), numbered(1)]
+    )
+
+    plain, _ = plainly(records, copy.deepcopy(state))
+    fast, _ = by_columns(records, copy.deepcopy(state))
+
+    assert comparable(fast) == comparable(plain)
+    assert [letter.refusal.reason for letter in fast.dead_letters] == [Reason.INVALID_IDENTITY] * 2
+    assert fast.tallies[0].counted == 2
+
+
+def test_more_groups_than_bits_are_folded_plainly() -> None:
+    """A batch whose groups do not pack into 64 bits gives the same rows."""
+    names = [f"g{n}" for n in range(8)]
+    readings = Readings(
+        parse_catalogue(
+            f"meters: [{{name: api, aggregate: sum, group_by: {names}}}]".replace("'", "")
+        )
+    )
+    rng = np.random.default_rng(1)
+    records = logged(
+        [
+            event(attributes={name: str(rng.integers(300)) for name in names}, tenant=f"t{n}")
+            for n in range(300)
+        ]
+    )
+
+    fast = columnar.fold_columns(batch_of_records(records), reaching(known(), records), readings)
+    plain = fold(records, reaching(known(), records), readings)
+
+    assert comparable(fast) == comparable(plain)
+    assert len(fast.usage[0].rows()) == 300
