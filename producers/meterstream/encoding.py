@@ -63,8 +63,8 @@ class Series:
 Entry: TypeAlias = tuple[
     bytes, bytes, bytes, int, int, int, int, str | None, str | None, bytes, int, str | None
 ]
-"""One numbered event: head, tail and tenant key of its series, lane, time, quantity, scale, session,
-subject, attributes as an Avro map, sequence, key.
+"""One numbered event: head, tail and tenant key of its series, lane, time, quantity, scale,
+session, subject, attributes as an Avro map, sequence, key.
 
 A plain tuple of plain values: anything better costs as much to build as all the rest, and the
 garbage collector stops looking at such a tuple after the first time.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 import fastavro.types
@@ -17,6 +17,9 @@ from meterstream_schemas import wire
 from meterstream_schemas.bundled import BUNDLED_FILES, LATEST_ID, bundled_text
 from meterstream_schemas.errors import UndecodableRecord
 from meterstream_schemas.events import EventKind, MeterEvent
+
+if TYPE_CHECKING:
+    from meterstream_schemas.vetting import Json
 
 __all__ = [
     "BUNDLED_FILES",
@@ -30,12 +33,11 @@ __all__ = [
 ]
 
 Schema = fastavro.types.Schema
-_Json: TypeAlias = "dict[str, _Json] | list[_Json] | str | int | float | bool | None"
 
 
 def parse_text(text: str) -> Schema:
     """A schema ready for fastavro, with logical types left out: times stay integers."""
-    return fastavro.parse_schema(_without_logical_types(json.loads(text)))
+    return fastavro.parse_schema(cast("Schema", _without_logical_types(json.loads(text))))
 
 
 def encode_body(event: MeterEvent, schema: Schema) -> bytes:
@@ -95,7 +97,7 @@ def _event(record: dict[str, Any]) -> MeterEvent:
     )
 
 
-def _without_logical_types(node: _Json) -> _Json:
+def _without_logical_types(node: Json) -> Json:
     if isinstance(node, dict):
         return {
             name: _without_logical_types(value)
