@@ -245,7 +245,7 @@ def _add(  # noqa: PLR0917 - called once per row: keywords would cost more than 
         )
     if first < part.first:  # noqa: PLR1730 - a call of min costs three times as much
         part.first = first
-    if last > part.last:  # noqa: PLR1730
+    if last > part.last:  # noqa: PLR1730 - likewise
         part.last = last
 
 

@@ -98,7 +98,7 @@ def create_app(
     install_problems(app)
     app.add_middleware(LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts)
     app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 

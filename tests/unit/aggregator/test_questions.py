@@ -47,7 +47,7 @@ rows = st.builds(
 
 
 def _row(tenant: str, start: int, quantity: int, **changed: object) -> UsageRow:
-    return UsageRow(tenant, ("", ""), start, 1, quantity, 0, False)._replace(**changed)  # type: ignore[arg-type]
+    return UsageRow(tenant, ("", ""), start, 1, quantity, 0, False)._replace(**changed)  # type: ignore[arg-type]  # fields by name
 
 
 def _answer(question: questions.Question, given_rows: list[UsageRow]) -> list[Figure]:
@@ -86,7 +86,7 @@ def test_figures_equal_a_plain_computation(  # noqa: PLR0917 - drawn in this ord
             tenant = None if total else row.tenant
             expected[BOUNDS[inside[0]], tenant, tuple(attributes[n] for n in by)].append(row)
 
-    shuffle.shuffle(given_rows)  # type: ignore[attr-defined]
+    shuffle.shuffle(given_rows)  # type: ignore[attr-defined]  # a Random
     figures = _answer(ask(meter, BOUNDS, by=by, where=where, total=total), given_rows)
 
     assert figures == sorted(figures, key=lambda f: (f.start, f.tenant or "", f.group))
@@ -168,7 +168,7 @@ def test_nothing_has_no_extreme(aggregate: Aggregate) -> None:
 def test_unknown_dimensions_are_refused(asked: dict[str, object]) -> None:
     """Asking by an attribute that the meter does not keep names those it does."""
     with pytest.raises(InvalidQuestion, match="'colour'; they are by: model, region") as caught:
-        ask(METER, BOUNDS, **asked)  # type: ignore[arg-type]
+        ask(METER, BOUNDS, **asked)  # type: ignore[arg-type]  # fields by name
 
     assert caught.value.field == next(iter(asked))
 

@@ -1,0 +1,117 @@
+"""Requests and the store: a reader each, closed whatever happens, over a real file."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+
+from meterstream_aggregator.catalogue import MINUTE, Aggregate
+from meterstream_aggregator.catalogue_file import parse_catalogue
+from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
+from meterstream_aggregator.store.port import Advance, TopicBinding
+from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.sqlite_reader import SqliteReader, open_reader
+from meterstream_services.http.app import create_app
+from meterstream_services.http.settings import Settings
+from tests.unit.services.http.conftest import CATALOGUE, moment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+QUESTION = "/v1/usage?meter=hourly&from=2026-03-01&to=2026-03-02&total=true"
+
+
+def _get(app: FastAPI, url: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(url)
+
+    return asyncio.run(ask())
+
+
+def _commit(store: SqliteStore, offset: int) -> None:
+    """One transaction that adds one to each of 24 windows."""
+    start = moment("2026-03-01")
+    rows = {
+        UsageKey(SeriesKey(0, "t", "hourly", ()), start + n * 60 * MINUTE, 0): (1, 1)
+        for n in range(24)
+    }
+    changes = Changes(usage=[usage_delta("hourly", Aggregate.SUM, 60 * MINUTE, rows)])
+    previous = offset - 1 or None
+    store.commit([Advance(0, 1, previous, offset, start, 24, 0, 0)], changes)
+
+
+def _open(path: Path) -> SqliteStore:
+    store = SqliteStore(path)
+    store.bind(TopicBinding("meterstream.events", "id", 1), parse_catalogue(CATALOGUE))
+    store.claim(0, "w")
+    return store
+
+
+def test_answers_come_from_one_state(tmp_path: Path) -> None:
+    """While a worker commits, every answer is the whole of some commit, never a part of one."""
+    store = _open(tmp_path / "store.sqlite3")
+    app = create_app(Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3"))
+    asked: list[int] = []
+
+    def ask(_: int) -> None:
+        asked.append(int(_get(app, QUESTION).json()["rows"][0]["value"]))
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ask, n) for n in range(30)]
+        for offset in range(1, 41):
+            _commit(store, offset)
+        for one in waiting:
+            one.result()
+    store.close()
+    app.state.parts.directory.close()
+
+    assert [value % 24 for value in asked] == [0] * 30
+    assert _get(app, QUESTION).json()["rows"][0]["value"] == str(40 * 24)
+    app.state.parts.directory.close()
+
+
+def test_readers_are_closed(tmp_path: Path) -> None:
+    """Answered, refused or failed: each request closes the reader it opened."""
+    _open(tmp_path / "store.sqlite3").close()
+    closed: list[bool] = []
+
+    class Watched(SqliteReader):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+        def tenants(self) -> list[str]:
+            raise RuntimeError("broken")
+
+    settings = Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3")
+    app = create_app(settings, open_store=lambda: Watched(settings.store))
+
+    statuses = [
+        _get(app, url).status_code
+        for url in ("/v1/status", QUESTION.replace("hourly", "nix"), "/v1/tenants")
+    ]
+    app.state.parts.directory.close()
+
+    assert statuses == [200, 404, 500]
+    assert closed == [True] * 3
+
+
+def test_the_file_may_come_later(tmp_path: Path) -> None:
+    """A service that was started before any worker answers as soon as there is a store."""
+    path = tmp_path / "store.sqlite3"
+    app = create_app(Settings(path, tmp_path / "accounts.sqlite3"))
+
+    before = _get(app, "/health/ready").status_code
+    _open(path).close()
+    after = _get(app, "/health/ready").status_code
+    app.state.parts.directory.close()
+
+    assert (before, after) == (503, 200)
+    open_reader(path).close()
