@@ -69,7 +69,7 @@ def _decode(consumer: Consumer, records: int) -> None:
     while left > 0:
         messages = consumer.consume(min(CONSUME, left), 0.5)
         left -= len(messages)
-        bodies += [message.value()[HEADER_BYTES:] for message in messages]
+        bodies += [(message.value() or b"")[HEADER_BYTES:] for message in messages]
         if len(bodies) >= BATCH or left <= 0:
             pyruhvro.deserialize_array(bodies, schema)
             bodies = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from meterstream_schemas import codec
 from meterstream_schemas.events import EventKind, MeterEvent
@@ -30,9 +30,9 @@ class Hostile(NamedTuple):
     key: bytes | None = b"k"
 
 
-def good(sequence: int, *, tenant: str, lane: int, time: int, **changes: object) -> MeterEvent:
+def good(sequence: int, *, tenant: str, lane: int, time: int) -> MeterEvent:
     """An event that must be counted."""
-    event = MeterEvent(
+    return MeterEvent(
         kind=EventKind.USAGE,
         tenant=tenant,
         type="api.request",
@@ -47,7 +47,6 @@ def good(sequence: int, *, tenant: str, lane: int, time: int, **changes: object)
         sequence=sequence,
         key=None,
     )
-    return event._replace(**changes)  # type: ignore[arg-type]
 
 
 def encode(event: MeterEvent) -> bytes:
@@ -83,6 +82,7 @@ def large_records() -> list[Hostile]:
         Hostile("bomb of zeros", HEADER + bytes(BOMB_BYTES), "too_large"),
         Hostile("as large as the topic takes", HEADER + noise.randbytes(1_040_000), "too_large"),
         Hostile("garbage under a large key", b"\x07garbage", "undecodable", b"k" * 900_000),
+        Hostile("key of noise", b"\x07garbage", "undecodable", noise.randbytes(1_048_300)),
     ]
 
 
@@ -150,7 +150,7 @@ def _not_avro(record: bytes, event: MeterEvent) -> list[Hostile]:
 
 def _not_events(event: MeterEvent) -> list[Hostile]:
     hour = 3_600_000_000
-    said = {
+    said: dict[str, tuple[str, dict[str, Any]]] = {
         "type that no meter reads": ("unknown_type", {"type": "nobody.reads"}),
         "session of a type without sessions": (
             "unknown_type", {"kind": EventKind.SESSION_START, "session": "s"},
@@ -177,6 +177,6 @@ def _not_events(event: MeterEvent) -> list[Hostile]:
     }  # fmt: skip
     hostile: list[Hostile] = []
     for number, (name, (reason, changes)) in enumerate(said.items(), start=900_001):
-        fields = {"sequence": number, "producer": "b" * 32, "lane": 3, **changes}
-        hostile.append(Hostile(name, encode(event._replace(**fields)), reason))  # type: ignore[arg-type]
+        fields: dict[str, Any] = {"sequence": number, "producer": "b" * 32, "lane": 3, **changes}
+        hostile.append(Hostile(name, encode(event._replace(**fields)), reason))
     return hostile

@@ -62,8 +62,8 @@ def finish(process: subprocess.Popen[str], *, timeout_seconds: float = 120) -> s
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        raise AssertionError(f"{process.args} did not end:\n{out}\n{err}") from None
-    assert process.returncode == 0, f"{process.args} failed:\n{out}\n{err}"
+        raise AssertionError(f"{process.args!r} did not end:\n{out}\n{err}") from None
+    assert process.returncode == 0, f"{process.args!r} failed:\n{out}\n{err}"
     return out
 
 
