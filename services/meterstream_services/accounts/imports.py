@@ -157,6 +157,7 @@ class _Reading:
         self.row_of_change: list[int] = []
         self.bad_rows: list[BadRow] = []
         self._said: dict[tuple[str, str], tuple[int, object]] = {}
+        self._accounts: dict[str, SetAccount] = {}
 
     def take(self, row: int, given: object) -> list[_Flawed]:
         """Add a row's changes; what is wrong with it otherwise."""
@@ -215,7 +216,9 @@ class _Reading:
             if said != value:
                 yield _Flawed(name, str(value)[:64], f"contradicts row {first} about this account")
                 return
-        self._add(row, change)
+        if self._accounts.get(account) != change:  # most rows repeat it beside another tenant
+            self._accounts[account] = change
+            self._add(row, change)
 
     def _take_tenant(self, row: int, fields: Mapping[str, str]) -> Iterator[_Flawed]:
         tenant, text = fields["tenant"], fields["from"]

@@ -6,6 +6,7 @@ account in one row and use it in the next. Every flaw is collected before anythi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -50,7 +51,12 @@ class Plan:
 
     accounts: dict[str, Account | None] = field(default_factory=dict)
     histories: dict[str, History] = field(default_factory=dict)
-    applied: Applied = field(default_factory=Applied)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def applied(self) -> Applied:
+        """What the changes came to."""
+        return Applied(**self.counts)
 
 
 class _Refused(Exception):
@@ -125,10 +131,6 @@ class _Planner:
             return self.made.histories[tenant]
         return self._lookup.stored_history(tenant)
 
-    def _count(self, name: str) -> None:
-        applied = self.made.applied
-        self.made.applied = applied._replace(**{name: getattr(applied, name) + 1})
-
     def _set(self, change: SetAccount) -> None:
         known = self._account(change.id)
         account = known or Account(change.id)
@@ -141,10 +143,10 @@ class _Planner:
             given["labels"] = tuple(sorted(given["labels"]))
         account = replace(account, **given)
         if account == known:
-            self._count("unchanged")
+            self.made.counts["unchanged"] += 1
             return
         self.made.accounts[change.id] = account
-        self._count("accounts_changed" if known else "accounts_created")
+        self.made.counts["accounts_changed" if known else "accounts_created"] += 1
 
     def _remove(self, account_id: str) -> None:
         if self._account(account_id) is None:
@@ -165,7 +167,7 @@ class _Planner:
                 f"rest on; set its status to {AccountStatus.CLOSED} instead",
             )
         self.made.accounts[account_id] = None
-        self._count("accounts_removed")
+        self.made.counts["accounts_removed"] += 1
 
     def _assign(self, change: Assign) -> None:
         if change.account is not None and self._account(change.account) is None:
@@ -181,7 +183,7 @@ class _Planner:
                 "applies",
             )
         if wanted == known:
-            self._count("unchanged")
+            self.made.counts["unchanged"] += 1
             return
         self.made.histories[change.tenant] = wanted
-        self._count("tenants_changed")
+        self.made.counts["tenants_changed"] += 1
