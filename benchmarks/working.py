@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from meterstream_aggregator.changes import Changes
+    from meterstream_aggregator.sessions import Session, SessionKey
     from meterstream_aggregator.store.port import Advance, Store
 
 
@@ -44,6 +45,10 @@ class NoUsageStore(MemoryStore):
         # Numbers live in the folding's own cache; copying them would measure the copy.
         changes.numbers.clear()
         super().commit(advances, changes)
+
+    def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:  # noqa: ARG002 - the port's
+        """None: the benchmark's sessions have no timeouts, and looking would be a full scan."""
+        return {}
 
 
 class _Owner:
