@@ -130,7 +130,7 @@ class Supervisor:
         before = {
             number: signal.signal(number, self._on_signal)
             for number in _SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN  # as nohup leaves SIGHUP
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup
         }
         try:
             yield

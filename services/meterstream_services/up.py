@@ -17,17 +17,11 @@ end takes the same way back.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import http.client
 import json
 import os
-import shutil
-import socket
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +30,9 @@ from typing import IO, TYPE_CHECKING, Final
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
 from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.directories import LEFTOVER_SECONDS, UpError, hold, prepare_directory
 from meterstream_services.lifeline import Lifeline
+from meterstream_services.listening import check_port, free_port, in_url, is_ready, reachable
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     ChildProcess,
@@ -48,16 +44,8 @@ from meterstream_services.supervisor import (
 if TYPE_CHECKING:
     from meterstream_infra.broker import EmbeddedBroker
 
-FREE_BYTES_MIN: Final = 256_000_000
-"""Below this much free space a start is refused: Kafka alone would soon fill it."""
 READY_SECONDS: Final = 90.0
-LEFTOVER_SECONDS: Final = 40.0
-"""How long to wait for the parts of an `up` that was killed to end by themselves."""
 _POLL_SECONDS: Final = 0.1
-
-
-class UpError(Exception):
-    """Why `up` cannot start or go on, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +76,7 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
     running then.
     """
     prepare_directory(settings.data)
-    with _held(settings.data, say) as lock:
+    with hold(settings.data, say) as lock:
         load_catalogue(settings.catalogue)
         port = settings.port or free_port(settings.host)
         check_port(settings.host, port)
@@ -137,7 +125,7 @@ class _Machine:
             return 1
         if self._supervisor.stop_requested:
             return 0
-        url = f"http://{_in_url(self._settings.host)}:{self._port}"
+        url = f"http://{in_url(reachable(self._settings.host))}:{self._port}"
         write_connection(self._settings.data, Connection(bootstrap, url))
         self._tell(bootstrap, url)
         return 0 if self._supervisor.watch() else 1
@@ -182,7 +170,7 @@ class _Machine:
             *("--instance", f"worker-{number}"),
         ]
         if port:
-            arguments += ["--metrics", f"{_in_url(host)}:{port + number - 1}"]
+            arguments += ["--metrics", f"{in_url(host)}:{port + number - 1}"]
         if settings.registry_url:
             arguments += ["--registry-url", settings.registry_url]
         return arguments
@@ -190,7 +178,7 @@ class _Machine:
     def _serve(self) -> Sequence[str]:
         return [
             "serve",
-            *("--http", f"{_in_url(self._settings.host)}:{self._port}"),
+            *("--http", f"{in_url(self._settings.host)}:{self._port}"),
             *("--store", str(self._settings.data / "store.sqlite3")),
             *("--accounts", str(self._settings.data / "accounts.sqlite3")),
         ]
@@ -276,131 +264,6 @@ class _BrokerRunner:
         self._broker.kill()
 
 
-def prepare_directory(data: Path) -> None:
-    """Make the data directory and prove that it can be written. Raises `UpError`."""
-    probe = data / ".probe"
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        with probe.open("wb") as file:
-            file.write(bytes(65_536))
-            file.flush()
-            os.fsync(file.fileno())
-        free = shutil.disk_usage(data).free
-    except OSError as problem:
-        raise UpError(_directory_problem(data, problem)) from problem
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    if free < FREE_BYTES_MIN:
-        raise UpError(
-            f"{data}: only {free // 1_000_000} MB are free on its disk, and "
-            f"{FREE_BYTES_MIN // 1_000_000} MB are needed to start; free some, or choose another "
-            "--data"
-        )
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse an address that cannot be listened on. Raises `UpError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as problem:
-        if problem.errno == errno.EADDRINUSE:
-            raise UpError(
-                f"port {port} on {host} is in use; stop what listens there, or choose another "
-                "--http"
-            ) from problem
-        raise UpError(
-            f"cannot listen on {host}:{port}: {problem.strerror}; choose another --http"
-        ) from problem
-
-
-def free_port(host: str) -> int:
-    """A port that is free now. Raises `UpError` for a host that is not this machine's."""
-    try:
-        family = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
-            return int(probe.getsockname()[1])
-    except OSError as problem:
-        raise UpError(
-            f"cannot listen on {host}: {problem.strerror}; choose another --http"
-        ) from problem
-
-
 def group_of(topic: str) -> str:
     """The workers' consumer group: one per topic, for several of them may share a Kafka."""
     return "meterstream" if topic == EVENTS_TOPIC else f"meterstream-{topic}"
-
-
-def is_ready(host: str, port: int) -> bool:
-    """Whether the services say that they can answer."""
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
-def _held(data: Path, say: Callable[[str], None]) -> Generator[IO[str]]:
-    """Hold the directory. The descriptor goes to every part: held until all of them are gone."""
-    with (data / "up.lock").open("a+", encoding="utf-8") as lock:
-        deadline = time.monotonic() + LEFTOVER_SECONDS
-        said = False
-        while not _taken(lock):
-            lock.seek(0)
-            holder = lock.read().strip()
-            if _runs(holder) or time.monotonic() > deadline:
-                raise UpError(
-                    f"{data}: another `meterstream up` (process {holder}) runs on this directory; "
-                    "stop it, or choose another --data"
-                )
-            if not said:
-                say("waiting for the parts of an `up` that was killed to end")
-                said = True
-            time.sleep(_POLL_SECONDS)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield lock
-
-
-def _taken(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _runs(process: str) -> bool:
-    if not process.isdigit():
-        return True
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _directory_problem(data: Path, problem: OSError) -> str:
-    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"{data}: its disk is full; free some space, or choose another --data"
-    reason = problem.strerror or str(problem)
-    return f"{data}: cannot be used as data directory ({reason}); choose another --data"
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

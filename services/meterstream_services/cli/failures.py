@@ -23,7 +23,7 @@ _TREES: Final = (
     ("meterstream_services.accounts.errors", "AccountsError"),
     ("meterstream_services.client", "ClientError"),
     ("meterstream_services.importer.errors", "ImporterError"),
-    ("meterstream_services.up", "UpError"),
+    ("meterstream_services.directories", "UpError"),
     ("meterstream_services.demo.errors", "DemoError"),
 )
 

@@ -172,7 +172,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answer questions over HTTP, until SIGTERM."""
-    from meterstream_services.http.server import run as run_http  # noqa: PLC0415
+    from meterstream_services.http.app import run as run_http  # noqa: PLC0415
     from meterstream_services.http.settings import Settings  # noqa: PLC0415
 
     host, port = host_and_port(http, option="--http")
