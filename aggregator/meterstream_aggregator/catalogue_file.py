@@ -1,4 +1,4 @@
-"""``meters.yaml`` to a `Catalogue`: the door, where every mistake gets file, line, field and remedy.
+"""``meters.yaml`` to a `Catalogue`: the door. Every mistake gets file, line, field and remedy.
 
 The file is YAML with the keys ``metering_since`` and ``meters``; see docs/examples for whole ones.
 """
@@ -6,7 +6,7 @@ The file is YAML with the keys ``metering_since`` and ``meters``; see docs/examp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -37,6 +37,18 @@ from meterstream_aggregator.errors import CatalogueError
 _UNITS: Final = {"s": 1_000_000, "m": MINUTE, "h": HOUR, "d": DAY}
 _DURATION: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,127}")
+_FIELD: Final = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)*): ")
+"""What a message of a whole entry begins with when it is about one of its fields."""
+_REMEDIES: Final = {
+    "extra_forbidden": "is not a field here; remove it or mend its spelling",
+    "missing": "is missing; add it",
+    "string_type": "is not text; put it in quotes",
+    "list_type": "is not a list; write one such as [a, b]",
+    "dict_type": "is not a mapping; write one such as {name: [value]}",
+    "model_type": "is not a mapping; write its fields as name: value",
+    "too_short": "is empty; name at least one",
+    "invalid_key": "is not text; put it in quotes",
+}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -53,6 +65,7 @@ def load_catalogue(path: Path) -> Catalogue:
 
 def parse_catalogue(text: str, *, source: str = "catalogue") -> Catalogue:
     """Parse the text of a catalogue; ``source`` names it in errors. Raises `CatalogueError`."""
+    root = None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
@@ -63,10 +76,18 @@ def parse_catalogue(text: str, *, source: str = "catalogue") -> Catalogue:
         raise CatalogueError(
             f"{line}: not YAML ({detail}); mend the indentation or quote the text"
         ) from None
+    except ValueError as problem:
+        raise CatalogueError(
+            f"{source}:{_line_of_no_date(root)}: a date is none ({problem}); "
+            "write an instant such as 2026-01-01T00:00:00Z"
+        ) from None
     if not isinstance(content, dict):
         raise CatalogueError(
             f"{source}: holds no mapping; begin with the keys metering_since and meters"
         )
+    if (key := _repeated_key(root)) is not None:
+        line = f"{source}:{key.start_mark.line + 1}"
+        raise CatalogueError(f"{line}: {key.value}: stands twice in one mapping; remove one")
     try:
         return _CatalogueFile.model_validate(content).value()
     except ValidationError as problem:
@@ -137,6 +158,13 @@ class _MeterEntry(_Strict):
             raise ValueError(
                 "timeout: only session meters time out; remove it or use aggregate: session"
             )
+        if self.timeout == 0:
+            raise ValueError("timeout: nothing lives for no time; write a duration such as 30m")
+        if self.timeout is None and self.timeout_bills is not TimeoutBills.LAST_SIGN:
+            raise ValueError("timeout_bills: there is no timeout that it could bill; add one")
+        for name, values in self.where.items():
+            if not values:
+                raise ValueError(f"where: {name!r} allows no value; name one, or remove it")
         if self.aggregate is Aggregate.SESSION and self.value != "quantity":
             raise ValueError("value: a session meter measures seconds; remove it")
         return self
@@ -167,7 +195,7 @@ class _CatalogueFile(_Strict):
         names = [entry.name for entry in self.meters]
         for index, name in enumerate(names):
             if name in names[:index]:
-                raise ValueError(f"meters: two meters are called {name!r}; rename one")
+                raise ValueError(f"meters.{index}.name: two meters are called {name!r}; rename one")
         if self.metering_since < _EPOCH:
             raise ValueError("metering_since: lies before 1970; write a later instant")
         return self
@@ -181,23 +209,63 @@ class _CatalogueFile(_Strict):
 def _sentences(problem: ValidationError, root: yaml.Node | None, source: str) -> list[str]:
     sentences: list[str] = []
     for error in problem.errors(include_url=False):
-        path = [part for part in error["loc"] if part != "function-after"]
+        path: list[int | str] = list(error["loc"])
+        message = _remedy(error["type"], error["msg"].removeprefix("Value error, "), error)
+        if within := _FIELD.match(message):
+            path.extend(int(part) if part.isdigit() else part for part in within[1].split("."))
+            message = message[within.end() :]
         field = ".".join(str(part) for part in path) or "catalogue"
         given = error.get("input")
         shown = f" {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
-        message = _remedy(error["type"], error["msg"].removeprefix("Value error, "))
         sentences.append(f"{source}:{_line(root, path)}: {field}{shown}: {message}")
     return sentences
 
 
-def _remedy(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "is not a field here; remove it or mend its spelling"
-    if kind == "missing":
-        return "is missing; add it"
-    if kind.startswith("timezone"):
-        return "has no zone; write an instant such as 2026-01-01T00:00:00Z"
-    return message[:1].lower() + message[1:]
+def _remedy(kind: str, message: str, error: Mapping[str, Any]) -> str:
+    if kind == "enum":
+        return f"is not known; write {error['ctx']['expected']}"
+    if kind.startswith(("timezone", "datetime")):
+        return "is not an instant with a zone; write one such as 2026-01-01T00:00:00Z"
+    return _REMEDIES.get(kind, message[:1].lower() + message[1:])
+
+
+def _repeated_key(root: yaml.Node | None) -> yaml.ScalarNode | None:
+    """A key that a mapping holds twice: YAML would silently keep the last."""
+    for node in _nodes(root):
+        if isinstance(node, yaml.MappingNode):
+            known = set[str]()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in known:
+                        return key
+                    known.add(key.value)
+    return None
+
+
+def _line_of_no_date(root: yaml.Node | None) -> int:
+    """The line of a text that looks like a date and is none: PyYAML does not say where."""
+    for node in _nodes(root):
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":timestamp"):
+            try:
+                yaml.safe_load(node.value)
+            except ValueError:
+                return node.start_mark.line + 1
+    return 1
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Every node once, aliases included."""
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            waiting.extend(value for _, value in node.value)
 
 
 def _line(root: yaml.Node | None, path: Sequence[Any]) -> int:
