@@ -74,27 +74,45 @@ def decode_body(body: bytes, schema: Schema) -> MeterEvent:
 
 def _event(record: dict[str, Any]) -> MeterEvent:
     kind = record["kind"]
-    for name in ("time", "quantity", "sequence"):
-        if not -(2**63) <= record.get(name, 0) < 2**63:
-            raise ValueError(f"{name} does not fit 64 bits")
-    for name in ("scale", "lane"):
-        if not -(2**31) <= record.get(name, 0) < 2**31:
-            raise ValueError(f"{name} does not fit 32 bits")
+    attributes = record.get("attributes", {})
+    if type(attributes) is not dict:
+        raise TypeError("attributes is no map")
+    for value in attributes.values():
+        _text("attributes", value)
     return MeterEvent(
         kind=EventKind(kind) if kind in EventKind.__members__ else EventKind.UNKNOWN,
-        tenant=record["tenant"],
-        type=record["type"],
-        time=record["time"],
-        quantity=record["quantity"],
-        scale=record["scale"],
-        session=record.get("session"),
-        subject=record.get("subject"),
-        attributes=record.get("attributes", {}),
-        producer=record.get("producer", ""),
-        lane=record.get("lane", 0),
-        sequence=record.get("sequence", 0),
-        key=record.get("key"),
+        tenant=_text("tenant", record["tenant"]),
+        type=_text("type", record["type"]),
+        time=_integer("time", record["time"], bits=64),
+        quantity=_integer("quantity", record["quantity"], bits=64),
+        scale=_integer("scale", record["scale"], bits=32),
+        session=_optional_text("session", record.get("session")),
+        subject=_optional_text("subject", record.get("subject")),
+        attributes=attributes,
+        producer=_text("producer", record.get("producer", "")),
+        lane=_integer("lane", record.get("lane", 0), bits=32),
+        sequence=_integer("sequence", record.get("sequence", 0), bits=64),
+        key=_optional_text("key", record.get("key")),
     )
+
+
+def _text(name: str, value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"{name} is no text")
+    return value
+
+
+def _optional_text(name: str, value: object) -> str | None:
+    return None if value is None else _text(name, value)
+
+
+def _integer(name: str, value: object, *, bits: int) -> int:
+    """A varint may say more than its type holds, and another writer's schema anything at all."""
+    if type(value) is not int:
+        raise TypeError(f"{name} is no integer")
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        raise ValueError(f"{name} does not fit {bits} bits")
+    return value
 
 
 def _without_logical_types(node: Json) -> Json:
