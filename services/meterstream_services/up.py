@@ -77,6 +77,8 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
     """
     prepare_directory(settings.data)
     with hold(settings.data, say) as lock:
+        # One that was killed leaves its addresses; nobody must take them for ours.
+        (settings.data / FILE_NAME).unlink(missing_ok=True)
         load_catalogue(settings.catalogue)
         port = settings.port or free_port(settings.host)
         check_port(settings.host, port)
