@@ -8,6 +8,7 @@ the measured rounds one unmeasured consume warms the page cache; the median of t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -50,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = set(arguments.only or ("worker", "up", "record"))
     result: dict[str, Any] = {"machine": _machine()}
-    if "record" in wanted:
+    if "record" in wanted and importlib.util.find_spec("benchmarks.recording"):
         result["record"] = _run("benchmarks.recording", [])
     if "worker" in wanted:
         result["worker"] = measure_worker(arguments.events, arguments.rounds)

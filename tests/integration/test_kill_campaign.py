@@ -46,11 +46,12 @@ def test_a_hostile_world_under_sigkill(broker: Broker, topic: str, tmp_path: Pat
     at = 0
     for life in range(KILLS):
         with running_worker(settings) as worker:
+            before = _folded(settings.store)
             until = len(records) * (life + 1) // (KILLS + 1)
             _produce(broker, topic, records[at:until])
             at = until
             # The first sign of work, and then somewhere in the middle of it.
-            _wait_for_progress(settings.store)
+            _wait_for_progress(settings.store, before)
             time.sleep(rng.uniform(0, 0.05))
             worker.kill()
             worker.join()
@@ -126,8 +127,7 @@ def _read_log(broker: Broker, topic: str) -> list[LogRecord]:
     return sorted(log)
 
 
-def _wait_for_progress(store: Path) -> None:
-    before = _folded(store)
+def _wait_for_progress(store: Path, before: int) -> None:
     eventually(lambda: _folded(store) > before, timeout_seconds=60)
 
 
