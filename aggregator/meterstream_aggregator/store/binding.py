@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from meterstream_aggregator.catalogue import Catalogue, Meter, definition
 from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.store.port import TopicBinding
 
 
 def check_binding(
-    bound: TopicBinding, counted_by: Catalogue, wanted: TopicBinding, catalogue: Catalogue
+    bound: TopicBinding, counted_by: Iterable[Catalogue], wanted: TopicBinding, catalogue: Catalogue
 ) -> None:
     """Raise `StoreMismatch` unless topic and partitions are the same and no known meter changed.
 
-    New meters are welcome: they count from the position on at which they appear.
+    ``counted_by`` are all catalogues the store was ever counted with: a meter that was taken out
+    and comes back changed would be added to what it once counted. New meters are welcome: they
+    count from the position on at which they appear.
     """
     if bound != wanted:
         raise StoreMismatch(
@@ -21,13 +25,14 @@ def check_binding(
             f"{wanted.topic_id or 'unknown'}, {wanted.partitions} partitions); name another store, "
             "or the topic it was made from"
         )
-    if counted_by.metering_since != catalogue.metering_since:
-        raise StoreMismatch(
-            "metering_since differs from the one this store was made with; restore it, "
-            "or begin a new store"
-        )
-    for meter in counted_by.meters:
-        _check_meter(meter, catalogue)
+    for earlier in counted_by:
+        if earlier.metering_since != catalogue.metering_since:
+            raise StoreMismatch(
+                "metering_since differs from the one this store was made with; restore it, "
+                "or begin a new store"
+            )
+        for meter in earlier.meters:
+            _check_meter(meter, catalogue)
 
 
 def _check_meter(known: Meter, catalogue: Catalogue) -> None:

@@ -1,4 +1,4 @@
-"""The store in memory: dictionaries behind the same two ports, for tests and for folding to look at.
+"""The store in memory: dictionaries behind the same two ports, for tests and for a first look.
 
 It holds what a database would hold, row by row, and answers the same questions; the contract suite
 runs over both. Nothing survives the process.
@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from meterstream_aggregator.catalogue import Catalogue, Meter
 from meterstream_aggregator.changes import (
-    ADDED,
     Changes,
     DeadLetter,
     OutboxMessage,
@@ -42,6 +41,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._bound: tuple[TopicBinding, Catalogue] | None = None
+        self._counted_by: list[Catalogue] = []
+        self._tenants: set[str] = set()
         self._positions: dict[int, PositionRow] = {}
         self._numbers: dict[ProducerKey, Numbers] = {}
         self._keys: dict[tuple[int, str, str], tuple[bytes, int]] = {}
@@ -55,11 +56,14 @@ class MemoryStore:
     # The writing side.
 
     def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
+        """Tie the store to a topic and catalogue: see `Store.bind`."""
         if self._bound is not None:
-            check_binding(self._bound[0], self._bound[1], binding, catalogue)
+            check_binding(self._bound[0], self._counted_by, binding, catalogue)
         self._bound = (binding, catalogue)
+        self._counted_by.append(catalogue)
 
     def claim(self, partition: int, owner: str) -> Claim:
+        """Own a partition from now on: see `Store.claim`."""
         known = self._positions.get(partition)
         if known is None:
             known = PositionRow(partition, -1, 0, 0, owner, 0, 0, 0)
@@ -69,6 +73,7 @@ class MemoryStore:
         return Claim(partition, claimed.epoch, offset, claimed.appended)
 
     def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        """Write one batch, all of it or nothing: see `Store.commit`."""
         for advance in advances:
             position = self._positions[advance.partition]
             previous = -1 if advance.previous is None else advance.previous
@@ -89,15 +94,17 @@ class MemoryStore:
             self._outbox[self._outbox_last] = message
 
     def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
+        """The oldest messages of these partitions that wait to leave."""
         mine = (OutboxRow(i, m) for i, m in self._outbox.items() if m.partition in partitions)
         return [row for row, _ in zip(mine, range(limit), strict=False)]
 
     def outbox_done(self, ids: Sequence[int]) -> None:
+        """Forget messages that their topic has taken."""
         for done in ids:
             self._outbox.pop(done, None)
 
     def close(self) -> None:
-        return
+        """There is nothing to let go of."""
 
     def _advance(self, advance: Advance) -> None:
         known = self._positions[advance.partition]
@@ -110,35 +117,37 @@ class MemoryStore:
         )
 
     def _add_usage(self, delta: UsageDelta) -> None:
+        self._tenants.update(series.tenant for series in delta.series)
         for key, (events, quantity) in delta.rows().items():
             known = self.rows.get(key)
-            if known is not None:
-                events += known[0]
-                quantity = (
-                    known[1] + quantity
-                    if delta.aggregate in ADDED
-                    else joined(delta.aggregate, known[1], quantity)
-                )
-            if events or quantity:
+            if known is None:
                 self.rows[key] = (events, quantity)
+                continue
+            total = (known[0] + events, joined(delta.aggregate, known[1], quantity))
+            if any(total):
+                self.rows[key] = total
             else:
-                self.rows.pop(key, None)
+                del self.rows[key]
 
     # What the fold asks.
 
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
+        """The seen numbers of those producers that are known."""
         return {key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers}
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """Content hash and append time by (tenant, key), for those that are known."""
         found = {pair: self._keys.get((partition, *pair)) for pair in wanted}
         return {pair: known for pair, known in found.items() if known is not None}
 
     def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+        """Those of these sessions that are known."""
         return {key: self._sessions[key][0] for key in wanted if key in self._sessions}
 
     def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
+        """Sessions of a partition whose next deadline is at or before ``appended``."""
         return {
             key: session
             for key, (session, deadline) in self._sessions.items()
@@ -148,19 +157,23 @@ class MemoryStore:
     # The reading side.
 
     def snapshot(self) -> AbstractContextManager[None]:
+        """Nothing: one thread reads and writes."""
         return nullcontext()
 
     def catalogue(self) -> Catalogue:
+        """The catalogue that the rows were made with."""
         if self._bound is None:
             raise StoreUnavailable("no worker has bound this store yet; start one")
         return self._bound[1]
 
     def topic(self) -> TopicBinding | None:
+        """The topic generation this store belongs to, None before any worker bound it."""
         return self._bound[0] if self._bound else None
 
     def usage(
         self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
     ) -> Iterator[UsageRow]:
+        """Rows of windows that begin in [start, end), of some tenants or of all."""
         for (series, window, scale), (events, quantity) in sorted(self.rows.items()):
             if series.meter != meter.name or not start <= window < end:
                 continue
@@ -171,13 +184,14 @@ class MemoryStore:
         self,
         *,
         tenants: Sequence[str] | None = None,
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002 - the word of every layer
         state: str | None = None,
         start: int | None = None,
         end: int | None = None,
         limit: int = 1000,
         after: str | None = None,
     ) -> list[SessionRow]:
+        """Sessions that overlap [start, end), in order: see `StoreReader.sessions`."""
         rows: list[SessionRow] = []
         for key in sorted(self._sessions, key=lambda known: (*known[1:], known.partition)):
             row = self._session_row(key)
@@ -195,9 +209,11 @@ class MemoryStore:
         return rows[:limit]
 
     def positions(self) -> list[PositionRow]:
+        """One row per partition that was ever claimed."""
         return [self._positions[partition] for partition in sorted(self._positions)]
 
     def producers(self, producer: str | None = None) -> list[ProducerRow]:
+        """One row per (producer, partition)."""
         return [
             ProducerRow(
                 producer=key.producer,
@@ -217,6 +233,7 @@ class MemoryStore:
     def dead_letters(
         self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
     ) -> list[DeadLetterRow]:
+        """Newest first."""
         rows = [
             DeadLetterRow(
                 letter.partition,
@@ -237,7 +254,8 @@ class MemoryStore:
         return rows[:limit]
 
     def tenants(self) -> list[str]:
-        return sorted({key.series.tenant for key in self.rows})
+        """Every tenant that ever had usage, sorted."""
+        return sorted(self._tenants)
 
     def _session_row(self, key: SessionKey) -> SessionRow:
         session = self._sessions[key][0]

@@ -209,16 +209,17 @@ class StoreReader(Protocol):
         self,
         *,
         tenants: Sequence[str] | None = None,
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002 - the word of every layer
         state: str | None = None,
         start: int | None = None,
         end: int | None = None,
         limit: int = 1000,
         after: str | None = None,
     ) -> list[SessionRow]:
-        """Sessions that overlap [start, end), ordered by (tenant, type, session).
+        r"""Sessions that overlap [start, end), ordered by (tenant, type, session).
 
-        ``after`` is the cursor ``tenant + "\\x1f" + type + "\\x1f" + session`` of the last one seen.
+        ``after`` is the cursor ``tenant + "\x1f" + type + "\x1f" + session`` of the last one
+        seen.
         """
         ...
 
@@ -237,7 +238,7 @@ class StoreReader(Protocol):
         ...
 
     def tenants(self) -> list[str]:
-        """Every tenant that has usage, sorted."""
+        """Every tenant that ever had usage, sorted."""
         ...
 
     def close(self) -> None:

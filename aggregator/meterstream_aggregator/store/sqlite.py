@@ -7,15 +7,13 @@
 3. series, usage, numbers, keys, sessions, dead letters, outbox;
 4. ``COMMIT``, synchronous: when it returns, it is on the disk. Its outcome is never in doubt here;
    whoever crashes before it has moved nothing.
-
-Amounts outgrow 64 bits, SQLite's integers do not: they are kept as two integers, see schema.sql.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -26,44 +24,34 @@ import numpy.typing as npt
 
 from meterstream_aggregator.catalogue import (
     MINUTE,
-    Aggregate,
     Catalogue,
     dump_catalogue,
     undump_catalogue,
 )
 from meterstream_aggregator.changes import ADDED, Changes, OutboxMessage, SeriesKey, UsageDelta
-from meterstream_aggregator.dedup import Int64Array, Numbers, ProducerKey, pack
-from meterstream_aggregator.errors import Fenced, StoreMismatch, StoreUnavailable
+from meterstream_aggregator.dedup import Numbers, ProducerKey, pack
+from meterstream_aggregator.errors import Fenced, StoreMismatch
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
+from meterstream_aggregator.store.sqlite_errors import unavailable
+from meterstream_aggregator.store.sqlite_usage import (
+    LOW_BITS,
+    LOW_MASK,
+    REMOVE_EMPTY,
+    UPSERTS,
+    WINDOWS_PER_BLOCK,
+    alike,
+    table_order,
+)
 
 SCHEMA_VERSION: Final = 1
-WINDOWS_PER_BLOCK: Final = 16
-LOW_BITS: Final = 62
-_LOW_MASK: Final = (1 << LOW_BITS) - 1
 SERIES_CACHED_MAX: Final = 200_000
+_PACKAGE: Final = "meterstream_aggregator.store"
 _BUSY_SECONDS: Final = 60.0
 _GROUPS: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
-_KEY = "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events, "
-_ADD: Final = _KEY + (
-    "quantity_high = quantity_high + excluded.quantity_high"
-    f" + ((quantity_low + excluded.quantity_low) >> {LOW_BITS}),"
-    f" quantity_low = (quantity_low + excluded.quantity_low) & {_LOW_MASK}"
-)
-_EXTREME: Final = _KEY + (
-    "(quantity_high, quantity_low) = (SELECT iif({better}, excluded.quantity_high, quantity_high),"
-    " iif({better}, excluded.quantity_low, quantity_low))"
-)
-_LESS: Final = _EXTREME.format(
-    better="(excluded.quantity_high, excluded.quantity_low) < (quantity_high, quantity_low)"
-)
-_MORE: Final = _EXTREME.format(
-    better="(excluded.quantity_high, excluded.quantity_low) > (quantity_high, quantity_low)"
-)
-_UPSERTS: Final = {Aggregate.MIN: _LESS, Aggregate.MAX: _MORE} | dict.fromkeys(ADDED, _ADD)
 _ADVANCE: Final = (
     "UPDATE position SET next_offset = ?, appended = ?, counted = counted + ?,"
     " duplicates = duplicates + ?, refused = refused + ?"
@@ -81,22 +69,25 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._series: dict[SeriesKey, int] = {}
-        with _unavailable(path):
+        with unavailable(path):
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            with _unavailable(path):
+            with unavailable(path):
                 self._open()
         except BaseException:
             self._db.close()
             raise
 
     def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
+        """Tie the store to a topic and catalogue: see `Store.bind`."""
         text = dump_catalogue(catalogue)
         with self._transaction():
             known = self._db.execute("SELECT * FROM binding").fetchone()
             if known is not None:
                 bound = TopicBinding(*known[1:4])
-                check_binding(bound, undump_catalogue(known[4]), binding, catalogue)
+                texts = self._db.execute("SELECT catalogue FROM catalogue_version").fetchall()
+                counted_by = [undump_catalogue(earlier) for (earlier,) in texts]
+                check_binding(bound, counted_by, binding, catalogue)
             self._db.execute(
                 "INSERT OR REPLACE INTO binding VALUES (1, ?, ?, ?, ?)", (*binding, text)
             )
@@ -107,21 +98,24 @@ class SqliteStore:
         self._series.clear()
 
     def claim(self, partition: int, owner: str) -> Claim:
+        """Own a partition from now on: see `Store.claim`."""
         with self._transaction():
             epoch, next_offset, appended = self._db.execute(
                 "INSERT INTO position VALUES (?, 1, ?, NULL, 0, 0, 0, 0) ON CONFLICT DO UPDATE"
-                " SET epoch = epoch + 1, owner = excluded.owner RETURNING epoch, next_offset, appended",
+                " SET epoch = epoch + 1, owner = excluded.owner"
+                " RETURNING epoch, next_offset, appended",
                 (partition, owner),
             ).fetchone()
         return Claim(partition, epoch, next_offset, appended)
 
     def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
+        """Write one batch, all of it or nothing: see `Store.commit`."""
         try:
             with self._transaction():
                 for advance in advances:
                     self._advance(advance)
-                for alike in _alike(changes.usage):
-                    self._add_usage(alike)
+                for deltas in alike(changes.usage):
+                    self._add_usage(deltas)
                 self._write_numbers(changes)
                 self._write_sessions(changes)
                 self._write_rest(changes)
@@ -130,27 +124,31 @@ class SqliteStore:
             raise
 
     def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
-        with _unavailable(self._path):
+        """The oldest messages of these partitions that wait to leave."""
+        with unavailable(self._path):
             found = self._db.execute(
-                "SELECT id, partition, topic, key, value, headers FROM outbox"
+                "SELECT id, partition, topic, key, value, headers FROM outbox"  # noqa: S608 - marks, no values
                 f" WHERE partition IN ({_marks(partitions)}) ORDER BY id LIMIT ?",
                 (*partitions, limit),
             ).fetchall()
         return [
-            OutboxRow(row[0], OutboxMessage(*row[1:5], rows.undump_headers(row[5])))
-            for row in found
+            OutboxRow(i, OutboxMessage(partition, topic, key, value, rows.undump_headers(told)))
+            for i, partition, topic, key, value, told in found
         ]
 
     def outbox_done(self, ids: Sequence[int]) -> None:
+        """Forget messages that their topic has taken."""
         with self._transaction():
             self._db.executemany("DELETE FROM outbox WHERE id = ?", ((done,) for done in ids))
 
     def close(self) -> None:
+        """Let go of the database."""
         self._db.close()
 
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
+        """The seen numbers of those producers that are known."""
         found: dict[ProducerKey, Numbers] = {}
-        with _unavailable(self._path):
+        with unavailable(self._path):
             for key in wanted:
                 row = self._db.execute(
                     "SELECT upto, irregular, closed, counted, duplicates, refused, last_append"
@@ -164,8 +162,9 @@ class SqliteStore:
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], tuple[bytes, int]]:
+        """Content hash and append time by (tenant, key), for those that are known."""
         found: dict[tuple[str, str], tuple[bytes, int]] = {}
-        with _unavailable(self._path):
+        with unavailable(self._path):
             for tenant, key in wanted:
                 row = self._db.execute(
                     "SELECT content, append_time FROM caller_key"
@@ -177,12 +176,13 @@ class SqliteStore:
         return found
 
     def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
+        """Those of these sessions that are known."""
         found: dict[SessionKey, Session] = {}
         query = (
-            f"SELECT {rows.SESSION_FACTS} FROM session"
+            f"SELECT {rows.SESSION_FACTS} FROM session"  # noqa: S608 - marks, no values
             " WHERE tenant = ? AND type = ? AND session = ? AND partition = ?"
         )
-        with _unavailable(self._path):
+        with unavailable(self._path):
             for key in wanted:
                 row = self._db.execute(query, (*key[1:], key.partition)).fetchone()
                 if row is not None:
@@ -190,35 +190,43 @@ class SqliteStore:
         return found
 
     def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
-        with _unavailable(self._path):
+        """Sessions of a partition whose next deadline is at or before ``appended``."""
+        with unavailable(self._path):
             found = self._db.execute(
-                f"SELECT tenant, type, session, {rows.SESSION_FACTS} FROM session"
+                f"SELECT tenant, type, session, {rows.SESSION_FACTS} FROM session"  # noqa: S608 - marks, no values
                 " WHERE partition = ? AND deadline <= ?",
                 (partition, appended),
             ).fetchall()
         return {SessionKey(partition, *row[:3]): rows.session_of_row(row[3:]) for row in found}
 
     def _open(self) -> None:
+        self._is_new()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_autocheckpoint = 8000")
         self._db.execute("PRAGMA cache_size = -65536")
         with self._transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+            if self._is_new():
+                schema = resources.files(_PACKAGE).joinpath("schema.sql").read_text("utf-8")
                 for statement in rows.statements(schema):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise StoreMismatch(
-                    f"{self._path}: is a database of version {version}, this program keeps version "
-                    f"{SCHEMA_VERSION}; name another file, or rebuild the store from the log"
-                )
+
+    def _is_new(self) -> bool:
+        """Is the file empty? Raises `StoreMismatch` when it is neither that nor a store of ours."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return True
+        if version != SCHEMA_VERSION:
+            raise StoreMismatch(
+                f"{self._path}: is a database of version {version}, this program keeps version "
+                f"{SCHEMA_VERSION}; name another file, or rebuild the store from the log"
+            )
+        return False
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _unavailable(self._path):
+    def _transaction(self) -> Generator[None]:
+        with unavailable(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -249,16 +257,15 @@ class SqliteStore:
         """Deltas that join alike, written in one go in the order of the table."""
         columns = [self._columns(delta) for delta in deltas]
         joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
-        order = _table_order(joined[0], joined[1], joined[2], joined[3])
+        order = table_order(joined[0], joined[1], joined[2], joined[3])
         block, series, start, scale, events, high, low = (column[order] for column in joined)
         ordered = [column.tolist() for column in (block, series, start, scale, events, high, low)]
         aggregate = deltas[0].aggregate
-        self._db.executemany(_UPSERTS[aggregate], zip(*ordered, strict=True))
+        self._db.executemany(UPSERTS[aggregate], zip(*ordered, strict=True))
         shrunk = (events < 0) | (high < 0)
         if aggregate in ADDED and shrunk.any():
             self._db.executemany(
-                "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
-                " AND events = 0 AND quantity_high = 0 AND quantity_low = 0",
+                REMOVE_EMPTY,
                 [
                     row
                     for row, less in zip(zip(*ordered[:4], strict=True), shrunk, strict=True)
@@ -277,7 +284,7 @@ class SqliteStore:
             delta.scale,
             delta.events,
             delta.quantity >> LOW_BITS,
-            delta.quantity & _LOW_MASK,
+            delta.quantity & LOW_MASK,
         )
 
     def _series_id(self, key: SeriesKey) -> int:
@@ -336,41 +343,6 @@ class SqliteStore:
             "INSERT INTO outbox (partition, topic, key, value, headers) VALUES (?, ?, ?, ?, ?)",
             ((*message[:4], rows.dump_headers(message.headers)) for message in changes.outbox),
         )
-
-
-def _table_order(
-    block: Int64Array, series: Int64Array, start: Int64Array, scale: Int64Array
-) -> Int64Array:
-    """The order of the primary key, through one packed integer where that has room."""
-    blocks, minutes = block - block.min(), start - start.min()
-    bits = int(series.max()).bit_length(), int(minutes.max()).bit_length()
-    if int(blocks.max()).bit_length() + sum(bits) + 5 >= 63:
-        return np.lexsort((scale, start, series, block))
-    packed = (((blocks << bits[0]) + series << bits[1]) + minutes << 5) + scale
-    return np.argsort(packed)
-
-
-def _alike(deltas: list[UsageDelta]) -> list[list[UsageDelta]]:
-    """Deltas by how their rows join what is there: added, the smaller, the greater."""
-    by_upsert: dict[str, list[UsageDelta]] = {}
-    for delta in deltas:
-        by_upsert.setdefault(_UPSERTS[delta.aggregate], []).append(delta)
-    return list(by_upsert.values())
-
-
-@contextmanager
-def _unavailable(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours: a full disk, a lock, a missing directory are all to be waited out."""
-    try:
-        yield
-    except sqlite3.DatabaseError as problem:
-        if isinstance(problem, sqlite3.OperationalError):
-            raise StoreUnavailable(f"{path}: {problem}; nothing was written") from problem
-        if "not a database" in str(problem) or "malformed" in str(problem):
-            raise StoreMismatch(
-                f"{path}: is not a SQLite database ({problem}); name another file"
-            ) from problem
-        raise
 
 
 def _marks(values: Collection[Any]) -> str:

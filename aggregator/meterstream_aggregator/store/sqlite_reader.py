@@ -1,10 +1,10 @@
-"""The store in one SQLite file: the side that questions read. Never writes, never blocks a writer."""
+"""The store in one SQLite file: what questions read. Never writes, never blocks a writer."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,8 @@ from meterstream_aggregator.store.port import (
     TopicBinding,
     UsageRow,
 )
-from meterstream_aggregator.store.sqlite import LOW_BITS, SCHEMA_VERSION, WINDOWS_PER_BLOCK
+from meterstream_aggregator.store.sqlite import SCHEMA_VERSION
+from meterstream_aggregator.store.sqlite_usage import LOW_BITS, WINDOWS_PER_BLOCK
 
 _USAGE: Final = """
     WITH RECURSIVE blocks (block) AS (
@@ -76,7 +77,8 @@ class SqliteReader:
             )
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> Generator[None]:
+        """Everything read inside sees the same committed state."""
         with self._reading():
             self._db.execute("BEGIN")
             try:
@@ -85,18 +87,21 @@ class SqliteReader:
                 self._db.execute("COMMIT")
 
     def catalogue(self) -> Catalogue:
+        """The catalogue that the rows were made with."""
         row = self._one("SELECT catalogue FROM binding")
         if row is None:
             raise StoreUnavailable(f"{self._path}: no worker has bound this store yet; start one")
         return undump_catalogue(row[0])
 
     def topic(self) -> TopicBinding | None:
+        """The topic generation this store belongs to, None before any worker bound it."""
         row = self._one("SELECT topic, topic_id, partitions FROM binding")
         return None if row is None else TopicBinding(*row)
 
     def usage(
         self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
     ) -> Iterator[UsageRow]:
+        """Rows of windows that begin in [start, end), of some tenants or of all."""
         if end <= start:
             return
         block = meter.window * WINDOWS_PER_BLOCK
@@ -118,13 +123,14 @@ class SqliteReader:
         self,
         *,
         tenants: Sequence[str] | None = None,
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002 - the word of every layer
         state: str | None = None,
         start: int | None = None,
         end: int | None = None,
         limit: int = 1000,
         after: str | None = None,
     ) -> list[SessionRow]:
+        """Sessions that overlap [start, end), in order: see `StoreReader.sessions`."""
         catalogue = self.catalogue()
         appended = {row.partition: row.appended for row in self.positions()}
         where, given = ["1"], list[Any]()
@@ -142,7 +148,7 @@ class SqliteReader:
             given.append(end)
         found: list[SessionRow] = []
         for row in self._each(
-            f"SELECT partition, tenant, type, session, {rows.SESSION_FACTS} FROM session"
+            f"SELECT partition, tenant, type, session, {rows.SESSION_FACTS} FROM session"  # noqa: S608 - marks, no values
             f" WHERE {' AND '.join(where)} ORDER BY tenant, type, session, partition",
             given,
         ):
@@ -153,7 +159,10 @@ class SqliteReader:
                 continue
             found.append(
                 SessionRow(
-                    *row[:4],
+                    partition=row[0],
+                    tenant=row[1],
+                    type=row[2],
+                    session=row[3],
                     subject=session.subject,
                     attributes=session.attributes,
                     start=session.start,
@@ -169,6 +178,7 @@ class SqliteReader:
         return found
 
     def positions(self) -> list[PositionRow]:
+        """One row per partition that was ever claimed."""
         return [
             PositionRow(*row)
             for row in self._each(
@@ -178,10 +188,11 @@ class SqliteReader:
         ]
 
     def producers(self, producer: str | None = None) -> list[ProducerRow]:
+        """One row per (producer, partition)."""
         where, given = ("WHERE producer = ?", [producer]) if producer is not None else ("", [])
         answer: list[ProducerRow] = []
         for row in self._each(
-            "SELECT producer, partition, upto, irregular, closed, counted, duplicates, refused,"
+            "SELECT producer, partition, upto, irregular, closed, counted, duplicates, refused,"  # noqa: S608 - marks, no values
             f" last_append FROM producer {where} ORDER BY producer, partition",
             given,
         ):
@@ -204,6 +215,7 @@ class SqliteReader:
     def dead_letters(
         self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
     ) -> list[DeadLetterRow]:
+        """Newest first."""
         where, given = ["1"], list[Any]()
         if producer is not None:
             where.append("producer = ?")
@@ -214,17 +226,19 @@ class SqliteReader:
         return [
             DeadLetterRow(*row)
             for row in self._each(
-                'SELECT partition, "offset", reason, detail, tenant, type, producer, lane, sequence,'
-                f" append_time FROM dead_letter WHERE {' AND '.join(where)}"
+                'SELECT partition, "offset", reason, detail, tenant, type, producer, lane,'  # noqa: S608 - marks, no values
+                f" sequence, append_time FROM dead_letter WHERE {' AND '.join(where)}"
                 ' ORDER BY append_time DESC, partition DESC, "offset" DESC LIMIT ?',
                 [*given, limit],
             )
         ]
 
     def tenants(self) -> list[str]:
+        """Every tenant that ever had usage, sorted."""
         return [row[0] for row in self._each("SELECT DISTINCT tenant FROM series ORDER BY tenant")]
 
     def close(self) -> None:
+        """Let go of the database."""
         self._db.close()
 
     def _of_tenants(
@@ -235,8 +249,9 @@ class SqliteReader:
         span: tuple[int, int],
     ) -> Iterator[tuple[Any, ...]]:
         first, last = self._blocks_with_usage(*blocks)
-        for at in range(0, len(tenants), 500):
-            some = tenants[at : at + 500]
+        wanted = list(dict.fromkeys(tenants))
+        for at in range(0, len(wanted), 500):
+            some = wanted[at : at + 500]
             marks = f"AND series.tenant IN ({', '.join('?' * len(some))})"
             given = (first, last, meter.name, *some, *span)
             if first <= last:
@@ -260,7 +275,7 @@ class SqliteReader:
             yield from self._db.execute(query, given)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self) -> Generator[None]:
         try:
             yield
         except sqlite3.DatabaseError as problem:

@@ -1,0 +1,48 @@
+"""Every implementation of the store, each in a fresh place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meterstream_aggregator.store.memory import MemoryStore
+from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.sqlite_reader import open_reader
+from tests.contract.stores import BINDING, Place
+from tests.unit.aggregator.making import CATALOGUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from meterstream_aggregator.store.port import Store, StoreReader
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A fresh place for each test, in each implementation."""
+    opened: list[Store | StoreReader] = []
+    memory = MemoryStore()
+
+    def open_store() -> Store:
+        store = memory if request.param == "memory" else SqliteStore(tmp_path / "s.sqlite3")
+        opened.append(store)
+        return store
+
+    def reader() -> StoreReader:
+        found = memory if request.param == "memory" else open_reader(tmp_path / "s.sqlite3")
+        opened.append(found)
+        return found
+
+    yield Place(open_store, reader)
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    """A store bound to the catalogue of the tests."""
+    store = place.open()
+    store.bind(BINDING, CATALOGUE)
+    return store
