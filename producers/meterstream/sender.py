@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 4_000
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
 _CONNECT_WAIT_SECONDS_MAX: Final = 5.0
-_AGAIN_SECONDS: Final = 0.5
+AGAIN_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.01
 _SLEEP_SECONDS_MAX: Final = 1.0
 _CLOSING: Final = attributes_map({"closing": "true"})
@@ -71,6 +71,8 @@ class Sender:
         self.ack_without_offset = 0
         self.rebuilt = 0
         self.ages: Final = Ages()
+        self.again_seconds = AGAIN_SECONDS
+        """How long an event with an unclear outcome waits before it is sent again."""
         self.ended: Final = Gate()
         self.stopped = False
         self._intake: Final = intake
@@ -256,7 +258,7 @@ class Sender:
                 else:
                     self._complaints.warn("delivery", f"events are sent again: {failure.reason}")
                 self.resent += 1
-                self._again.append((now + _AGAIN_SECONDS, ticket))
+                self._again.append((now + self.again_seconds, ticket))
 
     def _is_mark(self, ticket: int) -> bool:
         """Whether a settled ticket was a mark's, which is nobody's event."""
@@ -305,7 +307,7 @@ class Sender:
         """Do what is due and return when the next thing is."""
         trouble = self._transport.trouble()
         if trouble is not None:
-            self._complaints.warn("connection", trouble)
+            self._complaints.warn("connect", trouble)
         self._complaints.log_due(now)
         self.ages.note(
             taken=self._flight.last_ticket + len(self._intake.buffer),

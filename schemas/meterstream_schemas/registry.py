@@ -152,7 +152,7 @@ class RegistrySchemas:
             if problem.http_status_code == _NOT_FOUND:
                 return None
             raise self._unavailable(problem) from problem
-        except Exception as problem:  # noqa: BLE001
+        except Exception as problem:
             # The client lets out what its HTTP library raises, and which library that is differs
             # between installations; an answer that is not a registry's raises anything at all.
             raise self._unavailable(problem) from problem
