@@ -53,11 +53,12 @@ def main() -> None:
     result: dict[str, Any] = {"machine": _machine()}
     if "record" in wanted and importlib.util.find_spec("benchmarks.recording"):
         result["record"] = _run("benchmarks.recording", [])
-    if "worker" in wanted:
-        result["worker"] = measure_worker(arguments.events, arguments.rounds)
+        _say(f"record: {json.dumps(result['record'])}")
     if "up" in wanted:
         result["up"] = measure_starts()
-    _show(result)
+        _say(f"up: {json.dumps(result['up'])}")
+    if "worker" in wanted:
+        result["worker"] = measure_worker(arguments.events, arguments.rounds)
     text = json.dumps(result, indent=2)
     sys.stdout.write(text + "\n")
     if arguments.json is not None:
@@ -72,6 +73,7 @@ def measure_worker(sizes: list[int], rounds: int) -> dict[str, Any]:
         with EmbeddedBroker(directory / "broker", progress=_say) as broker:
             for size in sizes:
                 results[str(size)] = _ladder(broker.bootstrap_servers, directory, size, rounds)
+                _show(size, results[str(size)])
     return results
 
 
@@ -144,18 +146,13 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _show(result: dict[str, Any]) -> None:
-    for size, ladder in result.get("worker", {}).items():
-        _say(f"\n{int(size):,} events          events/s wall    per core    of bare")
-        for what, step in ladder["steps"].items():
-            ratio = ladder["ratios_to_bare_per_core"][what]
-            wall, core = step["events_per_second"], step[FIGURE]
-            _say(f"{LABELS[what]:30} {wall:>13,} {core:>11,} {ratio:>9.2f}")
-        memory = ladder["memory_megabytes"]
-        _say(f"memory of the worker: {memory}")
-    for name in ("record", "up"):
-        if name in result:
-            _say(f"\n{name}: {json.dumps(result[name])}")
+def _show(size: int, ladder: dict[str, Any]) -> None:
+    _say(f"\n{f'{size:,} events':30} events/s wall    per core   of bare")
+    for what, step in ladder["steps"].items():
+        ratio = ladder["ratios_to_bare_per_core"][what]
+        wall, core = step["events_per_second"], step[FIGURE]
+        _say(f"{LABELS[what]:30} {wall:>13,} {core:>11,} {ratio:>9.2f}")
+    _say(f"memory of the worker, MiB: {ladder['memory_megabytes']}\n")
 
 
 def _say(line: str) -> None:
