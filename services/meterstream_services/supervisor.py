@@ -4,8 +4,8 @@ A part is a process with its own log. The life of one::
 
                  start
     waiting ───────────────▶ running ──── dies ───▶ waiting    (after a delay, said aloud)
-       ▲                        │                      │
-       │                        │ stop                 │ died too often
+       ▲                        │                      │ died too often,
+       │                        │ stop                 │ or must be mended first
        └── new                  ▼                      ▼
                              stopped                 failed     (everything stops, exit status 1)
 
@@ -26,7 +26,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from meterstream_services.lifeline import Lifeline
 from meterstream_services.restarts import Deaths, RestartPolicy
@@ -36,8 +36,17 @@ STOP_SECONDS: Final = 30.0
 """What a part may take for its clean end."""
 LOG_BYTES_MAX: Final = 16_000_000
 """A log found larger than this at a start is put aside as ``NAME.1``, in place of the last one."""
+MUST_BE_MENDED: Final = 78
+"""Exit status (EX_CONFIG of sysexits.h) of a process that starting again would not help."""
 _TAIL_LINES: Final = 5
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class End(NamedTuple):
+    """How a process ended, such as ``was killed by SIGKILL``, and whether for good."""
+
+    how: str
+    is_final: bool = False
 
 
 class Runner(Protocol):
@@ -57,8 +66,8 @@ class Runner(Protocol):
         """Start the process. May block until it is usable."""
         ...
 
-    def ended(self) -> str | None:
-        """None while the process runs, then how it ended, such as ``was killed by SIGKILL``."""
+    def ended(self) -> End | None:
+        """None while the process runs, then how it ended."""
         ...
 
     def stop(self, timeout_seconds: float) -> None:
@@ -124,6 +133,11 @@ class Supervisor:
         """Whether a signal asked for the end."""
         return self._requests > 0
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether anything was started."""
+        return bool(self._parts)
+
     @contextlib.contextmanager
     def signals(self) -> Generator[None]:
         """Take the signals that ask for the end, until the block is left."""
@@ -155,8 +169,8 @@ class Supervisor:
         False once a part died too often, which has been said then. Raises `StopRequested`.
         """
         for part in self._parts:
-            if part.state is PartState.RUNNING and (how := part.runner.ended()) is not None:
-                self._on_death(part, how)
+            if part.state is PartState.RUNNING and (end := part.runner.ended()) is not None:
+                self._on_death(part, end)
             if part.state is PartState.FAILED:
                 return False
             if part.state is PartState.WAITING and self._clock() >= part.start_at:
@@ -198,11 +212,16 @@ class Supervisor:
         try:
             self._start(part)
         except Exception as problem:  # noqa: BLE001 - any failure to start counts as a death
-            self._on_death(part, f"could not be started: {problem}")
+            self._on_death(part, End(f"could not be started: {problem}"))
             return
         self._say(f"{part.name} runs again (process {part.runner.pid})")
 
-    def _on_death(self, part: Part, how: str) -> None:
+    def _on_death(self, part: Part, end: End) -> None:
+        how, is_final = end
+        if is_final:
+            part.state = PartState.FAILED
+            self._say(f"{part.name} cannot run{tail_of(part.runner.log, lines_max=1)}")
+            return
         delay = part.deaths.add(self._clock())
         if delay is None:
             part.state = PartState.FAILED
@@ -274,10 +293,10 @@ class ChildProcess:
                 start_new_session=True,
             )
 
-    def ended(self) -> str | None:
+    def ended(self) -> End | None:
         """None while the process runs, then how it ended."""
         status = self._process.poll() if self._process else None
-        return None if status is None else how_it_ended(status)
+        return None if status is None else End(how_it_ended(status), status == MUST_BE_MENDED)
 
     def stop(self, timeout_seconds: float) -> None:
         """SIGTERM, and SIGKILL when the time is over."""
@@ -306,12 +325,12 @@ def how_it_ended(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def tail_of(log: Path) -> str:
+def tail_of(log: Path, *, lines_max: int = _TAIL_LINES) -> str:
     """The last lines of a log, ready to follow a sentence; nothing where there are none."""
     try:
         with log.open("rb") as content:
             content.seek(max(0, log.stat().st_size - 4096))
-            lines = content.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+            lines = content.read().decode("utf-8", "replace").splitlines()[-lines_max:]
     except OSError:
         return ""
     return ":\n" + "\n".join(f"    {line}" for line in lines) if lines else " (empty)"

@@ -36,6 +36,7 @@ from meterstream_services.listening import check_port, free_port, in_url, is_rea
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     ChildProcess,
+    End,
     StopRequested,
     Supervisor,
     tail_of,
@@ -53,7 +54,7 @@ class UpSettings:
     """What runs, and where. ``bootstrap_servers`` names an external broker, which then is used.
 
     ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
-    further workers take the ports behind it.
+    further workers take the ports behind it; without it each takes any free port.
     """
 
     data: Path
@@ -96,6 +97,7 @@ class _Machine:
         self._say = say
         self._lock = lock
         self._logs = settings.data / "logs"
+        self._metrics: dict[int, tuple[str, int]] = {}
         self._lifeline = Lifeline()
         self._supervisor = Supervisor(say=say, changed=self._note, policy=settings.policy)
 
@@ -110,7 +112,8 @@ class _Machine:
                     return 0
                 finally:
                     (self._settings.data / FILE_NAME).unlink(missing_ok=True)
-                    self._say("stopping")
+                    if supervisor.has_parts:
+                        self._say("stopping")
                     supervisor.stop()
                     (self._settings.data / "processes.json").unlink(missing_ok=True)
         finally:
@@ -162,6 +165,9 @@ class _Machine:
     def _worker(self, bootstrap: str, number: int) -> Sequence[str]:
         settings = self._settings
         host, port = settings.metrics or ("127.0.0.1", 0)
+        # A port of our choice is chosen anew at each start: somebody may have taken the last one.
+        port = port + number - 1 if port else free_port(host)
+        self._metrics[number] = (host, port)
         arguments = [
             "worker",
             *("--bootstrap", bootstrap),
@@ -170,9 +176,8 @@ class _Machine:
             *("--catalogue", str(settings.catalogue)),
             *("--group", group_of(settings.topic)),
             *("--instance", f"worker-{number}"),
+            *("--metrics", f"{in_url(host)}:{port}"),
         ]
-        if port:
-            arguments += ["--metrics", f"{in_url(host)}:{port + number - 1}"]
         if settings.registry_url:
             arguments += ["--registry-url", settings.registry_url]
         return arguments
@@ -189,25 +194,30 @@ class _Machine:
         deadline = time.monotonic() + READY_SECONDS
 
         def ready_or_late() -> bool:
-            return time.monotonic() > deadline or is_ready(self._settings.host, self._port)
+            addresses = [(self._settings.host, self._port), *self._metrics.values()]
+            return time.monotonic() > deadline or all(is_ready(*address) for address in addresses)
 
         if not self._supervisor.watch(until=ready_or_late):
             return False
         if not self._supervisor.stop_requested and time.monotonic() > deadline:
             raise UpError(
                 f"not ready within {READY_SECONDS:g} s; the logs are in {self._logs}, the end of "
-                f"serve.log{tail_of(self._logs / 'serve.log')}"
+                f"worker.log{tail_of(self._logs / 'worker.log')}"
             )
         return True
 
     def _tell(self, bootstrap: str, url: str) -> None:
         data = self._settings.data
+        workers = "".join(
+            f"                 http://{in_url(reachable(host))}:{port}/metrics   (worker)\n"
+            for host, port in self._metrics.values()
+        )
         kind = "external" if self._settings.bootstrap_servers else "embedded Kafka"
         self._say(
             f"ready\n"
             f"  API            {url}/v1/usage   (documentation: {url}/docs)\n"
             f"  health         {url}/health/ready\n"
-            f"  metrics        {url}/metrics\n"
+            f"  metrics        {url}/metrics\n{workers}"
             f"  broker         {bootstrap}   ({kind})\n"
             f"  logs           {self._logs}\n"
             f"  ask            meterstream status --data {data}\n"
@@ -256,8 +266,8 @@ class _BrokerRunner:
             else:
                 return
 
-    def ended(self) -> str | None:
-        return None if self._broker.alive() else "ended"
+    def ended(self) -> End | None:
+        return None if self._broker.alive() else End("ended")
 
     def stop(self, timeout_seconds: float) -> None:
         self._broker.stop(timeout_seconds)

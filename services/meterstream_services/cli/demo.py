@@ -12,6 +12,8 @@ import typer
 from meterstream_services.cli import output
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from meterstream_services.demo.running import DemoResult
 
 
@@ -59,7 +61,7 @@ def _print(result: DemoResult, directory: Path, *, keep: bool) -> None:
     from meterstream_services.demo.running import tenant_lines  # noqa: PLC0415
 
     rows = [
-        [tenant, meter, output.grouped(f"{sent:f}"), output.grouped(f"{counted:f}"),
+        [tenant, meter, _figure(sent), _figure(counted),
          "equal" if sent == counted else "DIFFERENT"]
         for tenant, meter, sent, counted in tenant_lines(result)
     ]  # fmt: skip
@@ -76,6 +78,11 @@ def _print(result: DemoResult, directory: Path, *, keep: bool) -> None:
         return
     print("Every figure is equal.")
     _print_where(result, directory, keep=keep)
+
+
+def _figure(amount: Decimal) -> str:
+    text = f"{amount:f}"
+    return output.grouped(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def _print_where(result: DemoResult, directory: Path, *, keep: bool) -> None:

@@ -126,8 +126,12 @@ def worker(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
 ) -> None:
     """Fold the events of a topic into the store, until SIGTERM."""
+    from meterstream_aggregator.errors import CatalogueError, StoreMismatch  # noqa: PLC0415
+    from meterstream_consumers.errors import LogUnusable  # noqa: PLC0415
     from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415
     from meterstream_consumers.worker import run  # noqa: PLC0415
+    from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415
+    from meterstream_services.supervisor import MUST_BE_MENDED  # noqa: PLC0415
 
     if metrics:
         host_and_port(metrics, option="--metrics")
@@ -142,7 +146,12 @@ def worker(
         registry_url=registry_url,
         log_json=log_json,
     )
-    raise typer.Exit(run(settings))
+    try:
+        status = run(settings)
+    except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit) as problem:
+        # `up` reads the status: a worker that a person must help is not started again and again.
+        raise CommandError(str(problem), status=MUST_BE_MENDED) from problem
+    raise typer.Exit(status)
 
 
 def _in_data(path: Path | None, data: Path | None, name: str, *, option: str) -> Path:

@@ -16,6 +16,8 @@ TENANTS: Final = ("acme", "globex", "initech", "umbrella", "hooli")
 _WEIGHTS: Final = (50, 25, 15, 8, 2)
 _ROUTES: Final = ("/v1/chat", "/v1/files", "/v1/search", "/login")
 _MODELS: Final = ("small", "large", "vision")
+SESSIONS: Final = "sessions started"
+"""What the books call the number of sessions, which the session meter counts along."""
 SPAN_SECONDS: Final = 2 * 60 * 60
 """Event times lie within so many seconds before the plan's ``until``."""
 _SECOND: Final = 1_000_000
@@ -101,7 +103,7 @@ def expected(plan: Plan) -> Books:
     for (tenant, session), end in ends.items():
         length = Decimal(end - starts[tenant, session]).scaleb(-6)
         _add(books, "agent.seconds", tenant, "", length)
-        _add(books, "agent.sessions", tenant, "", 1)
+        _add(books, SESSIONS, tenant, "", 1)
     return books
 
 

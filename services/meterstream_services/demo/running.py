@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 from meterstream_schemas.connection import Connection, read_connection
 from meterstream_services.client import Api
 from meterstream_services.demo.errors import DemoError
-from meterstream_services.demo.plan import TENANTS, Books, Plan, draw_plan, expected
+from meterstream_services.demo.plan import SESSIONS, TENANTS, Books, Plan, draw_plan, expected
 from meterstream_services.lifeline import Lifeline
 
 START_SECONDS: Final = 600.0
@@ -104,7 +104,7 @@ class Demo:
             self._await_counts(api, producers, result)
             result.asked_from, result.asked_to = _span(self._until)
             self._read_books(api, result)
-        _compare(result)
+        result.faults += differences(result)
         return result
 
     def wait(self) -> None:
@@ -230,17 +230,17 @@ class Demo:
                 result.counted[meter, row["tenant"], group] = Decimal(row["value"])
                 if meter == "agent.seconds":
                     events = Decimal(row["events"])
-                    result.counted["agent.sessions", row["tenant"], ""] = events
+                    result.counted[SESSIONS, row["tenant"], ""] = events
 
 
 def catalogue_text() -> str:
     """The demo's catalogue."""
-    return resources.files(__package__).joinpath("demo.yaml").read_text("utf-8")
+    return resources.files("meterstream_services.demo").joinpath("demo.yaml").read_text("utf-8")
 
 
 def tenant_lines(result: DemoResult) -> list[tuple[str, str, Decimal, Decimal]]:
     """(tenant, meter, sent, counted), groups joined."""
-    meters = [*_METERS, "agent.sessions"]
+    meters = [*_METERS, SESSIONS]
     return [
         (tenant, meter, _joined(result.sent, meter, tenant), _joined(result.counted, meter, tenant))
         for tenant in TENANTS
@@ -254,14 +254,17 @@ def _joined(books: Books, meter: str, tenant: str) -> Decimal:
     )
 
 
-def _compare(result: DemoResult) -> None:
+def differences(result: DemoResult) -> list[str]:
+    """Every figure that was sent and counted differently, in words."""
+    found: list[str] = []
     for key in sorted(result.sent.keys() | result.counted.keys()):
         sent, counted = result.sent.get(key, Decimal(0)), result.counted.get(key, Decimal(0))
         if sent != counted:
-            result.faults.append(f"{' '.join(key)}: {sent} sent, {counted} counted")
+            found.append(f"{' '.join(key)}: {sent} sent, {counted} counted")
     # A sending that the SDK repeated for want of a report is found as a duplicate, too.
     if not 0 <= result.duplicates - result.repeated <= result.resent:
-        result.faults.append(f"{result.repeated} repeats sent, {result.duplicates} found")
+        found.append(f"{result.repeated} repeats sent, {result.duplicates} found")
+    return found
 
 
 def _usage(api: Api, meter: str, result: DemoResult) -> list[Any]:

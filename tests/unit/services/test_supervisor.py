@@ -18,6 +18,7 @@ from meterstream_services.lifeline import Lifeline
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     LOG_BYTES_MAX,
+    MUST_BE_MENDED,
     ChildProcess,
     StopRequested,
     Supervisor,
@@ -123,6 +124,16 @@ def test_a_part_that_dies_too_often_is_given_up(world: World) -> None:
     assert "worker.log" in world.said[-1]
     assert "no store here" in world.said[-1]
     assert world.log("worker").count("no store here") == 4
+
+
+def test_a_part_that_must_be_mended_is_not_started_again(world: World) -> None:
+    """An exit status that says so ends the watch at the first death, with the log's last line."""
+    world.start("worker", f"import sys; print('wrong store'); sys.exit({MUST_BE_MENDED})")
+
+    assert world.supervisor.watch() is False
+
+    assert world.said[-1] == "worker cannot run:\n    wrong store"
+    assert world.log("worker").count("wrong store") == 1
 
 
 def test_parts_stop_in_the_opposite_order(world: World) -> None:
