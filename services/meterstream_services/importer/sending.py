@@ -362,7 +362,7 @@ def _name_refused(job: Job, report: Report, api: Asker) -> None:
     letters = {
         (int(letter["lane"]), int(letter["sequence"])): letter for letter in answer["deadletters"]
     }
-    for number, line, lane, sequence in _numbered(job, report.events_of_rows):
+    for number, line, lane, sequence in numbered(job, report.events_of_rows):
         letter = letters.pop((lane, sequence), None)
         if letter is not None:
             report.refusals.append(_refused_by_worker(letter, number, line))
@@ -371,7 +371,7 @@ def _name_refused(job: Job, report: Report, api: Asker) -> None:
     report.refusals.extend(_refused_by_worker(letter, None, None) for letter in letters.values())
 
 
-def _numbered(job: Job, events_of_rows: bytearray) -> Iterator[tuple[int, int, int, int]]:
+def numbered(job: Job, events_of_rows: bytearray) -> Iterator[tuple[int, int, int, int]]:
     """Row, line, lane and sequence of every event, as the SDK numbered them in step 1."""
     last: Counter[int] = Counter()
     with RowFile(job.path, layout=job.layout, delimiter=job.delimiter) as rows:
