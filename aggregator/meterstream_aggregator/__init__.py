@@ -1,1 +1,1 @@
-"""The heart: meters, windows, sessions, numbers and the fold (pure), and the stores that keep them."""
+"""The heart: meters, windows, sessions, numbers and the fold (pure), and their stores."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from meterstream_schemas.events import EventKind, MeterEvent
 
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+ArrowColumns: TypeAlias = Any
+"""A `pyarrow.RecordBatch`: pyarrow publishes no types."""
+ArrowArray: TypeAlias = Any
+"""A `pyarrow.Array`."""
 
 KINDS: Final = tuple(EventKind)
 KIND_CODES: Final = {kind.value: code for code, kind in enumerate(KINDS)}
@@ -91,7 +95,7 @@ class Batch:
     scale: Int64Array
     lane: Int64Array
     sequence: Int64Array
-    columns: pa.RecordBatch
+    columns: ArrowColumns
     amounts: dict[str, Amounts] = field(default_factory=dict)
     """Attributes read as amounts, by name; filled by `values.column_amounts`."""
     _attributes: dict[str, Codes] = field(default_factory=dict)
@@ -132,7 +136,8 @@ class Batch:
         offsets = np.asarray(maps.offsets)
         first = int(offsets[0])
         names = maps.keys.slice(first, int(offsets[-1]) - first)
-        places = np.flatnonzero(np.asarray(pc.equal(names, name)))
+        is_named = pc.equal(names, name)  # pyright: ignore[reportAttributeAccessIssue] - made at import
+        places = np.flatnonzero(np.asarray(is_named))
         codes = np.full(len(self), -1, dtype=np.int64)
         if not len(places):
             return Codes(codes, [])
@@ -153,7 +158,7 @@ def appended_after(
 
 
 def batch_of_columns(
-    columns: pa.RecordBatch, partition: Int64Array, offset: Int64Array, append_time: Int64Array
+    columns: ArrowColumns, partition: Int64Array, offset: Int64Array, append_time: Int64Array
 ) -> Batch:
     """A batch from decoded columns (times may be timestamps) and their log positions."""
     kinds = _codes(columns.column("kind"))
@@ -194,7 +199,7 @@ def distinct(values: Int64Array) -> tuple[Int64Array, Int64Array]:
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.int64)
 
 
-def arrow_of_events(events: Sequence[MeterEvent]) -> pa.RecordBatch:
+def arrow_of_events(events: Sequence[MeterEvent]) -> ArrowColumns:
     """Plain events as the columns of `ARROW_SCHEMA`."""
     rows: list[dict[str, Any]] = [
         event._asdict() | {"kind": event.kind.value, "attributes": list(event.attributes.items())}
@@ -203,7 +208,7 @@ def arrow_of_events(events: Sequence[MeterEvent]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
 
 
-def _codes(column: pa.Array) -> Codes:
+def _codes(column: ArrowArray) -> Codes:
     encoded = column.dictionary_encode()
     return Codes(
         encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
@@ -211,14 +216,14 @@ def _codes(column: pa.Array) -> Codes:
     )
 
 
-def _integers(column: pa.Array) -> Int64Array:
+def _integers(column: ArrowArray) -> Int64Array:
     if pa.types.is_timestamp(column.type):
         column = column.view(pa.int64())
     values: Int64Array = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return values
 
 
-def _not_null(column: pa.Array) -> BoolArray:
+def _not_null(column: ArrowArray) -> BoolArray:
     if column.null_count == len(column):
         return np.zeros(len(column), dtype=np.bool_)
     valid: BoolArray = column.is_valid().to_numpy(zero_copy_only=False)

@@ -89,7 +89,7 @@ class CallerKey(NamedTuple):
 
 
 class OutboxMessage(NamedTuple):
-    """A message that leaves after the commit, at least once. ``partition`` is the one that sends it."""
+    """A message that leaves after the commit, at least once. Its ``partition`` sends it."""
 
     partition: int
     topic: str

@@ -57,7 +57,9 @@ def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
     plain = ~rare
     _tally_plain_rows(batch, plain, numbered, state, changes)
     intake = Intake(state, readings, changes)
-    counted = plain | _judge_rare_rows(batch, rare, fresh, numbered, refused, intake, state)
+    counted = plain | _judge_rare_rows(
+        batch, rare, intake, state, fresh=fresh, numbered=numbered, refused=refused
+    )
     is_usage = batch.kind == USAGE_CODE
     sessions = SessionFold(state, readings)
     for record in _records(batch, np.flatnonzero(counted & ~is_usage)):
@@ -171,7 +173,8 @@ def _take_numbers(
     for at in np.flatnonzero(~continues).tolist():
         span = slice(begins[at], ends[at])
         owner_at, lane = divmod(int(run_lane[at]), LANES)
-        _walk(rows[order[span]], lane, number[span], states[owner_at], fresh, refused)
+        numbers = states[owner_at]
+        _walk(rows[order[span]], number[span], numbers, lane=lane, fresh=fresh, refused=refused)
     return fresh
 
 
@@ -189,9 +192,10 @@ def _narrowed(codes: Int64Array, distinct_codes: int) -> npt.NDArray[Any]:
 
 def _walk(
     rows: Int64Array,
-    lane: int,
     sequence: Int64Array,
     numbers: Numbers,
+    *,
+    lane: int,
     fresh: BoolArray,
     refused: dict[int, Refusal],
 ) -> None:
@@ -206,11 +210,12 @@ def _walk(
 def _judge_rare_rows(
     batch: Batch,
     rare: BoolArray,
+    intake: Intake,
+    state: State,
+    *,
     fresh: BoolArray,
     numbered: BoolArray,
     refused: dict[int, Refusal],
-    intake: Intake,
-    state: State,
 ) -> BoolArray:
     """Let the judge see, in log order, every row that is not plainly new; True = counted."""
     counted = np.zeros(len(batch), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Numbers seen, per producer incarnation and lane: duplicates found, holes known (DESIGN section 10).
+"""Numbers seen, per producer incarnation and lane: duplicates and holes (DESIGN section 10).
 
 Per lane the set of numbers seen is ``1..upto`` plus a few intervals beyond a hole. Normally there
 is no hole and the whole set is one integer, so an incarnation is one array of 256 integers.

@@ -1,4 +1,4 @@
-"""What a batch needs to know before it is folded: asked of the store in as few questions as can be."""
+"""What a batch needs to know before it is folded: asked of the store in few questions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def load_state(
     after: Mapping[int, int],
     numbers: dict[ProducerKey, Numbers],
 ) -> State:
-    """The state to fold ``batch`` over. ``before`` and ``after``: see `State`; the latter decides
-    which sessions time out, and may name partitions that ``batch`` has no events of.
+    """The state to fold ``batch`` over.
+
+    ``before`` and ``after``: see `State`; the latter decides which sessions time out, and may name
+    partitions that ``batch`` has no events of.
 
     ``numbers`` are those known from earlier batches; what the store knows beyond them is added.
     """

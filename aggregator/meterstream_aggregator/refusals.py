@@ -71,15 +71,9 @@ def refusal(event: MeterEvent, append_time: int, catalogue: Catalogue) -> Refusa
         return Refusal(Reason.INVALID_IDENTITY, str(problem))
     if event.kind is EventKind.MARK:
         return None
-    if event.kind is EventKind.UNKNOWN or event.kind is EventKind.VOID:
-        return Refusal(Reason.UNKNOWN_KIND, f"kind {event.kind} is not counted by this version")
-    try:
-        check_text(event.tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
-    except InvalidEvent as problem:
-        return Refusal(Reason.INVALID_TENANT, str(problem))
-    late = _time_problem(event.time, append_time, catalogue)
-    if late is not None:
-        return Refusal(Reason.INVALID_TIME, late)
+    why = _refusal_of_any(event, append_time, catalogue)
+    if why is not None:
+        return why
     if event.kind in SESSION_KINDS:
         return _session_refusal(event, catalogue)
     return _usage_refusal(event, catalogue)
@@ -109,6 +103,18 @@ def _check_identity(event: MeterEvent) -> None:
         raise InvalidEvent("producer", "is empty; a mark names the producer it speaks for")
     if event.key is not None:
         check_text(event.key, field="key", bytes_max=ID_BYTES_MAX)
+
+
+def _refusal_of_any(event: MeterEvent, append_time: int, catalogue: Catalogue) -> Refusal | None:
+    """What usage and session boundaries have in common: kind, tenant and time."""
+    if event.kind is EventKind.UNKNOWN or event.kind is EventKind.VOID:
+        return Refusal(Reason.UNKNOWN_KIND, f"kind {event.kind} is not counted by this version")
+    try:
+        check_text(event.tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
+    except InvalidEvent as problem:
+        return Refusal(Reason.INVALID_TENANT, str(problem))
+    late = _time_problem(event.time, append_time, catalogue)
+    return None if late is None else Refusal(Reason.INVALID_TIME, late)
 
 
 def _time_problem(time: int, append_time: int, catalogue: Catalogue) -> str | None:

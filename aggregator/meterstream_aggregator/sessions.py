@@ -11,12 +11,13 @@ not before the start and within `LENGTH_MAX` of it), conflicts (every further cl
 meter's timeout has passed: ``appended >= last_append + timeout``, where ``appended`` is the highest
 append time that the partition was folded to. A real end outlives a timeout.
 
-What a session is charged under a meter is a function of facts and ``appended``; when they change, the
-windows change by the difference of the two charges.
+What a session is charged under a meter is a function of facts and ``appended``; when they change,
+the windows change by the difference of the two charges.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -77,8 +78,8 @@ class Session(NamedTuple):
     @property
     def conflicts(self) -> int:
         """Claims beyond one start and one end, and ends that cannot be one."""
-        ends = len(self.ends) - (1 if self.end is not None or (not self.starts and self.ends) else 0)
-        return max(len(self.starts) - 1, 0) + ends
+        one_counts = self.end is not None or bool(self.ends and not self.starts)
+        return max(len(self.starts) - 1, 0) + len(self.ends) - int(one_counts)
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -211,4 +212,6 @@ def _with_claim(claims: tuple[_Claim, ...], claim: _Claim) -> tuple[_Claim, ...]
         return (claim,)
     if claim in claims:
         return claims
-    return tuple(sorted((*claims, claim)))[:CLAIMS_MAX]
+    kept = list(claims)
+    insort(kept, claim)
+    return tuple(kept[:CLAIMS_MAX])

@@ -1,4 +1,4 @@
-"""What is known before a batch is folded: loaded first, then folded over, never asked in between."""
+"""What is known before a batch is folded: loaded first, then folded over, never asked again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ KEY_HORIZON: Final = 90 * DAY
 
 @dataclass(slots=True)
 class State:
-    """Everything one fold reads. ``numbers`` is changed in place; the rest is left as it is.
+    """Everything one fold reads. ``numbers`` and ``keys`` change in place, the rest stays.
 
     ``before`` and ``after`` are each partition's highest append time without and with the batch,
-    records that are no events included. ``due`` are the sessions
-    whose deadline the batch's append times reach, whether or not the batch tells of them.
+    records that are no events included. ``due`` are the sessions whose deadline the batch's append
+    times reach, whether or not the batch tells of them.
     """
 
     before: Mapping[int, int]

@@ -19,7 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyruhvro
 
-from meterstream_aggregator.batch import ARROW_SCHEMA, Batch, arrow_of_events, batch_of_columns
+from meterstream_aggregator.batch import (
+    ARROW_SCHEMA,
+    ArrowArray,
+    ArrowColumns,
+    Batch,
+    arrow_of_events,
+    batch_of_columns,
+)
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_consumers.records import RawBatch
 from meterstream_schemas import codec, wire
@@ -49,7 +56,7 @@ class Decoder:
         """All events of a raw batch in its order, and every record that is not one."""
         refused: list[tuple[int, Refusal]] = []
         bodies, by_schema = self._sort(raw, refused)
-        pieces: list[pa.RecordBatch] = []
+        pieces: list[ArrowColumns] = []
         rows: list[int] = []
         for schema_id, of_schema in by_schema.items():
             piece = _Piece(self._parsed[schema_id], bodies, refused)
@@ -120,7 +127,7 @@ class _Piece:
         self._text, self._parsed = schema
         self._bodies = bodies
         self._refused = refused
-        self.columns: list[pa.RecordBatch] = []
+        self.columns: list[ArrowColumns] = []
         self.rows: list[int] = []
 
     def decode(self, rows: list[int]) -> None:
@@ -155,32 +162,37 @@ class _Piece:
         self.columns.append(arrow_of_events(events))
 
 
-def native_columns(bodies: list[bytes], schema_text: str) -> pa.RecordBatch | None:
+def native_columns(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
     """The columns of these Avro bodies, or None where the native decoder cannot vouch for them."""
-    columns = _natively(bodies, schema_text)
-    if columns is None or _canonical_bytes(columns) != sum(map(len, bodies)):
+    decoded = _natively(bodies, schema_text)
+    if decoded is None:
         return None
-    return columns
+    try:
+        columns = _projected(decoded)
+    except (ValueError, pa.ArrowException, KeyError):
+        # A writer schema with other fields or types than ours: the exact decoder reads it.
+        return None
+    return columns if _canonical_bytes(columns) == sum(map(len, bodies)) else None
 
 
-def _natively(bodies: list[bytes], schema_text: str) -> pa.RecordBatch | None:
+def _natively(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
     """What the native decoder makes of the bodies; None when it refuses one, or reads no text."""
     try:
-        decoded = pyruhvro.deserialize_array(bodies, schema_text)
+        decoded = pyruhvro.deserialize_array(bodies, schema_text)  # pyright: ignore[reportAttributeAccessIssue] - compiled
         decoded.validate(full=True)
-        return _projected(decoded)
-    except (ValueError, pa.ArrowException, KeyError):
+    except (ValueError, pa.ArrowException):
         return None
     except BaseException as problem:
         # A panic of the native decoder is a BaseException of its own; it means the same.
         if type(problem).__name__ != "PanicException":
             raise
         return None
+    return decoded
 
 
-def _projected(decoded: pa.RecordBatch) -> pa.RecordBatch:
+def _projected(decoded: ArrowColumns) -> ArrowColumns:
     """The columns in our order and types: times as integers."""
-    columns: list[pa.Array] = []
+    columns: list[ArrowArray] = []
     for field in ARROW_SCHEMA:
         column = decoded.column(field.name)
         if pa.types.is_timestamp(column.type):
@@ -189,7 +201,7 @@ def _projected(decoded: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=ARROW_SCHEMA)
 
 
-def _canonical_bytes(columns: pa.RecordBatch) -> int:
+def _canonical_bytes(columns: ArrowColumns) -> int:
     """How long the canonical Avro form of the whole batch is, in bytes."""
     rows = len(columns)
     total = rows  # the enum: one byte each
@@ -212,7 +224,7 @@ def _canonical_bytes(columns: pa.RecordBatch) -> int:
     return total
 
 
-def _text_bytes(column: pa.Array) -> int:
+def _text_bytes(column: ArrowArray) -> int:
     """Length prefixes and bytes of a text column without nulls."""
     if not len(column):
         return 0
@@ -236,7 +248,7 @@ def _long_bytes(values: np.ndarray[Any, np.dtype[np.int64]]) -> int:
     return total
 
 
-def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _joined(pieces: list[ArrowColumns]) -> ArrowColumns:
     if len(pieces) == 1:
         return pieces[0]
     if not pieces:

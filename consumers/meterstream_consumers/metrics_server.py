@@ -24,7 +24,7 @@ class MetricsServer:
     def start(
         cls, address: str | None, registry: CollectorRegistry, why_not: Callable[[], str | None]
     ) -> MetricsServer:
-        """Serve on ``host:port``; nothing at all for None. ``why_not`` says what readiness lacks."""
+        """Serve on ``host:port``; nothing for None. ``why_not`` says what readiness lacks."""
         if address is None:
             return cls(None)
         host, _, port = address.rpartition(":")
@@ -59,7 +59,7 @@ def _handler(
             else:
                 self._answer(404, "text/plain", b"/metrics /health/live /health/ready\n")
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Scrapes are not worth a line each."""
 
         def _answer(self, status: int, kind: str, body: bytes) -> None:

@@ -12,9 +12,13 @@ import numpy.typing as npt
 class Message(Protocol):
     """The part of a consumed message that is asked for rarely: what a dead letter keeps."""
 
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """The record's own headers, in order."""
+        ...
 
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """The record's key."""
+        ...
 
 
 class Places(NamedTuple):

@@ -1,4 +1,4 @@
-"""The outbox, relayed: messages leave after the commit, at least once, and are forgotten when taken.
+"""The outbox, relayed: messages leave after the commit, at least once, and are then forgotten.
 
 Each carries a key or id by which receivers ignore repeats. `step` never waits for the broker.
 """

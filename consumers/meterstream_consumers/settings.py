@@ -30,6 +30,8 @@ class WorkerSettings:
     log_json: bool = False
     batch_events_max: int = 50_000
     """Events folded into one transaction at the most."""
+    batch_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of values collected for one transaction at the most, give or take one fetch."""
     batch_seconds_max: float = 0.5
     """How long a batch is collected at the most while the log has more."""
     idle_seconds: float = 0.1

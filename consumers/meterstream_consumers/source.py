@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, cast
 
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
@@ -62,18 +63,19 @@ class Source:
         """The next records, in log order per partition; empty when there are none just now.
 
         Waits `idle_seconds` for a first record, then takes what there is: while the log has more,
-        up to `batch_events_max` records and `batch_seconds_max`.
+        up to `batch_events_max` records, `batch_bytes_max` and `batch_seconds_max`.
         """
         raw = RawBatch()
         first = self._consumer.poll(self._settings.idle_seconds)
         if first is None:
             return raw
-        self._append(raw, [first])
+        size = self._append(raw, [first])
         deadline = time.monotonic() + self._settings.batch_seconds_max
         wait = 0.0
-        while len(raw) < self._settings.batch_events_max:
+        events_max, bytes_max = self._settings.batch_events_max, self._settings.batch_bytes_max
+        while len(raw) < events_max and size < bytes_max:
             found = self._consumer.consume(_POLL_EVENTS, wait)
-            self._append(raw, found)
+            size += self._append(raw, found)
             if time.monotonic() >= deadline or (not found and not self._lagging()):
                 break
             wait = _BACKLOG_POLL_SECONDS if len(found) < _POLL_EVENTS and self._lagging() else 0.0
@@ -101,9 +103,14 @@ class Source:
         """Leave the group, unless membership is static. Blocks while a rebalance finishes."""
         self._consumer.close()
 
-    def _append(self, raw: RawBatch, found: list[Message]) -> None:
-        values, partitions = raw.values, raw.partitions
-        offsets, append_times, messages = raw.offsets, raw.append_times, raw.messages
+    def _append(self, raw: RawBatch, found: list[Message]) -> int:
+        """Add records to the batch; how many bytes their values have."""
+        before = len(raw)
+        values, messages = raw.values, cast("list[Any]", raw.messages)
+        # What was consumed has a place: casts instead of two checks for every record.
+        partitions = cast("list[int | None]", raw.partitions)
+        offsets = cast("list[int | None]", raw.offsets)
+        append_times = raw.append_times
         for message in found:
             problem = message.error()
             if problem is not None:
@@ -112,23 +119,20 @@ class Source:
             kind, at = message.timestamp()
             if kind != TIMESTAMP_LOG_APPEND_TIME:
                 raise LogUnusable(
-                    f"topic {self._settings.topic!r} does not stamp records with LogAppendTime; set "
-                    "message.timestamp.type=LogAppendTime on it and make a new topic generation"
+                    f"topic {self._settings.topic!r} does not stamp records with LogAppendTime; "
+                    "set message.timestamp.type=LogAppendTime on it and make a new topic generation"
                 )
             values.append(message.value())
             partitions.append(message.partition())
             offsets.append(message.offset())
             append_times.append(at)
             messages.append(message)
-        if found:
-            last = {
-                p: o
-                for p, o in zip(partitions[-len(found) :], offsets[-len(found) :], strict=False)
-            }
-            self._read_to.update(last)
+        last = zip(raw.partitions[before:], raw.offsets[before:], strict=True)
+        self._read_to.update(dict(last))
+        return sum(map(len, found))
 
     def _judge(self, problem: KafkaError) -> None:
-        if problem.code() == KafkaError._AUTO_OFFSET_RESET:
+        if problem.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise LogUnusable(
                 f"the log no longer has the records after the stored position: {problem.str()}; "
                 "retention overtook this worker, and what lies between is lost to it"
@@ -152,7 +156,7 @@ class Source:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         taken: list[TopicPartition] = []
         for partition in partitions:
-            offset = self._owner.take(partition.partition, lambda p=partition: self._lowest(p))
+            offset = self._owner.take(partition.partition, partial(self._lowest, partition))
             taken.append(TopicPartition(partition.topic, partition.partition, offset))
             self._read_to[partition.partition] = offset - 1
             self._assigned.add(partition.partition)
@@ -162,7 +166,7 @@ class Source:
         self._release(partitions, lost=False)
         consumer.incremental_unassign(partitions)
 
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._release(partitions, lost=True)
 
     def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
@@ -176,6 +180,9 @@ class Source:
 
 
 def _configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dict[str, Any]:
+    def told(problem: KafkaError) -> None:
+        warn(f"Kafka: {problem.str()}")
+
     configuration: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "group.id": settings.group,
@@ -193,7 +200,7 @@ def _configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dic
         "queued.max.messages.kbytes": 32_768,
         "fetch.wait.max.ms": 50,
         "enable.metrics.push": False,
-        "error_cb": lambda problem: warn(f"Kafka: {problem.str()}"),
+        "error_cb": told,
     }
     if settings.instance is not None:
         configuration["group.instance.id"] = settings.instance

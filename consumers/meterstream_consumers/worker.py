@@ -69,7 +69,7 @@ class Worker:
         self._stopping = False
         self.ready = False
 
-    def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
+    def stop(self, _signal_number: int = 0, _frame: FrameType | None = None) -> None:
         """Finish the batch in hand, then leave."""
         self._stopping = True
 
@@ -82,13 +82,14 @@ class Worker:
             while not self._stopping:
                 try:
                     self._session()
-                    failures = 0
                 except Fenced as problem:
                     self._metrics.fenced.inc()
                     self._log.warning("fenced", problem=str(problem))
                 except (StoreUnavailable, SchemaUnavailable) as problem:
                     self._metrics.store_retries.inc()
                     self._log.warning("waiting", problem=str(problem))
+                if self.ready:
+                    failures = 0
                 self.ready = False
                 if not self._stopping:
                     self._wait(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])

@@ -133,25 +133,8 @@ class SqliteReader:
         """Sessions that overlap [start, end), in order: see `StoreReader.sessions`."""
         catalogue = self.catalogue()
         appended = {row.partition: row.appended for row in self.positions()}
-        where, given = ["1"], list[Any]()
-        if tenants is not None:
-            where.append(f"tenant IN ({', '.join('?' * len(tenants))})")
-            given.extend(tenants)
-        if type is not None:
-            where.append("type = ?")
-            given.append(type)
-        if after is not None:
-            where.append("(tenant, type, session) > (?, ?, ?)")
-            given.extend([*after.split("\x1f"), "", ""][:3])
-        if end is not None:
-            where.append("coalesce(start, last_sign) < ?")
-            given.append(end)
         found: list[SessionRow] = []
-        for row in self._each(
-            f"SELECT partition, tenant, type, session, {rows.SESSION_FACTS} FROM session"  # noqa: S608 - marks, no values
-            f" WHERE {' AND '.join(where)} ORDER BY tenant, type, session, partition",
-            given,
-        ):
+        for row in self._session_rows(tenants, type, end=end, after=after):
             session = rows.session_of_row(row[4:])
             told = state_of(session, catalogue.session_meters(row[2]), appended.get(row[0], 0))
             over = session.end if session.end is not None else session.last_sign
@@ -240,6 +223,33 @@ class SqliteReader:
     def close(self) -> None:
         """Let go of the database."""
         self._db.close()
+
+    def _session_rows(
+        self,
+        tenants: Sequence[str] | None,
+        of_type: str | None,
+        *,
+        end: int | None,
+        after: str | None,
+    ) -> Iterator[tuple[Any, ...]]:
+        where, given = ["1"], list[Any]()
+        if tenants is not None:
+            where.append(f"tenant IN ({', '.join('?' * len(tenants))})")
+            given.extend(tenants)
+        if of_type is not None:
+            where.append("type = ?")
+            given.append(of_type)
+        if after is not None:
+            where.append("(tenant, type, session) > (?, ?, ?)")
+            given.extend([*after.split("\x1f"), "", ""][:3])
+        if end is not None:
+            where.append("coalesce(start, last_sign) < ?")
+            given.append(end)
+        return self._each(
+            f"SELECT partition, tenant, type, session, {rows.SESSION_FACTS} FROM session"  # noqa: S608 - marks, no values
+            f" WHERE {' AND '.join(where)} ORDER BY tenant, type, session, partition",
+            given,
+        )
 
     def _of_tenants(
         self,
