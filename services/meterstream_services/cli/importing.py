@@ -26,7 +26,7 @@ from meterstream_services.cli.run import RegistryOption, TopicOption
 
 if TYPE_CHECKING:
     from meterstream_services.client import Api
-    from meterstream_services.importer.sending import Job, Report
+    from meterstream_services.importer.report import Job, Report
 
 BROKER_SECONDS: Final = 20.0
 """How long an import waits for the broker's first answer."""
@@ -86,7 +86,7 @@ def import_command(
     """Import a file of usage or of sessions. Importing it again changes nothing."""
     from meterstream_services.importer.mapping import check_mapping  # noqa: PLC0415
     from meterstream_services.importer.reading import Layout  # noqa: PLC0415
-    from meterstream_services.importer.sending import Job  # noqa: PLC0415
+    from meterstream_services.importer.report import Job  # noqa: PLC0415
 
     if layout is not None and layout not in set(Layout):
         raise CommandError(f"--input {layout}: write csv or jsonl", status=WRONG_ARGUMENTS)
@@ -141,7 +141,9 @@ def _run(
     from meterstream import Meter  # noqa: PLC0415
     from meterstream.errors import BufferFull  # noqa: PLC0415
     from meterstream_infra.topics import check_topic  # noqa: PLC0415
-    from meterstream_services.importer.sending import await_counts, import_file  # noqa: PLC0415
+    from meterstream_services.importer.counting import await_counts  # noqa: PLC0415
+    from meterstream_services.importer.errors import NotCounted  # noqa: PLC0415
+    from meterstream_services.importer.sending import import_file  # noqa: PLC0415
 
     check_topic(bootstrap_servers, topic, timeout_seconds=BROKER_SECONDS)
     meter = Meter(
@@ -164,7 +166,10 @@ def _run(
         finally:
             meter.close(timeout=job.patience_seconds)
         if api is not None:
-            await_counts(job, report, api, shown)
+            try:
+                await_counts(job, report, api, shown)
+            except NotCounted as problem:
+                report.unfinished = str(problem)
     return report
 
 

@@ -10,8 +10,10 @@ from meterstream.memory import MemoryTransport
 from meterstream_schemas import codec, wire
 from meterstream_schemas.events import EventKind, MeterEvent
 from meterstream_services.cli.progress import LineWatcher
+from meterstream_services.importer.counting import numbered
 from meterstream_services.importer.mapping import check_mapping
-from meterstream_services.importer.sending import Job, Report, import_file, numbered
+from meterstream_services.importer.report import Job, Report
+from meterstream_services.importer.sending import import_file
 
 if TYPE_CHECKING:
     from pathlib import Path

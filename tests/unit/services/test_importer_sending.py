@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,12 +12,15 @@ import pytest
 from meterstream_schemas.checks import check_attributes, check_text, check_time
 from meterstream_schemas.placement import lane_of
 from meterstream_schemas.quantity import parse_amount
-from meterstream_services.client import Json
+from meterstream_services.client import ApiRefused, ApiUnreachable, Json
+from meterstream_services.importer.counting import await_counts
 from meterstream_services.importer.errors import MappingError, NotCounted
 from meterstream_services.importer.mapping import check_mapping
-from meterstream_services.importer.sending import Job, Report, await_counts, import_file
+from meterstream_services.importer.report import Job, Report
+from meterstream_services.importer.sending import import_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -131,10 +133,10 @@ class Watcher:
 def job(path: Path, text: str, **options: Any) -> Job:  # noqa: ANN401 - as check_mapping takes
     """A job over a file with this text; tenant and time come from columns of these names."""
     path.write_text(text)
-    options = {"event_type": "api.request", "tenant": "tenant", "zone": UTC} | options
+    given: dict[str, Any] = {"event_type": "api.request", "tenant": "tenant", "zone": UTC}
     if "session" not in options:
-        options.setdefault("time", "time")
-    return Job(path, check_mapping(**options))
+        given["time"] = "time"
+    return Job(path, check_mapping(**(given | options)))
 
 
 def run(one: Job) -> tuple[Report, Recorder]:
@@ -325,3 +327,36 @@ def test_events_that_the_broker_refuses_are_told(tmp_path: Path) -> None:
 
     assert report.unfinished == "1 events were refused by the broker: too large"
     assert not report.is_clean
+
+
+def test_an_api_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    """A service that is started again costs patience, not the import."""
+    one = job(tmp_path / "a.csv", CSV)
+    recorder, watcher = Recorder(), Watcher()
+    report = import_file(one, recorder, watcher)
+    faults = [ApiUnreachable("nothing answers")] * 60 + [ApiRefused(503, "store away")] * 5
+
+    class Away(Api):
+        def get(self, path: str, parameters: Sequence[tuple[str, str]] = ()) -> Json:
+            if faults:
+                raise faults.pop()
+            return super().get(path, parameters)
+
+    await_counts(one, report, Away(recorder), watcher, sleep=lambda _: None)
+
+    assert report.counted == 3
+    assert "nothing answers" in watcher.sentences[0]
+
+
+def test_an_api_that_refuses_the_question_is_not_waited_for(tmp_path: Path) -> None:
+    """What waiting cannot mend is raised at once."""
+    one = job(tmp_path / "a.csv", CSV)
+    recorder = Recorder()
+    report = import_file(one, recorder, Watcher())
+
+    class Other(Api):
+        def get(self, path: str, parameters: Sequence[tuple[str, str]] = ()) -> Json:
+            raise ApiRefused(404, f"nothing at {path}, {parameters}")
+
+    with pytest.raises(ApiRefused):
+        await_counts(one, report, Other(recorder), Watcher(), sleep=lambda _: None)
