@@ -164,7 +164,14 @@ class RowFile:
             if not cells:
                 continue
             number += 1
-            yield Row(number, line, cells, content_of(cells), _fault(cells, width))
+            content = content_of(cells)
+            fault = None
+            if len(cells) != width:
+                reason = f"has {len(cells)} cells where the header has {width}"
+                fault = RowRefused("", "", reason)
+            elif not content.isascii():
+                fault = _not_utf8(cells)
+            yield Row(number, line, cells, content, fault)
 
     def _json_rows(self) -> Iterator[Row]:
         number = line = 0
@@ -199,11 +206,9 @@ def _delimiter(path: Path) -> str:
     return "\t" if ".tsv" in {suffix.lower() for suffix in path.suffixes[-2:]} else ","
 
 
-def _fault(cells: list[str], width: int) -> RowRefused | None:
-    if len(cells) != width:
-        return RowRefused("", "", f"has {len(cells)} cells where the header has {width}")
+def _not_utf8(cells: list[str]) -> RowRefused | None:
     for cell in cells:
-        if not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell):
+        if any("\udc80" <= character <= "\udcff" for character in cell):
             shown = cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             return RowRefused(
                 "", shown[:80], "holds bytes that are not UTF-8; save the file as UTF-8"

@@ -1,39 +1,34 @@
-"""One import, from the first row to the last count.
+"""From rows to recorded events, the first half of an import.
 
 1. Every row is planned and recorded with a key that is the same in every import of the file, so
    recording is safe to repeat from the start after any interruption.
 2. The SDK is flushed: every event has a delivery report with an offset.
+
+`counting` is the second half:
+
 3. The wait: `/v1/reconcile` for this import's producer, until every number spent is seen.
 4. What the worker refused is fetched from the dead letters and led back to its rows by reading the
    file once more and counting the lanes as the SDK did.
 
-Memory does not grow with the file, but for the occurrences that `identity` counts.
+Memory grows by a byte per row and by the occurrences that `identity` counts.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meterstream_schemas.errors import InvalidEvent
-from meterstream_schemas.placement import lane_of
 from meterstream_services.importer import mapping as mapped
 from meterstream_services.importer.errors import FileUnreadable, NotCounted, RowRefused
 from meterstream_services.importer.mapping import END_SUFFIX, START_SUFFIX, SessionSpan, Usage
-from meterstream_services.importer.reading import Layout, Row, RowFile
+from meterstream_services.importer.reading import Row, RowFile
+from meterstream_services.importer.report import REFUSALS_KEPT_MAX, Job, Refusal, Report, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from meterstream_services.client import Json, Parameters
 
-REFUSALS_KEPT_MAX: Final = 1000
-"""Refused rows that a report names one by one. All are counted."""
 _FLUSH_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.2
 _SILENCE_SECONDS: Final = 10.0
 
 
@@ -110,87 +105,6 @@ class Standing(Protocol):
         ...
 
 
-class Asker(Protocol):
-    """The call of `meterstream_services.client.Api` that an import makes."""
-
-    def get(self, path: str, parameters: Parameters = ()) -> Json:
-        """The JSON of an answer."""
-        ...
-
-
-class Watcher(Protocol):
-    """Who is told how an import goes. Called from the importing thread."""
-
-    def reading(self, *, rows: int, bytes_read: int, bytes_total: int) -> None:
-        """So far into the file, in rows and in bytes of it."""
-        ...
-
-    def counting(self, *, seen: int, events: int) -> None:
-        """So many of the events have reached the store."""
-        ...
-
-    def say(self, sentence: str) -> None:
-        """A person should know this."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to import and how. ``patience_seconds``: the longest wait without any progress."""
-
-    path: Path
-    mapping: mapped.Mapping
-    layout: Layout | None = None
-    delimiter: str | None = None
-    patience_seconds: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One refused row: where, which cell, why. ``column`` is empty when the row as a whole is."""
-
-    row: int | None
-    line: int | None
-    column: str
-    value: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Report:
-    """What became of a file.
-
-    ``rows`` were read; ``events`` were recorded (two for a session with an end); of these
-    ``undelivered`` the broker refused for good; the rest is ``counted``, ``duplicates`` or refused
-    by the worker, all None while nobody waited for it.
-    ``rows_refused`` never became events. ``events_of_rows`` says for each row how many events it
-    became, one byte a row.
-    """
-
-    producer: str
-    rows: int = 0
-    events: int = 0
-    rows_refused: int = 0
-    quantities_empty: int = 0
-    counted: int | None = None
-    duplicates: int | None = None
-    events_refused: int | None = None
-    undelivered: int = 0
-    unfinished: str = ""
-    events_of_rows: bytearray = field(default_factory=bytearray, repr=False)
-    refusals: list[Refusal] = field(default_factory=list)
-
-    @property
-    def refused(self) -> int:
-        """Rows that became no event, and events that the worker refused."""
-        return self.rows_refused + (self.events_refused or 0)
-
-    @property
-    def is_clean(self) -> bool:
-        """Every row of the whole file became an event that was counted or known already."""
-        return not self.refused and not self.unfinished
-
-
 def import_file(job: Job, recorder: Recorder, watcher: Watcher) -> Report:
     """Steps 1 and 2: record every row and flush. Blocks as long as the broker makes it.
 
@@ -221,48 +135,6 @@ def import_file(job: Job, recorder: Recorder, watcher: Watcher) -> Report:
             f"{report.undelivered} events were refused by the broker: {standing.last_error}"
         )
     return report
-
-
-def await_counts(
-    job: Job,
-    report: Report,
-    api: Asker,
-    watcher: Watcher,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Steps 3 and 4: fill in what the worker made of the events. Blocks until all are seen.
-
-    Raises `NotCounted` after ``patience_seconds`` without progress.
-    """
-    silent = warned = 0.0
-    seen_before = -1
-    while True:
-        state = _reconciled(api, report.producer)
-        watcher.counting(seen=state["seen"], events=report.events)
-        report.counted, report.events_refused = state["counted"], state["refused"]
-        # Not the worker's own count of duplicates: that has repeated sendings in it as well.
-        report.duplicates = max(0, state["seen"] - state["counted"] - state["refused"])
-        if state["seen"] >= report.events - report.undelivered:
-            break
-        silent = silent + _POLL_SECONDS if state["seen"] == seen_before else 0.0
-        warned = warned if silent else 0.0
-        seen_before = state["seen"]
-        if silent >= job.patience_seconds:
-            raise NotCounted(
-                f"{state['seen']} of {report.events} events are counted and nothing moved for "
-                f"{job.patience_seconds:g} s; all are in Kafka and will be counted once a worker "
-                "runs, and importing the file again is safe"
-            )
-        if silent - warned >= _SILENCE_SECONDS:
-            warned = silent
-            watcher.say(
-                f"waiting: {state['seen']} of {report.events} events counted, none for "
-                f"{silent:.0f} s; is the worker running? (`meterstream status` says)"
-            )
-        sleep(_POLL_SECONDS)
-    if report.events_refused:
-        _name_refused(job, report, api)
 
 
 def _take(
@@ -336,54 +208,9 @@ def _flush(job: Job, recorder: Recorder, watcher: Watcher) -> None:
             watcher.say(f"waiting for the broker to take the last events, {waited:.0f} s so far")
 
 
-def _reconciled(api: Asker, producer: str) -> dict[str, int]:
-    answer = api.get("/v1/reconcile", [("producer", producer)])
-    totals: Counter[str] = Counter(seen=0, counted=0, refused=0)
-    for entry in answer["producers"]:
-        totals.update({name: int(entry[name]) for name in ("seen", "counted", "refused")})
-    return dict(totals)
-
-
 def _refuse(report: Report, row: Row, problem: RowRefused) -> None:
     report.rows_refused += 1
     if len(report.refusals) < REFUSALS_KEPT_MAX:
         report.refusals.append(
             Refusal(row.number, row.line, problem.column, problem.value, problem.reason)
         )
-
-
-def _name_refused(job: Job, report: Report, api: Asker) -> None:
-    room = REFUSALS_KEPT_MAX - len(report.refusals)
-    if room <= 0:
-        return
-    answer = api.get(
-        "/v1/deadletters", [("producer", report.producer), ("limit", str(min(room, 1000)))]
-    )
-    letters = {
-        (int(letter["lane"]), int(letter["sequence"])): letter for letter in answer["deadletters"]
-    }
-    for number, line, lane, sequence in numbered(job, report.events_of_rows):
-        letter = letters.pop((lane, sequence), None)
-        if letter is not None:
-            report.refusals.append(_refused_by_worker(letter, number, line))
-        if not letters:
-            return
-    report.refusals.extend(_refused_by_worker(letter, None, None) for letter in letters.values())
-
-
-def numbered(job: Job, events_of_rows: bytearray) -> Iterator[tuple[int, int, int, int]]:
-    """Row, line, lane and sequence of every event, as the SDK numbered them in step 1."""
-    last: Counter[int] = Counter()
-    with RowFile(job.path, layout=job.layout, delimiter=job.delimiter) as rows:
-        plan = mapped.bind(job.mapping, rows)
-        for row, events in zip(rows, events_of_rows, strict=False):
-            if not events:
-                continue
-            lane = lane_of(plan(row).tenant)
-            for _ in range(events):
-                last[lane] += 1
-                yield row.number, row.line, lane, last[lane]
-
-
-def _refused_by_worker(letter: Mapping[str, Any], row: int | None, line: int | None) -> Refusal:
-    return Refusal(row, line, "", str(letter["reason"]), str(letter["detail"]))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final
 
 _TIME: Final = re.compile(
@@ -50,6 +51,7 @@ def microseconds(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@lru_cache(maxsize=256)
 def _fixed(offset: str) -> tzinfo:
     if offset in {"Z", "z"}:
         return UTC
