@@ -43,23 +43,27 @@ class MemoryTransport:
         self.misfortune: Callable[[bytes], Failure | str | None] | None = None
         self.connections = 0
         self._held: deque[Parcel] = deque()
+        self._connected = False
 
     def connect(self, *, timeout_seconds: float) -> int:  # noqa: ARG002 - it needs no time
         """See `meterstream.transport.Transport`. Does not wait."""
         if not self.available:
             raise TransportUnavailable("the memory transport was told to be unavailable")
         self._held.clear()
+        self._connected = True
         self.connections += 1
         return len(self.log)
 
     def send(self, parcels: Sequence[Parcel]) -> int:
         """See `meterstream.transport.Transport`."""
+        self._check_connected()
         taken = min(len(parcels), self.capacity - len(self._held))
         self._held.extend(parcels[:taken])
         return taken
 
     def poll(self, timeout_seconds: float) -> list[Report]:
         """See `meterstream.transport.Transport`."""
+        self._check_connected()
         if not self._held or not self.available:
             time.sleep(timeout_seconds)
         if not self.available:
@@ -73,10 +77,15 @@ class MemoryTransport:
     def close(self) -> None:
         """See `meterstream.transport.Transport`."""
         self._held.clear()
+        self._connected = False
 
     def after_fork(self) -> None:
         """See `meterstream.transport.Transport`. The lists are copies in the child."""
-        self._held.clear()
+        self.close()
+
+    def _check_connected(self) -> None:
+        if not self._connected:
+            raise TransportBroken("there is no connection")
 
     def _arrive(self, parcel: Parcel) -> Report:
         ticket, partition, key, value = parcel
@@ -84,7 +93,7 @@ class MemoryTransport:
         if isinstance(fate, Failure):
             return ticket, None, fate
         if fate == "break":
-            self._held.clear()
+            self.close()
             raise TransportBroken("the memory transport was told to break")
         records = self.log[partition]
         records.append(Stored(key, value))

@@ -28,7 +28,10 @@ Report: TypeAlias = "tuple[int, int | None, Failure | None]"
 
 
 class Transport(Protocol):
-    """Takes parcels and reports on each exactly once, unless it breaks. Used by one thread only."""
+    """Takes parcels and reports on each exactly once, unless it breaks. Used by one thread only.
+
+    Sending or polling without a connection is `TransportBroken` too.
+    """
 
     def connect(self, *, timeout_seconds: float) -> int:
         """Get ready to send and return the topic's number of partitions. Blocks up to the timeout.
