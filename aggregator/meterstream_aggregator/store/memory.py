@@ -255,7 +255,7 @@ class MemoryStore:
 
     def tenants(self) -> list[str]:
         """Every tenant that ever had usage, sorted."""
-        return sorted(self._tenants)
+        return sorted(self._tenants | {key.series.tenant for key in self.rows})
 
     def _session_row(self, key: SessionKey) -> SessionRow:
         session = self._sessions[key][0]
