@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -146,6 +147,8 @@ def _run(
     from meterstream_services.importer.sending import import_file  # noqa: PLC0415
 
     check_topic(bootstrap_servers, topic, timeout_seconds=BROKER_SECONDS)
+    # The report tells what was refused, and the wait what the broker lacks: not twice.
+    logging.getLogger("meterstream").addHandler(logging.NullHandler())
     meter = Meter(
         "meterstream-import",
         bootstrap_servers=bootstrap_servers,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from meterstream_schemas.placement import lane_of
 from meterstream_services.client import ApiRefused, ApiUnreachable
 from meterstream_services.importer import mapping as mapped
 from meterstream_services.importer.errors import NotCounted
-from meterstream_services.importer.reading import RowFile
+from meterstream_services.importer.reading import Row, RowFile
 from meterstream_services.importer.report import REFUSALS_KEPT_MAX, Job, Refusal, Report, Watcher
 
 if TYPE_CHECKING:
@@ -104,38 +104,58 @@ def _reconcile(api: Asker, report: Report) -> int:
     return totals["seen"]
 
 
-def numbered(job: Job, events_of_rows: bytearray) -> Iterator[tuple[int, int, int, int]]:
-    """Row, line, lane and sequence of every event, as the SDK numbered them in step 1."""
+class Numbered(NamedTuple):
+    """An event as the SDK numbered it, and the row it comes from."""
+
+    row: Row
+    lane: int
+    sequence: int
+
+
+def numbered(
+    rows: RowFile, mapping: mapped.Mapping, events_of_rows: bytearray
+) -> Iterator[Numbered]:
+    """Every event that was recorded from ``rows``, by counting the lanes as in step 1."""
     last: Counter[int] = Counter()
-    with RowFile(job.path, layout=job.layout, delimiter=job.delimiter) as rows:
-        plan = mapped.bind(job.mapping, rows)
-        for row, events in zip(rows, events_of_rows, strict=False):
-            if not events:
-                continue
-            lane = lane_of(plan(row).tenant)
-            for _ in range(events):
-                last[lane] += 1
-                yield row.number, row.line, lane, last[lane]
+    plan = mapped.bind(mapping, rows)
+    for row, events in zip(rows, events_of_rows, strict=False):
+        if not events:
+            continue
+        lane = lane_of(plan(row).tenant)
+        for _ in range(events):
+            last[lane] += 1
+            yield Numbered(row, lane, last[lane])
 
 
 def _name_refused(job: Job, report: Report, api: Asker) -> None:
     room = REFUSALS_KEPT_MAX - len(report.refusals)
     if room <= 0:
         return
-    answer = api.get(
-        "/v1/deadletters", [("producer", report.producer), ("limit", str(min(room, 1000)))]
-    )
+    answer = api.get("/v1/deadletters", [("producer", report.producer), ("limit", str(room))])
     letters = {
         (int(letter["lane"]), int(letter["sequence"])): letter for letter in answer["deadletters"]
     }
-    for number, line, lane, sequence in numbered(job, report.events_of_rows):
-        letter = letters.pop((lane, sequence), None)
-        if letter is not None:
-            report.refusals.append(_refused_by_worker(letter, number, line))
-        if not letters:
-            return
-    report.refusals.extend(_refused_by_worker(letter, None, None) for letter in letters.values())
+    with RowFile(job.path, layout=job.layout, delimiter=job.delimiter) as rows:
+        for row, lane, sequence in numbered(rows, job.mapping, report.events_of_rows):
+            letter = letters.pop((lane, sequence), None)
+            if letter is not None:
+                report.refusals.append(_refusal(letter, row, rows, job.mapping))
+            if not letters:
+                break
+    report.refusals.extend(
+        Refusal(None, None, "", "", f"{letter['reason']}: {letter['detail']}")
+        for letter in letters.values()
+    )
 
 
-def _refused_by_worker(letter: Mapping[str, Any], row: int | None, line: int | None) -> Refusal:
-    return Refusal(row, line, "", str(letter["reason"]), str(letter["detail"]))
+def _refusal(
+    letter: Mapping[str, Any], row: Row, rows: RowFile, mapping: mapped.Mapping
+) -> Refusal:
+    """The worker's words, led back to the cell: its details begin with the field's name."""
+    reason = f"{letter['reason']}: {letter['detail']}"
+    field = str(letter["detail"]).partition(":")[0]
+    source = mapped.source_of(mapping, field)
+    if source is None or source.column is None:
+        return Refusal(row.number, row.line, "", "", reason)
+    value = rows.cell(source.column)(row.cells) or ""
+    return Refusal(row.number, row.line, source.column, value[:80], reason)

@@ -190,17 +190,15 @@ def bind(mapping: Mapping, rows: RowFile) -> Plan:
     return span
 
 
-def column_of(mapping: Mapping, field: str) -> str:
-    """The column behind a field that a door check names, such as ``attributes.bytes``."""
+def source_of(mapping: Mapping, field: str) -> Source | None:
+    """What a field that a check names, such as ``attributes.bytes``, is made from."""
     if field.startswith("attributes."):
         name = field.removeprefix("attributes.")
-        return next(
-            (_shown(source) for known, source in mapping.attributes if known == name), field
-        )
+        return next((source for known, source in mapping.attributes if known == name), None)
     if field == "time" and mapping.time is None:
-        return _shown(mapping.start)
+        return mapping.start
     source = getattr(mapping, field, None)
-    return source.shown if isinstance(source, Source) else field
+    return source if isinstance(source, Source) else None
 
 
 def _check_shape(

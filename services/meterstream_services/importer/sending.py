@@ -166,7 +166,8 @@ def _record(mapping: mapped.Mapping, planned: Usage | SessionSpan, recorder: Rec
             return 1
         return _record_session(mapping, planned, recorder)
     except InvalidEvent as problem:
-        column = mapped.column_of(mapping, problem.field)
+        source = mapped.source_of(mapping, problem.field)
+        column = source.shown if source else problem.field
         raise RowRefused(column, _value(planned, problem.field), problem.problem) from problem
 
 
@@ -205,7 +206,8 @@ def _flush(job: Job, recorder: Recorder, watcher: Watcher) -> None:
             )
         if waited - said >= _SILENCE_SECONDS:
             said = waited
-            watcher.say(f"waiting for the broker to take the last events, {waited:.0f} s so far")
+            why = recorder.status().last_error or "it has not answered"
+            watcher.say(f"waiting {waited:.0f} s for the broker to take the last events: {why}")
 
 
 def _refuse(report: Report, row: Row, problem: RowRefused) -> None:

@@ -12,6 +12,7 @@ from meterstream_schemas.events import EventKind, MeterEvent
 from meterstream_services.cli.progress import LineWatcher
 from meterstream_services.importer.counting import numbered
 from meterstream_services.importer.mapping import check_mapping
+from meterstream_services.importer.reading import RowFile
 from meterstream_services.importer.report import Job, Report
 from meterstream_services.importer.sending import import_file
 
@@ -47,7 +48,9 @@ def test_numbers_lead_back_to_rows(tmp_path: Path) -> None:
 
     assert [refusal.row for refusal in report.refusals] == [4, 78, 401]
     assert report.events == len(events) == 497
-    found = {(lane, number): row for row, _, lane, number in numbered(job, report.events_of_rows)}
+    with RowFile(path) as rows_again:
+        told = numbered(rows_again, mapping, report.events_of_rows)
+        found = {(lane, number): row.number for row, lane, number in told}
     assert {(event.lane, event.sequence) for event in events} == set(found)
     assert all(found[event.lane, event.sequence] == event.quantity + 1 for event in events)
 

@@ -85,7 +85,12 @@ class Api:
         if path == "/v1/deadletters":
             return {
                 "deadletters": [
-                    {"lane": lane, "sequence": n, "reason": "invalid_time", "detail": "too early"}
+                    {
+                        "lane": lane,
+                        "sequence": n,
+                        "reason": "invalid_time",
+                        "detail": "time: too early",
+                    }
                     for lane, n, _ in refused
                 ]
             }
@@ -253,8 +258,13 @@ def test_what_the_worker_refused_is_led_back_to_its_row(tmp_path: Path) -> None:
     api = Api(recorder, refuse=lambda call: call["quantity"] in {"30", "59"})
     await_counts(one, report, api, Watcher(), sleep=lambda _: None)
 
-    assert [(r.row, r.column) for r in report.refusals] == [(4, "time"), (31, ""), (60, "")]
-    assert report.refusals[1].value == "invalid_time"
+    shown = [(r.row, r.column, r.value) for r in report.refusals]
+    assert shown == [
+        (4, "time", "never"),
+        (31, "time", "2015-05-17T00:00:30Z"),
+        (60, "time", "2015-05-17T00:00:59Z"),
+    ]
+    assert report.refusals[1].reason == "invalid_time: time: too early"
     assert (report.counted, report.events_refused, report.refused) == (57, 2, 3)
 
 
