@@ -16,7 +16,10 @@ from meterstream_aggregator.store.port import Store
 _MESSAGES_MAX: Final = 500
 _MESSAGE_BYTES_MAX: Final = 128 * 1024 * 1024
 """Before compression; the topic judges what is left after it."""
-_CUT_BYTES: Final = 500_000
+_CUT_BYTES: Final = 400_000
+_CUT_HEADER_BYTES: Final = 1_000
+_CUT_NAME: Final = 100
+_CUT_HEADERS: Final = 100
 
 
 class Relay:
@@ -96,10 +99,12 @@ class Relay:
 
 
 def cut(message: OutboxMessage) -> OutboxMessage:
-    """The message with its value cut to what any topic takes, and a header that says so.
+    """The message cut to what any topic takes: its value, and every header that is long.
 
-    The whole record is still in the log, at the position that its headers name.
+    A header says how long the value was. The whole record is still in the log, at the position that
+    the headers name.
     """
     value = message.value or b""
+    headers = tuple((name[:_CUT_NAME], text[:_CUT_HEADER_BYTES]) for name, text in message.headers)
     size = ("meterstream-cut-from-bytes", str(len(value)).encode())
-    return message._replace(value=value[:_CUT_BYTES], headers=(*message.headers, size))
+    return message._replace(value=value[:_CUT_BYTES], headers=(*headers[:_CUT_HEADERS], size))
