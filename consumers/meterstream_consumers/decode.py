@@ -6,9 +6,10 @@ bytes that follow a record.
 
 So a natively decoded batch is believed only when its text is valid and when the canonical encoding
 of what was decoded has exactly as many bytes as there were: Avro's canonical form is the shortest
-one, so an equal sum means that every record was canonical and nothing followed it. Otherwise the
-batch is cut in two and each half tried again; small pieces go through `codec.decode_body`, which
-says for every single record whether it is an event, and why not.
+one, so an equal sum means that every record was canonical and nothing followed it. (An int of more
+than 32 bits, which it cuts, is the exception.) Otherwise the batch is cut in two and each half
+tried again; small pieces go through `codec.decode_body`, which says for every single record whether
+it is an event, and why not.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from meterstream_schemas.registry import WriterSchemas
 
 _EXACT_RECORDS_MAX: Final = 32
 """Pieces of a bad batch as small as this are decoded record by record."""
+
+
+_INT_SURE: Final = 2**27
 
 
 class Decoded(NamedTuple):
@@ -153,8 +157,9 @@ class _Piece:
                 self._refused.append((row, Refusal(Reason.UNDECODABLE, str(problem))))
                 continue
             if _natively(self._bodies[row : row + 1], self._text) is None:
-                # fastavro reads a negative enum or union index as Python does, from the end.
-                why = Refusal(Reason.UNDECODABLE, "an index of an enum or union is out of range")
+                # fastavro reads a negative enum or union index as Python does, from the end, and
+                # lets an integer of any length run over.
+                why = Refusal(Reason.UNDECODABLE, "an index or an integer is out of its range")
                 self._refused.append((row, why))
                 continue
             events.append(event)
@@ -172,7 +177,9 @@ def native_columns(bodies: list[bytes], schema_text: str) -> ArrowColumns | None
     except (ValueError, pa.ArrowException, KeyError):
         # A writer schema with other fields or types than ours: the exact decoder reads it.
         return None
-    return columns if _canonical_bytes(columns) == sum(map(len, bodies)) else None
+    if _canonical_bytes(columns) != sum(map(len, bodies)) or not _ints_are_sure(columns):
+        return None
+    return columns
 
 
 def _natively(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
@@ -222,6 +229,16 @@ def _canonical_bytes(columns: ArrowColumns) -> int:
     for texts in (attributes.keys, attributes.items):
         total += _text_bytes(texts[entries])
     return total
+
+
+def _ints_are_sure(columns: ArrowColumns) -> bool:
+    """False where an int is so large that it may be one of 33 bits or more, cut to 32.
+
+    The native decoder cuts without a word. What was cut has five bytes or more, so a value whose
+    canonical form has four at the most cannot be one of those.
+    """
+    ints = [columns.column(name).to_numpy() for name in ("scale", "lane")]
+    return all(low.min() >= -_INT_SURE and low.max() < _INT_SURE for low in ints if len(low))
 
 
 def _text_bytes(column: ArrowArray) -> int:

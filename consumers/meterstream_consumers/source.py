@@ -116,7 +116,8 @@ class Source:
         if not found:
             return 0
         stamps = [message.timestamp() for message in found]
-        if stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME or stamps[-1][0] != TIMESTAMP_LOG_APPEND_TIME:
+        append_times = [at for kind, at in stamps if kind == TIMESTAMP_LOG_APPEND_TIME]
+        if len(append_times) < len(found):
             raise LogUnusable(
                 f"topic {self._settings.topic!r} does not stamp records with LogAppendTime; "
                 "set message.timestamp.type=LogAppendTime on it and make a new topic generation"
@@ -127,7 +128,7 @@ class Source:
         raw.values.extend([message.value() for message in found])
         raw.partitions.extend(partitions)
         raw.offsets.extend(offsets)
-        raw.append_times.extend([at for _, at in stamps])
+        raw.append_times.extend(append_times)
         raw.messages.extend(cast("list[Any]", found))
         self._read_to.update(zip(partitions, offsets, strict=True))
         return sum(map(len, found))
