@@ -118,7 +118,8 @@ class Incarnation:
     def status(self) -> Status:
         """See `meterstream.meter.Meter.status`."""
         intake, sender, now = self.intake, self._sender, clock.monotonic()
-        acknowledged, failed = sender.acknowledged, sender.failed
+        settlement = sender.settlement
+        acknowledged, failed = settlement.acknowledged, settlement.failed
         recorded = intake.taken()
         last_error, last_error_age_seconds = self._complaints.last(now)
         return Status(
@@ -128,8 +129,8 @@ class Incarnation:
             acknowledged=acknowledged,
             failed=failed,
             dropped=intake.dropped.nonzero(),
-            resent=sender.resent,
-            ack_without_offset=sender.ack_without_offset,
+            resent=settlement.resent,
+            ack_without_offset=settlement.ack_without_offset,
             rebuilt=sender.rebuilt,
             partitions=sender.partitions,
             open_sessions=len(self._sessions),

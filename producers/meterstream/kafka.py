@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
 from meterstream.flight import FLIGHT_MAX
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 _APPEND_TIME: Final = "LogAppendTime"
 _TIMESTAMP_TYPE: Final = "message.timestamp.type"
 _QUEUE_KILOBYTES_MAX: Final = 65_536
+_BYTES_MAX: Final = "max.message.bytes"
+_BYTES_MAX_LEAST: Final = 1_000
+"""The client takes no less."""
 _LOG_WARNING: Final = 30
+BATCH_BYTES_MAX: Final = 1_000_000
+"""Of a batch before compression; less where the topic's limit is lower."""
 
 PROTECTIVE: Final[Mapping[str, object]] = {
     "enable.idempotence": True,
@@ -41,13 +46,17 @@ PROTECTIVE: Final[Mapping[str, object]] = {
 
 TUNING: Final[Mapping[str, object]] = {
     "linger.ms": 20,
-    "batch.size": 1_000_000,
     "compression.type": "lz4",
     "reconnect.backoff.max.ms": 2_000,
     "log.connection.close": False,
     "enable.metrics.push": False,
 }
 """Settings that may be overridden."""
+
+
+_OURS: Final = frozenset(
+    (*PROTECTIVE, "bootstrap.servers", "client.id", "batch.size", "message.max.bytes")
+)
 
 
 class KafkaTransport:
@@ -66,7 +75,7 @@ class KafkaTransport:
         client_id: str,
         settings: Mapping[str, str | int | bool] | None = None,
     ) -> None:
-        forbidden = sorted(set(settings or ()) & {*PROTECTIVE, "bootstrap.servers", "client.id"})
+        forbidden = sorted(set(settings or ()) & _OURS)
         if forbidden:
             raise SettingsError(f"kafka_settings: {', '.join(forbidden)} cannot be set; remove it")
         self._bootstrap_servers: Final = bootstrap_servers
@@ -76,6 +85,7 @@ class KafkaTransport:
         self._producer: Producer | None = None
         self._reports: list[Report] = []
         self._trouble: str | None = None
+        self._broken: str | None = None
 
     def connect(self, *, timeout_seconds: float) -> int:
         """See `meterstream.transport.Transport`."""
@@ -91,26 +101,29 @@ class KafkaTransport:
             "client.id": f"{self._client_id}-{os.getpid()}",
         }
         try:
-            partitions = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
-            self._producer = Producer({**TUNING, **self._settings, **PROTECTIVE, **connection})
+            found = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
+            size = {"batch.size": found.bytes_max, "message.max.bytes": found.bytes_max}
+            self._producer = Producer(
+                {**TUNING, **self._settings, **PROTECTIVE, **size, **connection}
+            )
         except KafkaException as problem:
             raise TransportUnavailable(f"broker {servers}: {_text(problem)}") from problem
         self._reports = []
-        return partitions
+        self._broken = None
+        return found.partitions
 
     def send(self, parcels: Sequence[Parcel]) -> int:
         """See `meterstream.transport.Transport`."""
         from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
 
-        producer = self._open_producer()
-        produce, topic, reported = producer.produce, self._topic, self._reported
+        produce, topic, reported = self._open_producer().produce, self._topic, self._reported
         sent = 0
         try:
             for ticket, partition, key, value in parcels:
                 try:
                     produce(topic, value, key, partition, partial(reported, ticket))
                 except KafkaException as problem:
-                    self._reports.append((ticket, None, self._failure(problem.args[0])))
+                    self._reports.append((ticket, None, self._not_taken(problem.args[0])))
                 sent += 1
         except BufferError:
             return sent
@@ -127,6 +140,8 @@ class KafkaTransport:
             # A fatal error surfaces as SystemError when a callback ran in the same poll.
             cause = problem if isinstance(problem, KafkaException) else problem.__cause__
             raise TransportBroken(_text(cause or problem)) from problem
+        if self._broken is not None:
+            raise TransportBroken(self._broken)
         reports, self._reports = self._reports, []
         return reports
 
@@ -139,8 +154,14 @@ class KafkaTransport:
         """See `meterstream.transport.Transport`. What was not delivered is purged."""
         producer, self._producer = self._producer, None
         if producer is not None and len(producer):
+            from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
+
             producer.purge()
-            producer.poll(0)
+            self._broken = None
+            try:
+                producer.poll(0)
+            except (KafkaException, SystemError):
+                self._reports = []  # It was broken; its last reports are of no use.
 
     def after_fork(self) -> None:
         """See `meterstream.transport.Transport`."""
@@ -153,59 +174,79 @@ class KafkaTransport:
             raise TransportBroken("there is no connection")
         return self._producer
 
-    def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> int:
-        """The topic's partitions. Refuses a topic that is missing or without append times."""
+    def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> Topic:
+        """What the topic is like. Refuses one that is missing or stamps no append times."""
         from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see connect
         from confluent_kafka.admin import AdminClient, ConfigResource  # noqa: PLC0415 - see connect
 
         admin = AdminClient(settings)
+        bytes_max = BATCH_BYTES_MAX
         # Asked for first: metadata of a topic that is missing might create it, this never does.
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
         try:
-            found = future.result()[_TIMESTAMP_TYPE].value
+            found = future.result()
         except KafkaException as problem:
             code = problem.args[0].code()
-            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
+            if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
                 raise TransportUnavailable(
                     f"topic {self._topic!r} does not exist on {servers}; create it with "
                     f"{_TIMESTAMP_TYPE}={_APPEND_TIME}, or set METERSTREAM_TOPIC"
                 ) from problem
             if code != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
+            # Not allowed to look: the worker will refuse a topic that is unfit.
         else:
-            if found != _APPEND_TIME:
+            stamped = found[_TIMESTAMP_TYPE].value
+            if stamped != _APPEND_TIME:
                 raise TransportUnavailable(
-                    f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={found}; set it to "
-                    f"{_APPEND_TIME}, since lateness is decided by append time"
+                    f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={stamped}; set it "
+                    f"to {_APPEND_TIME}, since lateness is decided by append time"
                 )
+            bytes_max = min(bytes_max, int(found[_BYTES_MAX].value or bytes_max))
         metadata = admin.list_topics(self._topic, timeout=timeout_seconds).topics[self._topic]
         if metadata.error is not None:
             raise KafkaException(metadata.error)
-        return len(metadata.partitions)
+        return Topic(len(metadata.partitions), max(bytes_max, _BYTES_MAX_LEAST))
 
     def _reported(self, ticket: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self._reports.append((ticket, message.offset(), None))
         else:
-            self._reports.append((ticket, None, self._failure(error)))
+            self._reports.append((ticket, None, self._not_delivered(error)))
 
-    def _failure(self, error: KafkaError) -> Failure:
+    def _not_delivered(self, error: KafkaError) -> Failure:
+        """What a delivery report says. Anything but a refusal of just this record may be mended."""
         from confluent_kafka import KafkaError  # noqa: PLC0415 - see connect
 
-        refusals = (
-            KafkaError.MSG_SIZE_TOO_LARGE,
-            KafkaError.INVALID_MSG,
-            KafkaError.INVALID_RECORD,
-            KafkaError._INVALID_ARG,  # noqa: SLF001 - the client's own name of the code
-        )
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            # Said of a whole batch: the topic's limit was lowered. Connecting again reads it.
+            self._broken = f"the topic takes smaller batches than before: {error.str()}"
+        return Failure(error.str(), permanent=error.code() == KafkaError.INVALID_RECORD)
+
+    def _not_taken(self, error: KafkaError) -> Failure:
+        """What ``produce`` says of one record. Raises `TransportBroken` after a fatal error."""
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - see connect
+
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - the client's name
+            raise TransportBroken(error.str())
+        refusals = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._INVALID_ARG}  # noqa: SLF001
         return Failure(error.str(), permanent=error.code() in refusals)
 
     def _note_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._broken = error.str()
         self._note(error.str())
 
     def _note(self, trouble: str) -> None:
         self._trouble = f"Kafka: {trouble}"
+
+
+class Topic(NamedTuple):
+    """What a topic is like: its partitions, and the bytes that a batch may have."""
+
+    partitions: int
+    bytes_max: int
 
 
 class _Log:
@@ -229,7 +270,7 @@ def _text(problem: BaseException) -> str:
 def _keep_forever(thing: object) -> None:
     """Keep an object from ever being destroyed.
 
-    Destroying a client in the child of a fork waits for threads that exist in the parent only.
+    Destroying a client in the child of a fork touches threads and locks that only the parent has.
     """
     import ctypes  # noqa: PLC0415 - needed here alone, and rarely
 

@@ -27,7 +27,7 @@ from meterstream.encoding import NO_ATTRIBUTES, Encoder, attributes_map, mark
 from meterstream.errors import TransportBroken, TransportUnavailable
 from meterstream.flight import FLIGHT_MAX, Ages, Flight
 from meterstream.intake import Barrier, Claims
-from meterstream.status import Outcome
+from meterstream.settlement import Settlement
 from meterstream.waking import Alarm, Gate
 from meterstream_schemas.errors import SchemaError
 from meterstream_schemas.events import LANES
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from meterstream.complaints import Complaints
     from meterstream.encoding import Entry
     from meterstream.intake import Intake
-    from meterstream.transport import Report, Transport
+    from meterstream.status import Outcome
+    from meterstream.transport import Transport
 
 _CHUNK: Final = 4_000
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
+_CONNECT_WAIT_SECONDS: Final = 0.1
 _CONNECT_WAIT_SECONDS_MAX: Final = 5.0
-AGAIN_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.01
 _SLEEP_SECONDS_MAX: Final = 1.0
 _CLOSING: Final = attributes_map({"closing": "true"})
@@ -65,14 +66,8 @@ class Sender:
         on_outcome: Callable[[Outcome], object] | None,
     ) -> None:
         self.partitions: int | None = None
-        self.acknowledged = 0
-        self.failed = 0
-        self.resent = 0
-        self.ack_without_offset = 0
         self.rebuilt = 0
         self.ages: Final = Ages()
-        self.again_seconds = AGAIN_SECONDS
-        """How long an event with an unclear outcome waits before it is sent again."""
         self.ended: Final = Gate()
         self.stopped = False
         self._intake: Final = intake
@@ -81,18 +76,21 @@ class Sender:
         self._complaints: Final = complaints
         self._mark_seconds: Final = mark_seconds
         self._beat: Final = beat
-        self._on_outcome: Final = on_outcome
         self._flight: Final = Flight()
+        self.settlement: Final = Settlement(
+            producer=intake.numbering.producer,
+            flight=self._flight,
+            complaints=complaints,
+            on_outcome=on_outcome,
+        )
         self._barriers: Final[deque[Barrier]] = deque()
-        self._again: Final[deque[tuple[float, int]]] = deque()
         self._alarm: Final = Alarm()
         self._encoder: Encoder | None = None
         self._partitions: tuple[int, ...] = ()
         self._connected = False
         self._connect_at = 0.0
-        self._connect_wait_seconds = 0.1
+        self._connect_wait_seconds = _CONNECT_WAIT_SECONDS
         self._marked: dict[int, int] = {}
-        self._marks: Final[set[int]] = set()
         self._marks_waiting = False
         self._mark_at = 0.0
         self._stop_at: float | None = None
@@ -106,6 +104,7 @@ class Sender:
     def stop(self, *, deadline: float) -> None:
         """Finish what was taken, say so with closing marks, and end by ``deadline`` (monotonic)."""
         self._stop_at = deadline
+        self._connect_at = 0.0  # One more attempt at once: there may be no later one.
         self.wake()
 
     def run(self) -> None:
@@ -144,18 +143,19 @@ class Sender:
             partitions = self._transport.connect(timeout_seconds=self._patience(now))
         except (TransportUnavailable, TransportBroken, SchemaError) as problem:
             self._complaints.warn("connect", f"events wait in the buffer: {problem}")
-            self._connect_at = clock.monotonic() + self._connect_wait_seconds
-            self._connect_wait_seconds = min(
-                2 * self._connect_wait_seconds, _CONNECT_WAIT_SECONDS_MAX
-            )
+            self._delay_connecting()
             return False
         if self.partitions is None:
             # Kept for the incarnation's life: a lane's numbers belong to one partition.
             self.partitions = partitions
             self._partitions = tuple(partition_of(lane, partitions) for lane in range(LANES))
         self._connected = True
-        self._connect_wait_seconds = 0.1
         return True
+
+    def _delay_connecting(self) -> None:
+        """Wait longer from time to time, until something arrives."""
+        self._connect_at = clock.monotonic() + self._connect_wait_seconds
+        self._connect_wait_seconds = min(2 * self._connect_wait_seconds, _CONNECT_WAIT_SECONDS_MAX)
 
     def _patience(self, now: float) -> float:
         if self._stop_at is None:
@@ -166,8 +166,7 @@ class Sender:
 
     def _carry(self, now: float) -> bool:
         """Whether anything moved."""
-        while self._again and self._again[0][0] <= now:
-            self._flight.send_again(self._again.popleft()[1])
+        self.settlement.send_due_again(now)
         try:
             taken = self._take()
             sent = self._send()
@@ -175,7 +174,8 @@ class Sender:
         except TransportBroken as problem:
             self._rebuild(problem)
             return False
-        self._settle(reports, now)
+        if self.settlement.apply(reports, now):
+            self._connect_wait_seconds = _CONNECT_WAIT_SECONDS
         return bool(taken or sent or reports)
 
     def _poll_seconds(self) -> float:
@@ -206,7 +206,7 @@ class Sender:
         try:
             value = self._encoder.encode(entry)
         except Exception as problem:  # noqa: BLE001 - one entry must not take the others along
-            self._fail(entry, -1, describe(problem))
+            self.settlement.fail(entry, -1, describe(problem))
             return None
         return self._flight.add(entry, self._partitions[entry[3]], value)
 
@@ -217,7 +217,7 @@ class Sender:
         for lane, highest in claims.highest.items():
             ticket = self._launch(mark(producer, lane, highest, time=time, attributes=attributes))
             if ticket is not None:
-                self._marks.add(ticket)
+                self.settlement.expect_mark(ticket)
         self._marks_waiting = False
 
     def _send(self) -> int:
@@ -233,63 +233,9 @@ class Sender:
     def _rebuild(self, problem: TransportBroken) -> None:
         self.rebuilt += 1
         self._complaints.warn("broken", f"the client is built anew, nothing is lost: {problem}")
-        self.resent += len(self._flight)
-        self._again.clear()
-        self._flight.send_all_again()
+        self.settlement.send_all_again()
         self._connected = False
-        self._connect_at = clock.monotonic() + self._connect_wait_seconds
-
-    def _settle(self, reports: list[Report], now: float) -> None:
-        settle = self._flight.settle
-        for ticket, offset, failure in reports:
-            if offset is not None:
-                held = settle(ticket)
-                if held is not None and not self._is_mark(ticket):
-                    self.acknowledged += 1
-                    if self._on_outcome is not None:
-                        self._tell(held[1], held[0][1], offset, None)
-            elif failure is not None and failure.permanent:
-                held = settle(ticket)
-                if held is not None and not self._is_mark(ticket):
-                    self._fail(held[1], held[0][1], failure.reason)
-            else:
-                if failure is None:
-                    self.ack_without_offset += 1
-                else:
-                    self._complaints.warn("delivery", f"events are sent again: {failure.reason}")
-                self.resent += 1
-                self._again.append((now + self.again_seconds, ticket))
-
-    def _is_mark(self, ticket: int) -> bool:
-        """Whether a settled ticket was a mark's, which is nobody's event."""
-        if not self._marks or ticket not in self._marks:
-            return False
-        self._marks.remove(ticket)
-        return True
-
-    def _fail(self, entry: Entry, partition: int, reason: str) -> None:
-        self.failed += 1
-        self._complaints.error("refused", f"an event is lost, it cannot be delivered: {reason}")
-        if self._on_outcome is not None:
-            self._tell(entry, partition, None, reason)
-
-    def _tell(self, entry: Entry, partition: int, offset: int | None, error: str | None) -> None:
-        assert self._on_outcome is not None
-        _, _, tenant_key, lane, *_, sequence, key = entry
-        outcome = Outcome(
-            tenant=tenant_key.decode(),
-            key=key,
-            producer=self._intake.numbering.producer,
-            lane=lane,
-            sequence=sequence,
-            partition=partition,
-            offset=offset,
-            error=error,
-        )
-        try:
-            self._on_outcome(outcome)
-        except Exception as problem:  # noqa: BLE001 - the host's callback must not stop delivery
-            self._complaints.warn("on_outcome", f"on_outcome raised {describe(problem)}")
+        self._delay_connecting()
 
     # 5. Barriers.
 
@@ -359,7 +305,7 @@ class Sender:
         return clock.monotonic() >= self._stop_at or not (self._intake.buffer or len(self._flight))
 
     def _end(self) -> None:
-        left = self._intake.taken() - self.acknowledged - self.failed
+        left = self._intake.taken() - self.settlement.acknowledged - self.settlement.failed
         if left:
             self._complaints.error(
                 "close",

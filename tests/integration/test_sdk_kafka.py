@@ -157,6 +157,12 @@ def test_a_topic_without_append_times_is_not_written_to(broker: Broker) -> None:
     assert_complete(read_topic(broker.bootstrap_servers, topic), 1)
 
 
+def wait_for_more(heard: list[Outcome]) -> None:
+    """Two thousand outcomes more than now."""
+    goal = len(heard) + 2000
+    eventually(lambda: len(heard) > goal)
+
+
 def test_a_killed_broker_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Under load the broker is killed and started again, twice.
 
@@ -190,13 +196,11 @@ def test_a_killed_broker_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
         caller = threading.Thread(target=load)
         caller.start()
         for _ in range(2):
-            before = len(heard)
-            eventually(lambda before=before: len(heard) > before + 2000)
+            wait_for_more(heard)
             broker.kill()
             eventually(lambda: meter.status().buffered > 500)
             broker.start()
-        before = len(heard)
-        eventually(lambda before=before: len(heard) > before + 2000)
+        wait_for_more(heard)
         stop.set()
         caller.join()
         assert meter.flush(60)

@@ -198,7 +198,7 @@ def test_whatever_the_transport_does_nothing_is_lost_and_numbers_stay(seed: int)
         "break" if seed % 2 else None,
     )
     meter = Meter(transport=transport)
-    meter._incarnation._sender.again_seconds = 0.0
+    meter._incarnation._sender.settlement.again_seconds = 0.0
     record_many(meter, 60)
     settled = meter.flush(0.2)
     transport.misfortune = None
