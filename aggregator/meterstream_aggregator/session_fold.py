@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+
 from meterstream_aggregator.batch import LogRecord
-from meterstream_aggregator.catalogue import Aggregate, Meter
-from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
+from meterstream_aggregator.catalogue import Meter
+from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
 from meterstream_aggregator.sessions import (
     Session,
     SessionKey,
@@ -41,31 +45,60 @@ class SessionFold:
 
         Due sessions are looked at even when no boundary came: time alone ends them.
         """
-        for key in self._state.due:
-            self._after.setdefault(key, self._state.sessions[key])
-        rows: dict[str, dict[UsageKey, tuple[int, int]]] = {}
+        state, readings = self._state, self._readings
+        for key in state.due:
+            self._after.setdefault(key, state.sessions[key])
+        usage = {meter.name: _SessionUsage(meter) for meter in readings.session_meters}
         for key, after in self._after.items():
-            before = self._state.sessions.get(key)
-            then, now = self._state.before[key.partition], self._state.after[key.partition]
-            meters = self._readings.sessions.get(key.type, ())
+            before = state.sessions.get(key)
+            then, now = state.before[key.partition], state.after[key.partition]
+            meters = readings.sessions.get(key.type, ())
             changes.sessions[key] = (after, deadline(after, meters, now))
             for meter in meters:
-                of_meter = rows.setdefault(meter.name, {})
-                for share in change(
-                    charge(before, meter, then), charge(after, meter, now), meter.window
-                ):
-                    _add_share(of_meter, key, meter, share)
-        for name, of_meter in rows.items():
-            nonzero = {row: value for row, value in of_meter.items() if value != (0, 0)}
-            if nonzero:
-                size = self._readings.catalogue.meter(name).window
-                changes.usage.append(usage_delta(name, Aggregate.SESSION, size, nonzero))
+                charged, charging = charge(before, meter, then), charge(after, meter, now)
+                if charged != charging:
+                    usage[meter.name].add(key, change(charged, charging, meter.window))
+        changes.usage.extend(
+            delta for of_meter in usage.values() if (delta := of_meter.delta()) is not None
+        )
 
 
-def _add_share(
-    rows: dict[UsageKey, tuple[int, int]], key: SessionKey, meter: Meter, share: Share
-) -> None:
-    series = SeriesKey(key.partition, key.tenant, meter.name, share.group)
-    row = UsageKey(series, share.window, MICROSECOND_SCALE)
-    events, quantity = rows.get(row, (0, 0))
-    rows[row] = (events + share.started, quantity + share.microseconds)
+class _SessionUsage:
+    """The usage of one session meter, joined by (series, window) as it comes in."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._series: dict[tuple[int, str, tuple[str, ...]], int] = {}
+        self._rows: dict[tuple[int, int], list[int]] = {}
+
+    def add(self, key: SessionKey, shares: Iterable[Share]) -> None:
+        for group, window, microseconds, started in shares:
+            named = (key.partition, key.tenant, group)
+            series = self._series.setdefault(named, len(self._series))
+            row = self._rows.get((series, window))
+            if row is None:
+                self._rows[series, window] = [started, microseconds]
+            else:
+                row[0] += started
+                row[1] += microseconds
+
+    def delta(self) -> UsageDelta | None:
+        """The rows that change, or None where none does."""
+        places = [place for place, row in self._rows.items() if row[0] or row[1]]
+        if not places:
+            return None
+        rows = [self._rows[place] for place in places]
+        return UsageDelta(
+            meter=self._meter.name,
+            aggregate=self._meter.aggregate,
+            window=self._meter.window,
+            series=[
+                SeriesKey(partition, tenant, self._meter.name, group)
+                for partition, tenant, group in self._series
+            ],
+            index=np.array([series for series, _ in places], dtype=np.int64),
+            start=np.array([window for _, window in places], dtype=np.int64),
+            scale=np.full(len(places), MICROSECOND_SCALE, dtype=np.int64),
+            events=np.array([started for started, _ in rows], dtype=np.int64),
+            quantity=np.array([microseconds for _, microseconds in rows], dtype=np.int64),
+        )

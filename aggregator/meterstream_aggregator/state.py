@@ -46,6 +46,9 @@ class Readings:
         self.usage_meters: Final = tuple(
             meter for meter in catalogue.meters if meter.aggregate is not Aggregate.SESSION
         )
+        self.session_meters: Final = tuple(
+            meter for meter in catalogue.meters if meter.aggregate is Aggregate.SESSION
+        )
         types = {meter.type for meter in catalogue.meters}
         self.usage: Final[dict[str, tuple[Meter, ...]]] = {
             name: catalogue.usage_meters(name) for name in types
