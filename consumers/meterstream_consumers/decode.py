@@ -275,7 +275,7 @@ def _joined(pieces: list[ArrowColumns]) -> ArrowColumns:
 
 def _fit(values: list[bytes]) -> bool:
     sizes = list(map(len, values))
-    return min(sizes) >= wire.HEADER_BYTES and max(sizes) <= EVENT_BYTES_MAX
+    return not sizes or (min(sizes) >= wire.HEADER_BYTES and max(sizes) <= EVENT_BYTES_MAX)
 
 
 def _unsuitable(value: bytes | None) -> Refusal | None:

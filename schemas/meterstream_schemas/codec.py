@@ -62,7 +62,8 @@ def decode_body(body: bytes, schema: Schema) -> MeterEvent:
         record: Any = fastavro.schemaless_reader(source, schema, None)
     except Exception as problem:
         # fastavro raises many unrelated types on hostile bytes; all mean the same to a caller.
-        raise UndecodableRecord(f"{type(problem).__name__}: {problem}"[:200]) from problem
+        words = str(problem) or "the record ends too early"
+        raise UndecodableRecord(f"{type(problem).__name__}: {words}"[:200]) from problem
     unread = len(body) - source.tell()
     if unread:
         raise UndecodableRecord(f"{unread} bytes follow the record")
