@@ -70,6 +70,10 @@ A plain tuple of plain values: anything better costs as much to build as all the
 garbage collector stops looking at such a tuple after the first time.
 """
 
+TENANT_KEY: Final = 2
+LANE: Final = 3
+"""Places in an entry that others than the encoder look at."""
+
 
 class _Tables(NamedTuple):
     whole: tuple[bytes, ...]

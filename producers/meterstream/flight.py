@@ -11,6 +11,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from meterstream.encoding import TENANT_KEY
+
 if TYPE_CHECKING:
     from meterstream.encoding import Entry
     from meterstream.transport import Parcel
@@ -19,7 +21,6 @@ FLIGHT_MAX: Final = 20_000
 """Events under way at once; the transport bounds their bytes."""
 _AGES_MAX: Final = 64
 _AGE_STEP_SECONDS: Final = 1.0
-_TENANT_KEY: Final = 2
 
 
 Held: TypeAlias = "tuple[Parcel, Entry]"
@@ -40,7 +41,7 @@ class Flight:
     def add(self, entry: Entry, partition: int, value: bytes) -> int:
         """Put an entry that just left the buffer in line, and return its ticket."""
         ticket = self.last_ticket = self.last_ticket + 1
-        parcel = (ticket, partition, entry[_TENANT_KEY], value)
+        parcel = (ticket, partition, entry[TENANT_KEY], value)
         self._held[ticket] = (parcel, entry)
         self._outgoing.append(parcel)
         return ticket

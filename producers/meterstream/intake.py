@@ -42,7 +42,6 @@ from meterstream_schemas.placement import lane_of
 from meterstream_schemas.quantity import parse_amount
 
 Overflow: TypeAlias = Literal["drop_newest", "block", "raise"]
-Pairs: TypeAlias = tuple[tuple[object, object], ...]
 
 SERIES_CACHED: Final = 8_192
 FRAGMENTS_CACHED: Final = 4_096
@@ -106,9 +105,9 @@ class Intake:
         self._block_seconds: Final = block_seconds
         self._strict: Final = strict
         self._series = TwoGenerations[tuple[object, object, object], Series](SERIES_CACHED)
-        self._fragments = TwoGenerations[Pairs, bytes](FRAGMENTS_CACHED)
+        self._fragments = TwoGenerations[tuple[object, ...], bytes](FRAGMENTS_CACHED)
 
-    def take(  # noqa: PLR0917 - by position, since keywords cost a tenth of the whole call
+    def take(  # noqa: C901, PLR0912, PLR0917 - in one piece, by position: calls and keywords cost
         self,
         kind: int,
         event_type: object,
@@ -146,7 +145,15 @@ class Intake:
             subject = exact_text(subject, field="subject", bytes_max=ID_BYTES_MAX)
         if key is not None:
             key = exact_text(key, field="key", bytes_max=ID_BYTES_MAX)
-        fragment = NO_ATTRIBUTES if attributes is None else self._fragment(attributes)
+        if attributes is None:
+            fragment = NO_ATTRIBUTES
+        elif type(attributes) is dict and len(attributes) <= ATTRIBUTES_MAX:
+            try:
+                fragment = self._fragments.young[tuple(attributes.items())]
+            except (KeyError, TypeError):
+                fragment = self._find_fragment(attributes)
+        else:
+            fragment = self._find_fragment(attributes)
 
         # 2. Spend the number.
         number = series.take()
@@ -207,36 +214,25 @@ class Intake:
             self._series.put(key, series)
         return series
 
-    def _fragment(self, attributes: object) -> bytes:
+    def _find_fragment(self, attributes: object) -> bytes:
+        """The encoded form of attributes that are not in the younger generation."""
         if type(attributes) is not dict:
             attributes = _plain_dict(attributes)
         if len(attributes) > ATTRIBUTES_MAX:
             check_attributes(attributes)  # Says so.
-        pairs = tuple(attributes.items())
-        try:
-            return self._fragments.young[pairs]
-        except (KeyError, TypeError):
-            return self._older_fragment(pairs) or self._new_fragment(pairs)
-
-    def _older_fragment(self, pairs: Pairs) -> bytes | None:
-        try:
-            return self._fragments.older(pairs)
-        except TypeError:  # Something unhashable, which the checks will name.
-            return None
-
-    def _new_fragment(self, pairs: Pairs) -> bytes:
         exact: dict[str, str] = {}
-        for name, value in pairs:
+        for name, value in attributes.items():
             exact_name = exact_text(name, field="attributes", bytes_max=ATTRIBUTE_NAME_BYTES_MAX)
             exact[exact_name] = _exact_value(exact_name, value)
-        fragment = attributes_map(exact)
+        key = tuple(exact.items())
+        fragment = self._fragments.older(key) or attributes_map(exact)
         if len(fragment) > _ATTRIBUTES_BYTES_MAX:
             raise InvalidEvent(
                 "attributes",
                 f"are {len(fragment)} bytes together; at most {_ATTRIBUTES_BYTES_MAX} are kept",
             )
         if len(fragment) <= _FRAGMENT_CACHED_BYTES_MAX:
-            self._fragments.put(tuple(exact.items()), fragment)
+            self._fragments.put(key, fragment)
         return fragment
 
     def _make_room(self) -> bool:

@@ -23,7 +23,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from meterstream.complaints import describe
-from meterstream.encoding import NO_ATTRIBUTES, Encoder, attributes_map, mark
+from meterstream.encoding import LANE, NO_ATTRIBUTES, Encoder, attributes_map, mark
 from meterstream.errors import TransportBroken, TransportUnavailable
 from meterstream.flight import FLIGHT_MAX, Ages, Flight
 from meterstream.intake import Barrier, Claims
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meterstream.complaints import Complaints
-    from meterstream.encoding import Entry
     from meterstream.intake import Intake
     from meterstream.status import Outcome
     from meterstream.transport import Transport
@@ -182,9 +181,10 @@ class Sender:
         return _POLL_SECONDS if len(self._flight) else 0
 
     def _take(self) -> int:
-        """Entries from the buffer into flight."""
-        popleft, launch = self._intake.buffer.popleft, self._launch
-        taken = 0
+        """Entries from the buffer, encoded, into flight."""
+        assert self._encoder is not None
+        popleft, encode, add = self._intake.buffer.popleft, self._encoder.encode, self._flight.add
+        partitions, taken = self._partitions, 0
         for _ in range(min(_CHUNK, FLIGHT_MAX - len(self._flight))):
             try:
                 item = popleft()
@@ -192,32 +192,28 @@ class Sender:
                 break
             taken += 1
             if type(item) is tuple:
-                launch(item)
+                partition = partitions[item[LANE]]
+                try:
+                    value = encode(item)
+                except Exception as problem:  # noqa: BLE001 - one must not take the others along
+                    self.settlement.fail(item, partition, describe(problem))
+                    continue
+                add(item, partition, value)
             elif type(item) is Barrier:
                 item.ticket = self._flight.last_ticket
                 self._barriers.append(item)
             elif type(item) is Claims:
-                self._launch_marks(item)
+                self._launch_marks(item, self._encoder)
         return taken
 
-    def _launch(self, entry: Entry) -> int | None:
-        """Encode an entry and put it in flight; its ticket."""
-        assert self._encoder is not None
-        try:
-            value = self._encoder.encode(entry)
-        except Exception as problem:  # noqa: BLE001 - one entry must not take the others along
-            self.settlement.fail(entry, -1, describe(problem))
-            return None
-        return self._flight.add(entry, self._partitions[entry[3]], value)
-
-    def _launch_marks(self, claims: Claims) -> None:
+    def _launch_marks(self, claims: Claims, encoder: Encoder) -> None:
         time = clock.time_ns() // 1000
         attributes = _CLOSING if claims.closing else NO_ATTRIBUTES
         producer = self._intake.numbering.producer
         for lane, highest in claims.highest.items():
-            ticket = self._launch(mark(producer, lane, highest, time=time, attributes=attributes))
-            if ticket is not None:
-                self.settlement.expect_mark(ticket)
+            entry = mark(producer, lane, highest, time=time, attributes=attributes)
+            ticket = self._flight.add(entry, self._partitions[lane], encoder.encode(entry))
+            self.settlement.expect_mark(ticket)
         self._marks_waiting = False
 
     def _send(self) -> int:

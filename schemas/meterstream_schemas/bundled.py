@@ -5,7 +5,6 @@ Released files never change; a new version is a new file with the next id.
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Final
 
 BUNDLED_FILES: Final = {1: "meter_event.v1.avsc"}
@@ -15,6 +14,9 @@ LATEST_ID: Final = 1
 
 def bundled_text(schema_id: int) -> str:
     """The JSON text of a bundled schema. Raises `KeyError` for an id that is not bundled."""
+    # Imported here: it takes longer than all of the SDK, which never reads a schema.
+    from importlib import resources  # noqa: PLC0415
+
     return (
         resources.files("meterstream_schemas")
         .joinpath("avro", BUNDLED_FILES[schema_id])
