@@ -31,7 +31,7 @@ def list_accounts(
     url: UrlOption = None,
 ) -> None:
     """List accounts."""
-    from meterstream_services.client import Api  # noqa: PLC0415
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
     parameters = [("limit", str(limit))]
     parameters += [("after", after)] if after else []
@@ -55,7 +55,7 @@ def show(
     url: UrlOption = None,
 ) -> None:
     """Show an account and the tenants that belong to it now."""
-    from meterstream_services.client import Api, path_of  # noqa: PLC0415
+    from meterstream_services.client import Api, path_of  # noqa: PLC0415 - loaded by its command
 
     with Api(find_url(url=url, data=data).address) as api:
         found = api.get(path_of("v1", "accounts", account))
@@ -94,7 +94,7 @@ def set_account(
     url: UrlOption = None,
 ) -> None:
     """Make an account, or change the fields that are given; map tenants to it."""
-    from meterstream_services.client import Api, path_of  # noqa: PLC0415
+    from meterstream_services.client import Api, path_of  # noqa: PLC0415 - loaded by its command
 
     given = {"name": name, "zone": zone, "billing_anchor": billing_anchor, "status": status}
     if since is not None and not tenant:
@@ -126,7 +126,7 @@ def import_accounts(
     url: UrlOption = None,
 ) -> None:
     """Import accounts and tenants: all rows or none. Importing a file twice changes nothing."""
-    from meterstream_services.client import Api, ApiRefused  # noqa: PLC0415
+    from meterstream_services.client import Api, ApiRefused  # noqa: PLC0415 - loaded by its command
 
     kind = _TYPES.get(file.suffix.lower())
     if kind is None:
@@ -168,7 +168,7 @@ def tenant(
     url: UrlOption = None,
 ) -> None:
     """Look up the account of a tenant."""
-    from meterstream_services.client import Api, path_of  # noqa: PLC0415
+    from meterstream_services.client import Api, path_of  # noqa: PLC0415 - loaded by its command
 
     if history and at is not None:
         raise CommandError("--history is of all times; leave out --at", status=WRONG_ARGUMENTS)
@@ -198,8 +198,8 @@ def _spell(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _known(api: Any, path: str) -> tuple[dict[str, Any], dict[str, str]]:  # noqa: ANN401
-    from meterstream_services.client import ApiRefused  # noqa: PLC0415
+def _known(api: Any, path: str) -> tuple[dict[str, Any], dict[str, str]]:  # noqa: ANN401 - the API client of a lazy import
+    from meterstream_services.client import ApiRefused  # noqa: PLC0415 - loaded by its command
 
     try:
         response = api.send("GET", path)

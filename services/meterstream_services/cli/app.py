@@ -68,7 +68,7 @@ def options(
 def installed_version() -> str:
     """The version of the installed distribution."""
     # Imported here: it costs milliseconds that only this command needs.
-    from importlib import metadata  # noqa: PLC0415
+    from importlib import metadata  # noqa: PLC0415 - loaded by its command
 
     try:
         return metadata.version("meterstream")

@@ -88,13 +88,13 @@ def _broker(bootstrap: str | None, data: Path | None, topic: str | None) -> Iter
         return
 
     def try_topic() -> str:
-        from meterstream_infra.topics import check_topic  # noqa: PLC0415
+        from meterstream_infra.topics import check_topic  # noqa: PLC0415 - loaded by its command
 
         identity = check_topic(address, name, timeout_seconds=BROKER_SECONDS)
         return f"{identity.partitions} partitions, LogAppendTime, id {identity.topic_id}"
 
     def try_broker() -> str:
-        from meterstream_infra.topics import wait_for_broker  # noqa: PLC0415
+        from meterstream_infra.topics import wait_for_broker  # noqa: PLC0415 - loaded by its command
 
         wait_for_broker(address, timeout_seconds=BROKER_SECONDS)
         return "answers"
@@ -112,7 +112,7 @@ def _api(url: str | None, data: Path | None) -> Finding:
         return Finding("API", "", "", False, str(problem))
 
     def try_api() -> str:
-        from meterstream_services.client import Api  # noqa: PLC0415
+        from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
         with Api(address, timeout_seconds=BROKER_SECONDS) as api:
             meters = api.get("/v1/meters")["meters"]
@@ -126,7 +126,7 @@ def _catalogue(catalogue: Path | None) -> Iterator[Finding]:
         return
 
     def try_catalogue() -> str:
-        from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415
+        from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415 - loaded by its command
 
         loaded = load_catalogue(catalogue)
         return f"{len(loaded.meters)} meters, version {loaded.version}"

@@ -34,7 +34,7 @@ def list_command(
     url: UrlOption = None,
 ) -> None:
     """List dead letters, the newest first."""
-    from meterstream_services.client import Api  # noqa: PLC0415
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
     parameters = [("limit", str(limit))]
     parameters += [("producer", producer)] if producer else []

@@ -32,7 +32,7 @@ def demo(
     ] = False,
 ) -> None:
     """Run a small fleet of services, kill a worker, and compare sent with counted."""
-    from meterstream_services.demo.running import Demo, DemoSettings  # noqa: PLC0415
+    from meterstream_services.demo.running import Demo, DemoSettings  # noqa: PLC0415 - loaded by its command
 
     directory = data.absolute() if data else Path(tempfile.mkdtemp(prefix="meterstream-demo-"))
     settings = DemoSettings(directory, http=http, seed=seed, scale=scale)
@@ -58,7 +58,7 @@ def _say(sentence: str) -> None:
 
 
 def _print(result: DemoResult, directory: Path, *, keep: bool) -> None:
-    from meterstream_services.demo.running import tenant_lines  # noqa: PLC0415
+    from meterstream_services.demo.running import tenant_lines  # noqa: PLC0415 - loaded by its command
 
     rows = [
         [tenant, meter, _figure(sent), _figure(counted),

@@ -85,9 +85,9 @@ def import_command(
     registry_url: RegistryOption = None,
 ) -> None:
     """Import a file of usage or of sessions. Importing it again changes nothing."""
-    from meterstream_services.importer.mapping import check_mapping  # noqa: PLC0415
-    from meterstream_services.importer.reading import Layout  # noqa: PLC0415
-    from meterstream_services.importer.report import Job  # noqa: PLC0415
+    from meterstream_services.importer.mapping import check_mapping  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.importer.reading import Layout  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.importer.report import Job  # noqa: PLC0415 - loaded by its command
 
     if layout is not None and layout not in set(Layout):
         raise CommandError(f"--input {layout}: write csv or jsonl", status=WRONG_ARGUMENTS)
@@ -139,12 +139,12 @@ def _run(
     job: Job, api: Api | None, *, bootstrap_servers: str, topic: str, registry_url: str | None
 ) -> Report:
     # Imported here: Kafka's client takes its time, and mistakes in the options need not wait.
-    from meterstream import Meter  # noqa: PLC0415
-    from meterstream.errors import BufferFull  # noqa: PLC0415
-    from meterstream_infra.topics import check_topic  # noqa: PLC0415
-    from meterstream_services.importer.counting import await_counts  # noqa: PLC0415
-    from meterstream_services.importer.errors import NotCounted  # noqa: PLC0415
-    from meterstream_services.importer.sending import import_file  # noqa: PLC0415
+    from meterstream import Meter  # noqa: PLC0415 - loaded by its command
+    from meterstream.errors import BufferFull  # noqa: PLC0415 - loaded by its command
+    from meterstream_infra.topics import check_topic  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.importer.counting import await_counts  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.importer.errors import NotCounted  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.importer.sending import import_file  # noqa: PLC0415 - loaded by its command
 
     check_topic(bootstrap_servers, topic, timeout_seconds=BROKER_SECONDS)
     # The report tells what was refused, and the wait what the broker lacks: not twice.
@@ -178,7 +178,7 @@ def _run(
 
 def _api(url: str, event_type: str) -> Api:
     """The API, reachable: an import that cannot wait says so before it sends anything."""
-    from meterstream_services.client import Api, ApiUnreachable  # noqa: PLC0415
+    from meterstream_services.client import Api, ApiUnreachable  # noqa: PLC0415 - loaded by its command
 
     api = Api(url)
     try:

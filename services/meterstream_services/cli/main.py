@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lifeline.hold_on()
     try:
         # Imported here: a bare SDK installation has no typer, and says so in a sentence.
-        from meterstream_services.cli.app import app  # noqa: PLC0415
+        from meterstream_services.cli.app import app  # noqa: PLC0415 - loaded by its command
     except ModuleNotFoundError as problem:
         return _missing(problem)
     try:
@@ -48,7 +48,7 @@ def _failed(problem: Exception) -> int:
     if _debugging():
         raise problem
     # Imported here: only a failure needs to know every kind of error.
-    from meterstream_services.cli.failures import sentence_and_status  # noqa: PLC0415
+    from meterstream_services.cli.failures import sentence_and_status  # noqa: PLC0415 - loaded by its command
 
     sentence, status = sentence_and_status(problem)
     print(f"meterstream: {sentence}", file=sys.stderr)

@@ -71,10 +71,10 @@ def print_table(
 ) -> None:
     """Rows as a table; the columns in ``numbers`` are set to the right."""
     # Imported here: only people's answers need it, and it takes its time.
-    from rich import box  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box  # noqa: PLC0415 - loaded by its command
+    from rich.console import Console  # noqa: PLC0415 - loaded by its command
+    from rich.table import Table  # noqa: PLC0415 - loaded by its command
+    from rich.text import Text  # noqa: PLC0415 - loaded by its command
 
     table = Table(box=box.SIMPLE_HEAD, title=Text(shown(title)) if title else None)
     right = set(numbers)

@@ -20,8 +20,8 @@ _WIDTH_MIN: Final = 10
 def print_plot(document: dict[str, Any]) -> None:
     """Draw the answer of ``/v1/usage``."""
     # Imported here: only a plot needs it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - loaded by its command
+    from rich.text import Text  # noqa: PLC0415 - loaded by its command
 
     console = Console()
     for line in plot_lines(document, width=console.width):

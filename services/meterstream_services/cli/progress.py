@@ -84,8 +84,8 @@ class BarWatcher:
 
     def __init__(self) -> None:
         # Imported here: only a terminal shows bars.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - loaded by its command
+        from rich.progress import (  # noqa: PLC0415 - loaded by its command
             BarColumn,
             MofNCompleteColumn,
             Progress,

@@ -73,7 +73,7 @@ def up(
 ) -> None:
     """Run broker, worker and services on this machine, in the foreground."""
     # Imported here, as everywhere in these commands: `meterstream --help` must not wait for it.
-    from meterstream_services.up import UpSettings, run_up  # noqa: PLC0415
+    from meterstream_services.up import UpSettings, run_up  # noqa: PLC0415 - loaded by its command
 
     host, port = host_and_port(http, option="--http")
     settings = UpSettings(
@@ -126,12 +126,12 @@ def worker(
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
 ) -> None:
     """Fold the events of a topic into the store, until SIGTERM."""
-    from meterstream_aggregator.errors import CatalogueError, StoreMismatch  # noqa: PLC0415
-    from meterstream_consumers.errors import LogUnusable  # noqa: PLC0415
-    from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415
-    from meterstream_consumers.worker import run  # noqa: PLC0415
-    from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415
-    from meterstream_services.supervisor import MUST_BE_MENDED  # noqa: PLC0415
+    from meterstream_aggregator.errors import CatalogueError, StoreMismatch  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.errors import LogUnusable  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.worker import run  # noqa: PLC0415 - loaded by its command
+    from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.supervisor import MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
 
     if metrics:
         host_and_port(metrics, option="--metrics")
@@ -181,8 +181,8 @@ def serve(
     ] = None,
 ) -> None:
     """Answer questions over HTTP, until SIGTERM."""
-    from meterstream_services.http.app import run as run_http  # noqa: PLC0415
-    from meterstream_services.http.settings import Settings  # noqa: PLC0415
+    from meterstream_services.http.app import run as run_http  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.http.settings import Settings  # noqa: PLC0415 - loaded by its command
 
     host, port = host_and_port(http, option="--http")
     settings = Settings(

@@ -36,7 +36,7 @@ def sessions(
     url: UrlOption = None,
 ) -> None:
     """List sessions. JSON is the API's own answer."""
-    from meterstream_services.client import Api  # noqa: PLC0415
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
     given = {
         "type": session_type,

@@ -16,7 +16,7 @@ def status(
     url: UrlOption = None,
 ) -> None:
     """Positions, lag and owners of all partitions. JSON is the API's own answer."""
-    from meterstream_services.client import Api  # noqa: PLC0415
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
     with Api(find_url(url=url, data=data).address) as api:
         answer = api.get_bytes("/v1/status")

@@ -27,7 +27,7 @@ def create(
     bootstrap: BootstrapOption = None,
 ) -> None:
     """Make the topics that are missing; those that exist are checked and left as they are."""
-    from meterstream_infra.topics import ensure_topics  # noqa: PLC0415
+    from meterstream_infra.topics import ensure_topics  # noqa: PLC0415 - loaded by its command
 
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
     _print(ensure_topics(address, partitions=partitions, events_topic=topic), output_format)
@@ -42,7 +42,7 @@ def check(
     bootstrap: BootstrapOption = None,
 ) -> None:
     """Check that the topic is there and set up so that figures can be proved."""
-    from meterstream_infra.topics import check_topic  # noqa: PLC0415
+    from meterstream_infra.topics import check_topic  # noqa: PLC0415 - loaded by its command
 
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
     _print(check_topic(address, topic), output_format)

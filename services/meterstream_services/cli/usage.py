@@ -40,7 +40,7 @@ def usage(
     url: UrlOption = None,
 ) -> None:
     """Usage by period, tenant and group. JSON is the API's own answer, byte for byte."""
-    from meterstream_services.client import Api  # noqa: PLC0415
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
     parameters = [("meter", meter), ("from", start), ("to", end), ("every", every), ("zone", zone)]
     parameters += [("tenant", name) for name in tenant or []]
@@ -59,7 +59,7 @@ def usage(
     elif not document["rows"]:
         print(f"no usage of {output.shown(document['meter'])} there")
     elif plot:
-        from meterstream_services.cli.plot import print_plot  # noqa: PLC0415
+        from meterstream_services.cli.plot import print_plot  # noqa: PLC0415 - loaded by its command
 
         print_plot(document)
     else:

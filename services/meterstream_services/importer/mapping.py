@@ -133,58 +133,79 @@ def bind(mapping: Mapping, rows: RowFile) -> Plan:
 
     Raises `MappingError` when the file lacks a column.
     """
-    identity = RowIdentity(mapping.type, source=mapping.source)
-    tenant = _required(mapping.tenant, rows, "tenant")
-    subject = _optional(mapping.subject, rows)
-    attributes = [(name, _optional(source, rows)) for name, source in mapping.attributes]
-    own_key = _required(mapping.key, rows, "key") if mapping.key else None
-    zone = mapping.zone
+    common = _Common(mapping, rows)
+    return (
+        _usage_plan(mapping, rows, common)
+        if mapping.session is None
+        else _span_plan(mapping, rows, common)
+    )
 
-    def measures(cells: Cells) -> dict[str, str]:
-        return {name: text for name, cell in attributes if (text := cell(cells)) is not None}
 
-    def key_of(row: Row) -> str:
+class _Common:
+    """What usage and sessions read alike."""
+
+    def __init__(self, mapping: Mapping, rows: RowFile) -> None:
+        self._identity = RowIdentity(mapping.type, source=mapping.source)
+        self._key = _required(mapping.key, rows, "key") if mapping.key else None
+        self._attributes = [(name, _optional(source, rows)) for name, source in mapping.attributes]
+        self.tenant = _required(mapping.tenant, rows, "tenant")
+        self.subject = _optional(mapping.subject, rows)
+
+    def measures(self, cells: Cells) -> dict[str, str]:
+        """The attributes that the row has."""
+        return {name: text for name, cell in self._attributes if (text := cell(cells)) is not None}
+
+    def key_of(self, row: Row) -> str:
+        """The row's caller key. Raises the row's own problem, if it has one."""
         # A derived key is taken for every row, refused ones too: it counts the occurrences.
-        return own_key(row.cells) if own_key else identity.key(row.content)
+        key = self._key(row.cells) if self._key else self._identity.key(row.content)
+        if row.problem:
+            raise row.problem
+        return key
 
-    if mapping.session is None:
-        time = _required(mapping.time, rows, "time")
-        quantity = _optional(mapping.quantity, rows)
 
-        def usage(row: Row) -> Usage:
-            key = key_of(row)
-            if row.problem:
-                raise row.problem
-            cells = row.cells
-            amount = (quantity(cells) or "").strip()
-            return Usage(
-                tenant(cells),
-                _time(time(cells), mapping.time, zone),
-                amount or "0",
-                subject(cells),
-                measures(cells),
-                key,
-                not amount,
-            )
+def _usage_plan(mapping: Mapping, rows: RowFile, common: _Common) -> Plan:
+    time = _required(mapping.time, rows, "time")
+    quantity = _optional(mapping.quantity, rows)
 
-        return usage
+    def usage(row: Row) -> Usage:
+        key = common.key_of(row)
+        cells = row.cells
+        amount = (quantity(cells) or "").strip()
+        return Usage(
+            common.tenant(cells),
+            _time(time(cells), mapping.time, mapping.zone),
+            amount or "0",
+            common.subject(cells),
+            common.measures(cells),
+            key,
+            not amount,
+        )
 
+    return usage
+
+
+def _span_plan(mapping: Mapping, rows: RowFile, common: _Common) -> Plan:
     session = _required(mapping.session, rows, "session")
     start = _required(mapping.start, rows, "start")
     end = _optional(mapping.end, rows)
 
     def span(row: Row) -> SessionSpan:
-        key = key_of(row)
-        if row.problem:
-            raise row.problem
+        key = common.key_of(row)
         cells = row.cells
-        begun = _time(start(cells), mapping.start, zone)
+        begun = _time(start(cells), mapping.start, mapping.zone)
         text = end(cells)
-        ended = None if text is None else _time(text, mapping.end, zone)
+        ended = None if text is None else _time(text, mapping.end, mapping.zone)
         if ended is not None and ended < begun:
             raise RowRefused(_shown(mapping.end), text or "", "the session ends before it starts")
         return SessionSpan(
-            tenant(cells), session(cells), begun, ended, subject(cells), measures(cells), key
+            common.tenant(cells),
+            session(cells),
+            begun,
+            ended,
+            common.subject(cells),
+            common.measures(cells),
+            key,
         )
 
     return span

@@ -1,4 +1,4 @@
-"""connection.toml: written in one step, read or named."""
+"""The file connection.toml: written in one step, read or named."""
 
 from __future__ import annotations
 

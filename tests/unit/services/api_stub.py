@@ -41,7 +41,7 @@ class Stub:
 
     def answer(self, path: str, body: object, **rest: int | str) -> None:
         """Answer a GET of ``path``."""
-        self.answers["GET", path] = Answer(body, **rest)  # type: ignore[arg-type]
+        self.answers["GET", path] = Answer(body, **rest)  # type: ignore[arg-type] - a fake of few types
 
     def problem(self, path: str, status: int, detail: str, **rest: object) -> None:
         """Answer a GET of ``path`` with a problem."""
@@ -64,7 +64,7 @@ def running_stub() -> Iterator[Stub]:
         def do_POST(self) -> None:
             self._reply()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base class
             """Say nothing."""
 
         def _reply(self) -> None:

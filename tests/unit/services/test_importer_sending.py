@@ -40,13 +40,13 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def record(self, type: str, **fields: object) -> bool:  # noqa: A002
+    def record(self, type: str, **fields: object) -> bool:  # noqa: A002 - named as in the SDK
         return self._take("USAGE", type, fields)
 
-    def session_start(self, type: str, **fields: object) -> bool:  # noqa: A002
+    def session_start(self, type: str, **fields: object) -> bool:  # noqa: A002 - named as in the SDK
         return self._take("SESSION_START", type, fields)
 
-    def session_end(self, type: str, **fields: object) -> bool:  # noqa: A002
+    def session_end(self, type: str, **fields: object) -> bool:  # noqa: A002 - named as in the SDK
         return self._take("SESSION_END", type, fields)
 
     def flush(self, timeout: float) -> bool:

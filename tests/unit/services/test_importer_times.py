@@ -80,7 +80,7 @@ def test_a_local_time_that_clocks_skip_is_refused() -> None:
 
 
 @given(
-    st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 12, 30)),  # noqa: DTZ001
+    st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9999, 12, 30)),  # noqa: DTZ001 - naive on purpose
     st.integers(-14 * 60, 14 * 60),
 )
 def test_what_isoformat_writes_is_read_back_exactly(naive: datetime, minutes: int) -> None:
