@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meterstream import processes
 from meterstream.complaints import Complaints, describe
 from meterstream.errors import BufferFull, MeterClosed, MeterError
 from meterstream.intake import INVALID, Barrier, Intake, Overflow
@@ -45,9 +44,13 @@ class Policy:
 
 
 class Incarnation:
-    """Safe from any thread. Takes no lock that an interrupted caller could hold."""
+    """Safe from any thread. Takes no lock that an interrupted caller could hold.
 
-    def __init__(self, policy: Policy) -> None:
+    ``started`` is called once, when there is a thread and so something to end.
+    """
+
+    def __init__(self, policy: Policy, *, started: Callable[[], None]) -> None:
+        self._started: Final = started
         self._strict: Final = policy.strict
         self._heartbeat_seconds: Final = policy.heartbeat_seconds
         self._complaints: Final = Complaints()
@@ -163,7 +166,7 @@ class Incarnation:
                 self._starting.release()
                 self._complaints.warn("thread", f"events wait in the buffer: {problem}")
             else:
-                processes.hook_multiprocessing()
+                self._started()
         return self._thread is not None
 
     def _is_background(self) -> bool:

@@ -32,7 +32,7 @@ _QUEUE_KILOBYTES_MAX: Final = 65_536
 _BYTES_MAX: Final = "max.message.bytes"
 _BYTES_MAX_LEAST: Final = 1_000
 """The client takes no less."""
-_LOG_WARNING: Final = 30
+_LOG_ERROR: Final = 40
 BATCH_BYTES_MAX: Final = 1_000_000
 """Of a batch before compression; less where the topic's limit is lower."""
 
@@ -257,7 +257,7 @@ class _Log:
 
     def log(self, level: int, pattern: str, *arguments: object) -> None:
         """One line, as `logging.Logger.log` takes it."""
-        if level >= _LOG_WARNING:
+        if level >= _LOG_ERROR:  # Below are retries that need nobody.
             self._note(pattern % arguments)
 
 

@@ -245,7 +245,9 @@ class Meter:
         True when everything taken has an outcome. What has none then is reported by the aggregator
         as missing. Calling it again only waits again.
         """
-        return self._incarnation.close(timeout)
+        settled = self._incarnation.close(timeout)
+        processes.release(self)
+        return settled
 
     def __enter__(self) -> Self:
         return self
@@ -276,7 +278,7 @@ class Meter:
         self.close(self._close_seconds)
 
     def _begin(self) -> None:
-        self._incarnation = Incarnation(self._policy)
+        self._incarnation = Incarnation(self._policy, started=lambda: processes.keep(self))
         self._intake = self._incarnation.intake
 
 

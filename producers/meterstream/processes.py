@@ -29,7 +29,8 @@ class Resident(Protocol):
 
 
 _residents: Final[dict[int, weakref.ref[Resident]]] = {}
-"""Plain dictionary operations only: it is used from finalizers and after forks."""
+_kept: Final[dict[int, Resident]] = {}
+"""Plain dictionary operations only: both are used from finalizers and after forks."""
 _hooked: Final[set[Hashable]] = set()
 
 
@@ -38,12 +39,27 @@ def enroll(resident: Resident) -> None:
     if "process" not in _hooked:
         _hooked.add("process")
         atexit.register(_at_exit)
-        os.register_at_fork(after_in_child=_after_fork)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
     identity = id(resident)
     _residents[identity] = weakref.ref(resident, lambda _: _residents.pop(identity, None))
 
 
-def hook_multiprocessing() -> None:
+def keep(resident: Resident) -> None:
+    """Let ``resident`` exist until it is released: it has events that must leave before the exit.
+
+    A host may drop its last reference right after recording.
+    """
+    _kept[id(resident)] = resident
+    _hook_multiprocessing()
+
+
+def release(resident: Resident) -> None:
+    """The opposite of `keep`. Does nothing for one that is not kept."""
+    _kept.pop(id(resident), None)
+
+
+def _hook_multiprocessing() -> None:
     """Be told of the exit of a multiprocessing child, which skips ``atexit``."""
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")

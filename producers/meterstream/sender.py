@@ -141,15 +141,20 @@ class Sender:
                 self._encoder = Encoder(self._schema_id())
             partitions = self._transport.connect(timeout_seconds=self._patience(now))
         except (TransportUnavailable, TransportBroken, SchemaError) as problem:
-            self._complaints.warn("connect", f"events wait in the buffer: {problem}")
-            self._delay_connecting()
-            return False
+            return self._wait_to_connect(str(problem))
+        except Exception as problem:  # noqa: BLE001 - such as a package that is not there
+            return self._wait_to_connect(describe(problem))
         if self.partitions is None:
             # Kept for the incarnation's life: a lane's numbers belong to one partition.
             self.partitions = partitions
             self._partitions = tuple(partition_of(lane, partitions) for lane in range(LANES))
         self._connected = True
         return True
+
+    def _wait_to_connect(self, why: str) -> bool:
+        self._complaints.warn("connect", f"events wait in the buffer: {why}")
+        self._delay_connecting()
+        return False
 
     def _delay_connecting(self) -> None:
         """Wait longer from time to time, until something arrives."""

@@ -259,6 +259,11 @@ ENDINGS = {
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         os.kill(os.getpid(), signal.SIGTERM)
         """,
+    "a meter that nobody refers to": """
+        import gc
+        meter = None
+        gc.collect()
+        """,
     "recorded in an atexit hook": """
         import atexit
         atexit.register(lambda: meter.record("a", tenant="t"))
@@ -299,25 +304,35 @@ def test_a_host_without_a_broker_ends_in_time(broker: Broker, topic: str) -> Non
 
 
 def test_forks_are_incarnations_of_their_own(broker: Broker, topic: str) -> None:
-    """Two children of a fork under load: nobody repeats what the parent had, all arrive.
+    """Two children of forks under load: nobody repeats what the parent had, all arrive.
 
-    The children end by ``sys.exit``, so that the interpreter takes everything apart in them.
+    One is forked from the main thread and ends by ``sys.exit``, so that the interpreter takes
+    everything apart in it; the other is forked from a thread.
     """
     program = """
-        import os, sys
+        import os, sys, threading
         from meterstream import Meter
         meter = Meter("host")
         for number in range(500):
             meter.record("a", tenant=f"t{number % 9}", quantity=number)
         children = []
-        for child in (1, 2):
+
+        def fork(child):
             meter.record("a", tenant="before fork", quantity=child)
             pid = os.fork()
             if pid == 0:
                 for number in range(100):
                     meter.record("a", tenant=f"t{number % 9}", quantity=1000 * child + number)
-                sys.exit(0)
+                if threading.current_thread() is threading.main_thread() and child == 1:
+                    sys.exit(0)
+                meter.close(30)
+                os._exit(0)
             children.append(pid)
+
+        fork(1)
+        thread = threading.Thread(target=fork, args=(2,))
+        thread.start()
+        thread.join()
         print([os.waitpid(pid, 0)[1] for pid in children])
         """
 
