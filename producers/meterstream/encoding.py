@@ -41,7 +41,7 @@ NO_ATTRIBUTES: Final = b"\x00"
 class Series:
     """What all events of one kind, type and tenant share: their fragments and their numbers."""
 
-    __slots__ = ("head", "lane", "tail", "take", "tenant_key")
+    __slots__ = ("common", "take")
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Series:
         producer: str,
         take: Callable[[], int],
     ) -> None:
-        self.lane = lane
         self.take = take
-        self.tenant_key = tenant.encode()
-        self.head = long(kind) + text(tenant) + text(event_type)
-        self.tail = text(producer) + long(lane)
+        head = long(kind) + text(tenant) + text(event_type)
+        tail = text(producer) + long(lane)
+        self.common = (head, tail, tenant.encode(), lane)
+        """The first four values of every entry."""
 
 
 Entry: TypeAlias = tuple[

@@ -157,25 +157,12 @@ class Intake:
 
         # 2. Spend the number.
         number = series.take()
-        entry = (
-            series.head,
-            series.tail,
-            series.tenant_key,
-            series.lane,
-            microseconds,
-            amount,
-            scale,
-            session,
-            subject,
-            fragment,
-            number,
-            key,
-        )
+        told = (microseconds, amount, scale, session, subject, fragment, number, key)
 
         # 3. Append.
         if len(self.buffer) >= self._room and not self._make_room():
             return False
-        self.buffer.append(entry)
+        self.buffer.append(series.common + told)
         if len(fragment) > _SLOT_BYTES:
             self.buffer.extend([None] * (len(fragment) // _SLOT_BYTES))
         if self.drowsy:

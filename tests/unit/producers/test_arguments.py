@@ -42,7 +42,7 @@ class Hostile:
 class Impostor:
     """Claims to equal everything and to be a str."""
 
-    __class__ = str  # type: ignore[assignment]
+    __class__ = str  # type: ignore[assignment]  # a lie is the point
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -77,7 +77,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"quantity": 2**63}, "quantity: an integer of 64 bits does not fit"),
     ({"quantity": -(2**63) - 1}, "quantity: an integer of 64 bits does not fit"),
     ({"quantity": 10**100_000}, "quantity: an integer of 332193 bits does not fit"),
-    ({"time": datetime(2026, 1, 1)}, "time: 2026-01-01T00:00:00 has no zone"),  # noqa: DTZ001
+    ({"time": datetime(2026, 1, 1)}, "time: 2026-01-01T00:00:00 has no zone"),  # noqa: DTZ001 - wrong
     ({"time": date(2026, 1, 1)}, "time: date is not a time; pass an aware datetime or int micro"),
     ({"time": 1.7e15}, "time: float is not a time"),
     ({"time": "2026-01-01T00:00:00Z"}, "time: str is not a time"),
@@ -232,7 +232,7 @@ def test_a_session_without_an_id_is_refused(make_meter: MakeMeter) -> None:
     meter = make_meter(strict=True)
 
     with pytest.raises(InvalidEvent, match="session: is missing; pass the session's id"):
-        meter.session_start("agent.run", tenant="acme", session=None)  # type: ignore[arg-type]
+        meter.session_start("agent.run", tenant="acme", session=None)  # type: ignore[arg-type]  # wrong
 
 
 @pytest.mark.parametrize(

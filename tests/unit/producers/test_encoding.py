@@ -26,10 +26,7 @@ def fast(encoder: Encoder, event: MeterEvent) -> bytes:
     )
     return encoder.encode(
         (
-            series.head,
-            series.tail,
-            series.tenant_key,
-            series.lane,
+            *series.common,
             event.time,
             event.quantity,
             event.scale,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meterstream import Meter
+from meterstream import Meter, processes
 from meterstream.memory import MemoryTransport
 from tests.unit.producers.reading import arrived, numbers
 
@@ -26,7 +26,7 @@ def test_importing_starts_nothing_and_loads_no_client() -> None:
     """Importing and making a meter brings no Kafka client, no Avro library and no thread."""
     program = """
 import json, sys, threading
-from meterstream import Meter
+from meterstream import Meter, processes
 meter = Meter("host")
 heavy = {"confluent_kafka", "fastavro", "asyncio", "httpx", "pydantic", "importlib.resources"}
 print(json.dumps([sorted(heavy & set(sys.modules)), threading.active_count()]))
@@ -94,7 +94,7 @@ def test_the_first_event_may_come_while_threading_is_locked(
     """A host interrupted inside Thread.start() holds a lock that the SDK must not want."""
     meter = make_meter()
 
-    with threading._active_limbo_lock:  # type: ignore[attr-defined]
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]  # not public
         assert meter.record("a", tenant="t")
         assert meter.flush(30)
     assert len(arrived(transport)) == 1
@@ -105,8 +105,6 @@ def test_a_meter_without_a_reference_delivers_and_may_be_collected_after_close()
     transport = MemoryTransport()
     Meter(transport=transport).record("a", tenant="t")
     gc.collect()
-
-    from meterstream import processes  # noqa: PLC0415 - what is looked at here
 
     (kept,) = [
         resident

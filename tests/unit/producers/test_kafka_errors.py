@@ -91,7 +91,7 @@ class FakeProducer:
 def over(producer: FakeProducer) -> KafkaTransport:
     """A transport that is connected to a fake."""
     transport = KafkaTransport(bootstrap_servers=lambda: "", topic="t", client_id="c")
-    transport._producer = producer  # type: ignore[assignment]
+    transport._producer = producer  # type: ignore[assignment]  # a fake
     return transport
 
 
