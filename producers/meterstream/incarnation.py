@@ -93,8 +93,10 @@ class Incarnation:
 
     def flush(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.flush`."""
+        if not self.status().buffered:
+            return True
         if self._is_background() or self._sender.stopped:
-            return not self.status().buffered
+            return False
         barrier = Barrier()
         self.intake.buffer.append(barrier)
         self._wake()
