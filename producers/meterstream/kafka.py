@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from meterstream import processes
 from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
 from meterstream.flight import FLIGHT_MAX
 from meterstream.transport import Failure
@@ -90,7 +92,9 @@ class KafkaTransport:
     def connect(self, *, timeout_seconds: float) -> int:
         """See `meterstream.transport.Transport`."""
         # Imported here: the host pays for it when it records, not when it imports the SDK.
-        from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
+        with processes.importing():
+            import_module("confluent_kafka.admin")  # Everything that is needed further down.
+            from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
 
         self.close()
         servers = self._bootstrap_servers()

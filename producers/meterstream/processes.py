@@ -2,18 +2,26 @@
 
 At exit every meter is closed with its deadline; in the child of a fork every meter becomes a new
 incarnation. Hooks are put in place when the first meter is made, once per process.
+
+A fork waits for an import that a background thread is in the middle of: in the child that thread is
+gone, the module stays half made and locked, and whoever imports it there waits for ever.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
 import weakref
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Generator, Hashable
+
+_IMPORT_SECONDS_MAX: Final = 10.0
+"""How long a fork waits for an import at most."""
 
 
 class Resident(Protocol):
@@ -34,13 +42,50 @@ _kept: Final[dict[int, Resident]] = {}
 _hooked: Final[set[Hashable]] = set()
 
 
+class _Imports:
+    """Keeps forks out of imports. The lock is held by the importing thread or by the fork."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._held_by_fork = False
+
+    @contextmanager
+    def importing(self) -> Generator[None]:
+        with self._lock:
+            yield
+
+    def before_fork(self) -> None:
+        self._held_by_fork = self._lock.acquire(timeout=_IMPORT_SECONDS_MAX)
+
+    def after_fork_in_parent(self) -> None:
+        if self._held_by_fork:
+            self._held_by_fork = False
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._held_by_fork = False
+
+
+_imports: Final = _Imports()
+
+
+def importing() -> AbstractContextManager[None]:
+    """No fork happens inside. For imports in a background thread, and short ones only."""
+    return _imports.importing()
+
+
 def enroll(resident: Resident) -> None:
     """Tell ``resident`` of forks and of the exit, as long as it exists."""
     if "process" not in _hooked:
         _hooked.add("process")
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(
+                before=_imports.before_fork,
+                after_in_parent=_imports.after_fork_in_parent,
+                after_in_child=_after_fork,
+            )
     identity = id(resident)
     _residents[identity] = weakref.ref(resident, lambda _: _residents.pop(identity, None))
 
@@ -81,5 +126,6 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
+    _imports.after_fork_in_child()
     for resident in _living():
         resident.after_fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meterstream import processes
 from meterstream_schemas.bundled import LATEST_ID
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def schema_ids(registry_url: str | None, topic: str) -> Callable[[], int]:
 
 def _registered(registry_url: str, topic: str) -> int:
     # Imported here: few hosts have a registry, and its client is large.
-    from meterstream_schemas.registry import RegistrySchemas  # noqa: PLC0415
+    with processes.importing():
+        from meterstream_schemas.registry import RegistrySchemas  # noqa: PLC0415
 
-    return RegistrySchemas(registry_url, f"{topic}-value").id_for_writing()
+        schemas = RegistrySchemas(registry_url, f"{topic}-value")
+        schemas.load_client()
+    return schemas.id_for_writing()

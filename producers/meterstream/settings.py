@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from meterstream import processes
 from meterstream.errors import TransportUnavailable
 from meterstream_schemas.events import EVENTS_TOPIC
 
@@ -34,7 +35,8 @@ def find_bootstrap_servers(
             f"no broker is named; pass bootstrap_servers, or set {BOOTSTRAP_SERVERS} or {DATA}"
         )
     # Imported here: most hosts name their broker and never need a parser of TOML.
-    from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
+    with processes.importing():
+        from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
 
     try:
         connection = read_connection(Path(directory))

@@ -89,6 +89,13 @@ class RegistrySchemas:
         self._known[schema_id] = text
         return text
 
+    def load_client(self) -> None:
+        """Import the registry's client, which happens at the first question otherwise.
+
+        Raises `SchemaUnavailable` when it is not installed or the URL is none.
+        """
+        self._open()
+
     def id_for_writing(self) -> int:
         """The id of the newest bundled schema under the subject; registers it where it is missing.
 

@@ -371,7 +371,10 @@ def test_a_child_that_records_nothing_ends_well(broker: Broker, topic: str) -> N
 def test_multiprocessing_children_deliver_what_they_recorded(
     broker: Broker, topic: str, tmp_path: Path, method: str
 ) -> None:
-    """Children of multiprocessing end without atexit hooks, and lose nothing all the same."""
+    """Children of multiprocessing end without atexit hooks, and lose nothing all the same.
+
+    The parent forks right after its first event, while its background thread imports the client.
+    """
     module = tmp_path / f"host_{method}.py"
     module.write_text(
         textwrap.dedent(
