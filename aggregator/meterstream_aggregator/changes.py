@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meterstream_aggregator.catalogue import Aggregate
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.refusals import Refusal
 from meterstream_aggregator.sessions import Session, SessionKey
 
@@ -117,6 +117,8 @@ class Changes:
     usage: list[UsageDelta] = field(default_factory=list)
     numbers: dict[ProducerKey, Numbers] = field(default_factory=dict)
     sessions: dict[SessionKey, tuple[Session, int | None]] = field(default_factory=dict)
+    refused: dict[RefusedNumber, bool] = field(default_factory=dict)
+    """Numbers that are refused from now on (True), or were and are counted now (False)."""
     keys: list[CallerKey] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     tallies: dict[int, Tally] = field(default_factory=dict)

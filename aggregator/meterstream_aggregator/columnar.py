@@ -30,7 +30,7 @@ from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.dedup import Numbers, ProducerKey, TooManyHoles
 from meterstream_aggregator.grouping import rows_by_type, usage_of_meter
 from meterstream_aggregator.intake import Intake
-from meterstream_aggregator.refusals import PRODUCER_CHARACTERS_MAX, Reason, Refusal, refusal
+from meterstream_aggregator.refusals import Reason, Refusal, is_producer, refusal
 from meterstream_aggregator.session_fold import SessionFold
 from meterstream_aggregator.state import Readings, State
 from meterstream_aggregator.values import column_amounts
@@ -95,11 +95,11 @@ def _suspects(batch: Batch, readings: Readings) -> BoolArray:
     metered = _texts_that(batch.type.values, lambda name: bool(readings.usage.get(name)))
     in_session = _texts_that(batch.type.values, lambda name: bool(readings.sessions.get(name)))
     clean = _texts_that(batch.tenant.values, _is_clean_tenant)
-    short = _texts_that(batch.producer.values, lambda name: len(name) <= PRODUCER_CHARACTERS_MAX)
+    named = _texts_that(batch.producer.values, is_producer)
     suspects: BoolArray = ~(usage & metered[batch.type.codes]) & ~(
         session & in_session[batch.type.codes]
     )
-    suspects |= ~clean[batch.tenant.codes] | ~short[batch.producer.codes]
+    suspects |= ~clean[batch.tenant.codes] | ~named[batch.producer.codes]
     suspects |= (batch.lane < 0) | (batch.lane >= LANES) | (batch.sequence < 1)
     suspects |= (batch.time < max(readings.catalogue.metering_since, 0)) | (
         batch.time >= TIME_MAX_MICROSECONDS

@@ -32,6 +32,15 @@ class ProducerKey(NamedTuple):
     producer: str
 
 
+class RefusedNumber(NamedTuple):
+    """A number that was seen and not counted; its replay may be."""
+
+    partition: int
+    producer: str
+    lane: int
+    sequence: int
+
+
 def _no_numbers() -> Int64Array:
     return np.zeros(LANES, dtype=np.int64)
 
@@ -41,13 +50,12 @@ class Numbers:
     """What one partition knows of one producer incarnation. Mutable; owned by one worker.
 
     ``beyond`` holds, per lane with a hole, the sorted disjoint intervals (both ends inclusive) that
-    were seen after it. ``refused`` are numbers that were seen and not counted, whose replay may be.
+    were seen after it.
     ``claimed`` is the highest number per lane that the producer said it had used.
     """
 
     upto: Int64Array = field(default_factory=_no_numbers)
     beyond: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    refused: set[tuple[int, int]] = field(default_factory=set)
     claimed: dict[int, int] = field(default_factory=dict)
     closed: bool = False
     counted: int = 0
@@ -124,11 +132,10 @@ def pack(numbers: Numbers) -> tuple[bytes, str | None]:
     """The stored form; equal states give equal bytes."""
     lanes = np.flatnonzero(numbers.upto)
     packed = lanes.astype(np.uint8).tobytes() + numbers.upto[lanes].astype("<i8").tobytes()
-    if not (numbers.beyond or numbers.refused or numbers.claimed):
+    if not (numbers.beyond or numbers.claimed):
         return packed, None
     irregular = {
         "beyond": {str(lane): spans for lane, spans in sorted(numbers.beyond.items())},
-        "refused": sorted(numbers.refused),
         "claimed": {str(lane): number for lane, number in sorted(numbers.claimed.items())},
     }
     return packed, json.dumps(irregular, separators=(",", ":"))
@@ -146,6 +153,5 @@ def unpack(packed: bytes, irregular: str | None) -> Numbers:
             int(lane): [(low, high) for low, high in spans]
             for lane, spans in content["beyond"].items()
         }
-        numbers.refused = {(lane, number) for lane, number in content["refused"]}
         numbers.claimed = {int(lane): number for lane, number in content["claimed"].items()}
     return numbers

@@ -17,7 +17,7 @@ from typing import Final
 
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.changes import CallerKey, Changes, DeadLetter
-from meterstream_aggregator.dedup import Numbers, ProducerKey, TooManyHoles
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber, TooManyHoles
 from meterstream_aggregator.refusals import Reason, Refusal, refusal
 from meterstream_aggregator.state import KEY_HORIZON, Readings, State
 from meterstream_schemas.events import SCALE_MAX, EventKind, MeterEvent
@@ -81,16 +81,15 @@ class Intake:
     ) -> bool:
         """Steps 2 to 5 for a record whose number was taken already; ``fresh`` if it was new."""
         event = record.event
-        number = (event.lane, event.sequence)
-        if not fresh and (numbers is None or number not in numbers.refused):
+        number = RefusedNumber(record.partition, event.producer, event.lane, event.sequence)
+        if not fresh and number not in self._state.refused:
             self.duplicate(record, numbers)
             return False
         if refused is None and event.key is not None:
             known = self._known(record, event.key)
             content = content_hash(event)
             if known == content:
-                if numbers is not None:
-                    numbers.refused.discard(number)
+                self._no_longer_refused(number)
                 self.duplicate(record, numbers)
                 return False
             if known is not None:
@@ -107,7 +106,7 @@ class Intake:
             return False
         if numbers is not None:
             numbers.counted += 1
-            numbers.refused.discard(number)
+            self._no_longer_refused(number)
         self._changes.tally(record.partition).counted += 1
         return True
 
@@ -137,7 +136,9 @@ class Intake:
         self._changes.tally(record.partition).refused += 1
         if numbers is not None:
             numbers.refusals += 1
-            numbers.refused.add((event.lane, event.sequence))
+            number = RefusedNumber(record.partition, event.producer, event.lane, event.sequence)
+            self._state.refused.add(number)
+            self._changes.refused[number] = True
         self._changes.dead_letters.append(
             DeadLetter(
                 partition=record.partition,
@@ -151,6 +152,11 @@ class Intake:
                 sequence=event.sequence,
             )
         )
+
+    def _no_longer_refused(self, number: RefusedNumber) -> None:
+        if number in self._state.refused:
+            self._state.refused.remove(number)
+            self._changes.refused[number] = False
 
     def _known(self, record: LogRecord, key: str) -> bytes | None:
         found = self._state.keys.get((record.partition, record.event.tenant, key))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
-from meterstream_aggregator.batch import KIND_CODES, MARK_CODE, USAGE_CODE, Batch
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.batch import KIND_CODES, MARK_CODE, USAGE_CODE, Batch, distinct
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import SessionKey
 from meterstream_aggregator.state import State
 from meterstream_aggregator.store.port import StateReader
+from meterstream_schemas.events import LANES
+
+_NO_NUMBERS: Final = np.zeros(LANES, dtype=np.int64)
 
 
 def load_state(
@@ -29,6 +33,7 @@ def load_state(
     """
     _load_numbers(batch, reader, numbers)
     state = State(before=before, after=after, numbers=numbers)
+    _load_refused(batch, reader, state)
     _load_keys(batch, reader, state)
     _load_sessions(batch, reader, state)
     return state
@@ -42,6 +47,29 @@ def _load_numbers(batch: Batch, reader: StateReader, numbers: dict[ProducerKey, 
     unknown = [key for key in keys if key.producer and key not in numbers]
     if unknown:
         numbers.update(reader.numbers(unknown))
+
+
+def _load_refused(batch: Batch, reader: StateReader, state: State) -> None:
+    """Ask about the numbers that may have been seen before: few, unless much is delivered again."""
+    if not len(batch):
+        return
+    names = batch.producer.values
+    pairs, owner = distinct(batch.partition * len(names) + batch.producer.codes)
+    keys = [ProducerKey(pair // len(names), names[pair % len(names)]) for pair in pairs.tolist()]
+    known = [state.numbers.get(key) for key in keys]
+    upto = np.stack([_NO_NUMBERS if numbers is None else numbers.upto for numbers in known])
+    lane = np.clip(batch.lane, 0, LANES - 1)
+    seen = batch.sequence <= upto[owner, lane]
+    for at, numbers in enumerate(known):
+        if numbers is not None and numbers.beyond:
+            seen |= (owner == at) & np.isin(lane, np.fromiter(numbers.beyond, dtype=np.int64))
+    wanted = {
+        RefusedNumber(key.partition, key.producer, int(batch.lane[row]), int(batch.sequence[row]))
+        for row in np.flatnonzero(seen & (batch.sequence > 0)).tolist()
+        if (key := keys[owner[row]]).producer
+    }
+    if wanted:
+        state.refused = reader.refused_numbers(wanted)
 
 
 def _load_keys(batch: Batch, reader: StateReader, state: State) -> None:

@@ -91,10 +91,17 @@ def amount_of(event: MeterEvent, meter: Meter) -> Amount | None:
     return None if text is None else parse_amount(text, field=f"attributes.{name}")
 
 
+def is_producer(name: str) -> bool:
+    """Can this be a producer incarnation's name?"""
+    return len(name) <= PRODUCER_CHARACTERS_MAX and name.isascii() and name.isprintable()
+
+
 def _check_identity(event: MeterEvent) -> None:
     if event.producer:
-        if len(event.producer) > PRODUCER_CHARACTERS_MAX:
-            raise InvalidEvent("producer", f"is {len(event.producer)} characters long; at most 64")
+        if not is_producer(event.producer):
+            raise InvalidEvent(
+                "producer", f"{event.producer!r:.80} is not up to 64 printable ASCII characters"
+            )
         if not 0 <= event.lane < LANES:
             raise InvalidEvent("lane", f"{event.lane} is not a lane; lanes are 0 to {LANES - 1}")
         if event.sequence < 1:

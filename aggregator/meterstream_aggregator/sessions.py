@@ -27,7 +27,7 @@ from meterstream_schemas.events import EventKind, MeterEvent
 
 CLAIMS_MAX: Final = 32
 """Distinct starts, and distinct ends, kept for one session."""
-LENGTH_MAX: Final = 366 * DAY
+LENGTH_MAX: Final = 31 * DAY
 """No session is longer; an end further from the start is a conflict, not an end."""
 
 

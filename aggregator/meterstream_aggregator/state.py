@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from meterstream_aggregator.catalogue import DAY, Aggregate, Catalogue, Meter
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 
 KEY_HORIZON: Final = 90 * DAY
@@ -16,7 +16,7 @@ KEY_HORIZON: Final = 90 * DAY
 
 @dataclass(slots=True)
 class State:
-    """Everything one fold reads. ``numbers`` and ``keys`` change in place, the rest stays.
+    """Everything one fold reads. ``numbers``, ``refused`` and ``keys`` change in place.
 
     ``before`` and ``after`` are each partition's highest append time without and with the batch,
     records that are no events included. ``due`` are the sessions whose deadline the batch's append
@@ -26,6 +26,8 @@ class State:
     before: Mapping[int, int]
     after: Mapping[int, int]
     numbers: dict[ProducerKey, Numbers]
+    refused: set[RefusedNumber] = field(default_factory=set)
+    """Numbers of the batch that were refused when they first came."""
     keys: dict[tuple[int, str, str], tuple[bytes, int]] = field(default_factory=dict)
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     due: Iterable[SessionKey] = ()

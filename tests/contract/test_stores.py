@@ -18,7 +18,7 @@ from meterstream_aggregator.changes import (
     UsageKey,
     usage_delta,
 )
-from meterstream_aggregator.dedup import Numbers, ProducerKey, pack
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber, pack
 from meterstream_aggregator.errors import Fenced
 from tests.unit.aggregator.making import CATALOGUE, NOW, PRODUCER
 
@@ -192,16 +192,30 @@ def test_a_row_of_nothing_vanishes(place: Place, store: Store) -> None:
     assert place.reader().tenants() == ["acme"]
 
 
+def test_refused_numbers_are_known_until_they_count(store: Store) -> None:
+    """What was refused is found again, by its very number, until its replay was counted."""
+    first, second = (RefusedNumber(0, PRODUCER, 7, number) for number in (1, 2))
+    claim = store.claim(0, "a")
+    store.commit([step(claim, 1)], Changes(refused={first: True, second: True}))
+    others = [first._replace(partition=1), first._replace(lane=8), first._replace(producer="b")]
+
+    assert store.refused_numbers([first, second, *others]) == {first, second}
+
+    later = step(claim._replace(next_offset=1), 2)
+    store.commit([later], Changes(refused={first: False}))
+
+    assert store.refused_numbers([first, second]) == {second}
+
+
 def test_numbers_come_back_as_they_were(store: Store) -> None:
-    """Holes, refused numbers, claims and counters of a producer, by partition."""
+    """Holes, claims and counters of a producer, by partition."""
     numbers = Numbers()
     for number in (1, 2, 5, 2**40):
         numbers.take(7, number)
-    numbers.refused = {(7, 2)}
     numbers.claim(9, 4, closing=True)
     numbers.counted, numbers.duplicates, numbers.refusals, numbers.last_append = 3, 2, 1, NOW
     key = ProducerKey(0, PRODUCER)
-    odd = ProducerKey(0, "not\x00hex'")
+    odd = ProducerKey(0, "not hex'")
     changes = Changes(numbers={key: numbers, odd: Numbers()})
     store.commit([step(store.claim(0, "a"), 1)], changes)
     numbers.take(7, 3)
@@ -210,7 +224,7 @@ def test_numbers_come_back_as_they_were(store: Store) -> None:
 
     assert found.keys() == {key, odd}
     assert found[key].missing() == [(7, 3, 4), (7, 6, 2**40 - 1), (9, 1, 4)]
-    assert (found[key].refused, found[key].closed) == ({(7, 2)}, True)
+    assert found[key].closed
     assert (found[key].counted, found[key].duplicates, found[key].refusals) == (3, 2, 1)
     assert found[key].last_append == NOW
     found[key].take(7, 3)

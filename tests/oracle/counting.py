@@ -276,7 +276,9 @@ def plain_decimal(text: str) -> Fraction | None:
 def _identity_is_possible(event: MeterEvent) -> bool:
     """Rule 1: whether the event can have been sent under what it says."""
     if event.producer:
-        if len(event.producer) > 64 or event.lane not in range(256) or event.sequence < 1:
+        if not re.fullmatch(r"[ -~]{1,64}", event.producer):
+            return False
+        if event.lane not in range(256) or event.sequence < 1:
             return False
     elif event.kind is EventKind.MARK:
         return False

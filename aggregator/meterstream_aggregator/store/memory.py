@@ -18,7 +18,7 @@ from meterstream_aggregator.changes import (
     UsageDelta,
     UsageKey,
 )
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
 from meterstream_aggregator.fold import joined
 from meterstream_aggregator.sessions import Session, SessionKey, state_of
@@ -45,6 +45,7 @@ class MemoryStore:
         self._tenants: set[str] = set()
         self._positions: dict[int, PositionRow] = {}
         self._numbers: dict[ProducerKey, Numbers] = {}
+        self._refused: set[RefusedNumber] = set()
         self._keys: dict[tuple[int, str, str], tuple[bytes, int]] = {}
         self._sessions: dict[SessionKey, tuple[Session, int | None]] = {}
         self._dead_letters: list[DeadLetter] = []
@@ -86,6 +87,8 @@ class MemoryStore:
         for producer, numbers in changes.numbers.items():
             self._numbers[producer] = copy.deepcopy(numbers)
         self._sessions.update(changes.sessions)
+        for number, refused in changes.refused.items():
+            (self._refused.add if refused else self._refused.discard)(number)
         for key in changes.keys:
             self._keys[(key.partition, key.tenant, key.key)] = (key.content, key.append_time)
         self._dead_letters.extend(changes.dead_letters)
@@ -134,6 +137,10 @@ class MemoryStore:
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
         """The seen numbers of those producers that are known."""
         return {key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers}
+
+    def refused_numbers(self, wanted: Collection[RefusedNumber]) -> set[RefusedNumber]:
+        """Those of these numbers that were seen and not counted."""
+        return self._refused.intersection(wanted)
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]

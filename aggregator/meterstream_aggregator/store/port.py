@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from meterstream_aggregator.catalogue import Catalogue, Meter
 from meterstream_aggregator.changes import Changes, OutboxMessage
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 
 
@@ -61,6 +61,10 @@ class StateReader(Protocol):
 
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
         """The seen numbers of producers; those never seen are absent from the answer."""
+        ...
+
+    def refused_numbers(self, wanted: Collection[RefusedNumber]) -> set[RefusedNumber]:
+        """Those of these numbers that were seen and not counted."""
         ...
 
     def caller_keys(

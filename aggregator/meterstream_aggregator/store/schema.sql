@@ -67,6 +67,15 @@ CREATE TABLE producer (
     PRIMARY KEY (producer, partition)
 ) WITHOUT ROWID;
 
+-- Numbers that were seen and not counted: a mended replay of them is.
+CREATE TABLE refused_number (
+    partition INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (producer, partition, lane, sequence)
+) WITHOUT ROWID;
+
 -- Callers' keys that were counted, within their horizon.
 CREATE TABLE caller_key (
     partition INTEGER NOT NULL,

@@ -29,7 +29,7 @@ from meterstream_aggregator.catalogue import (
     undump_catalogue,
 )
 from meterstream_aggregator.changes import ADDED, Changes, OutboxMessage, SeriesKey, UsageDelta
-from meterstream_aggregator.dedup import Numbers, ProducerKey, pack
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber, pack
 from meterstream_aggregator.errors import Fenced, StoreMismatch
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
@@ -65,6 +65,11 @@ _KNOWN_KEYS: Final = """
     FROM json_each(?1) AS wanted CROSS JOIN caller_key AS known
     WHERE known.partition = ?2
       AND known.tenant = wanted.value ->> 0 AND known.key = wanted.value ->> 1
+"""
+_REFUSED_NUMBERS: Final = """
+    SELECT wanted.key FROM json_each(?1) AS wanted CROSS JOIN refused_number AS known
+    WHERE known.partition = wanted.value ->> 0 AND known.producer = wanted.value ->> 1
+      AND known.lane = wanted.value ->> 2 AND known.sequence = wanted.value ->> 3
 """
 _KNOWN_SESSIONS: Final = f"""
     SELECT wanted.key, {rows.SESSION_FACTS}
@@ -173,6 +178,13 @@ class SqliteStore:
                 if row is not None:
                     found[key] = rows.numbers_of_row(row)
         return found
+
+    def refused_numbers(self, wanted: Collection[RefusedNumber]) -> set[RefusedNumber]:
+        """Those of these numbers that were seen and not counted."""
+        numbers = list(wanted)
+        with unavailable(self._path):
+            found = self._db.execute(_REFUSED_NUMBERS, (json.dumps(numbers),)).fetchall()
+        return {numbers[row[0]] for row in found}
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
@@ -333,6 +345,15 @@ class SqliteStore:
         )
 
     def _write_rest(self, changes: Changes) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO refused_number VALUES (?, ?, ?, ?)",
+            [number for number, refused in changes.refused.items() if refused],
+        )
+        self._db.executemany(
+            "DELETE FROM refused_number"
+            " WHERE partition = ? AND producer = ? AND lane = ? AND sequence = ?",
+            [number for number, refused in changes.refused.items() if not refused],
+        )
         self._db.executemany(
             "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?)", changes.keys
         )

@@ -79,7 +79,7 @@ def test_a_refused_number_is_seen_and_its_replay_counted_once() -> None:
 
     assert judge.reasons == [Reason.UNKNOWN_TYPE]
     assert judge.tally == Tally(counted=1, duplicates=2, refused=1)
-    assert not judge.numbers.refused
+    assert not judge.state.refused
 
 
 def test_a_hidden_identity_leaves_no_number() -> None:

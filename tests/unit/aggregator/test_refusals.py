@@ -46,7 +46,7 @@ REFUSED = [
     (numbered(-(2**63)), Reason.INVALID_IDENTITY, "numbers begin at 1"),
     (numbered(1, lane=256), Reason.INVALID_IDENTITY, "256 is not a lane"),
     (numbered(1, lane=-1), Reason.INVALID_IDENTITY, "-1 is not a lane"),
-    (numbered(1, producer="p" * 65), Reason.INVALID_IDENTITY, "at most 64"),
+    (numbered(1, producer="p" * 65), Reason.INVALID_IDENTITY, "up to 64"),
     (event(key=""), Reason.INVALID_IDENTITY, "key: is empty"),
     (event(key="k" * 257), Reason.INVALID_IDENTITY, "at most 256"),
     (MARK._replace(producer=""), Reason.INVALID_IDENTITY, "names the producer"),

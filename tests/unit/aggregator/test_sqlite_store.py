@@ -17,7 +17,7 @@ from meterstream_aggregator.changes import (
     UsageKey,
     usage_delta,
 )
-from meterstream_aggregator.dedup import Numbers, ProducerKey
+from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_aggregator.sessions import Session, SessionKey
@@ -58,6 +58,7 @@ def whole(quantity: int = 5) -> Changes:
         usage=[usage_delta("credit", Aggregate.SUM, credit.window, {key: (1, quantity)})],
         numbers={ProducerKey(0, PRODUCER): Numbers(counted=1)},
         sessions={SessionKey(0, "acme", "run", "s"): (Session((), (), NOW, NOW), None)},
+        refused={RefusedNumber(0, PRODUCER, 7, 1): True},
         keys=[CallerKey(0, "acme", "k", b"x" * 16, NOW)],
         dead_letters=[DeadLetter(0, 3, NOW, why, "t", "y", "", 0, 0)],
         outbox=[OutboxMessage(0, "letters", b"k", b"v", ())],
@@ -74,7 +75,8 @@ def content(path: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize(
-    "table", ["series", "usage", "producer", "session", "caller_key", "dead_letter", "outbox"]
+    "table",
+    ["series", "usage", "producer", "session", "refused_number", "caller_key", "dead_letter", "outbox"],
 )
 def test_a_failure_anywhere_leaves_nothing(store: SqliteStore, path: Path, table: str) -> None:
     """Whichever write fails, the file is as before; the same commit then goes through."""

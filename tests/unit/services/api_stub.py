@@ -41,7 +41,7 @@ class Stub:
 
     def answer(self, path: str, body: object, **rest: int | str) -> None:
         """Answer a GET of ``path``."""
-        self.answers["GET", path] = Answer(body, **rest)  # type: ignore[arg-type] - a fake of few types
+        self.answers["GET", path] = Answer(body, **rest)  # type: ignore[arg-type]  # a fake of few types
 
     def problem(self, path: str, status: int, detail: str, **rest: object) -> None:
         """Answer a GET of ``path`` with a problem."""

@@ -174,7 +174,7 @@ def test_a_moved_tenant_is_split_at_the_window(world: World) -> None:
     world.use("api.requests", "t", "2026-03-01T12:00", events=10)
     world.use("api.requests", "stranger", "2026-03-01T12:00", events=100)
 
-    def of(account: str, **more: str) -> list[tuple[str, str, str]]:
+    def of(account: str, **more: str) -> list[tuple[str | None, str, str]]:
         rows = world.usage(meter="api.requests", account=account, **DAY, **more)["rows"]
         return [(row["tenant"], row["account"], row["value"]) for row in rows]
 
