@@ -92,7 +92,7 @@ def amount_of(event: MeterEvent, meter: Meter) -> Amount | None:
 
 
 def is_producer(name: str) -> bool:
-    """Can this be a producer incarnation's name?"""
+    """Whether this can be a producer incarnation's name."""
     return len(name) <= PRODUCER_CHARACTERS_MAX and name.isascii() and name.isprintable()
 
 

@@ -63,7 +63,7 @@ class World:
         key = UsageKey(SeriesKey(partition, tenant, meter, group), moment(when), scale)
         self.store.rows[key] = (events, quantity)
 
-    def send(self, method: str, url: str, **options: Any) -> httpx.Response:
+    def send(self, method: str, url: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         """One request."""
 
         async def ask() -> httpx.Response:
@@ -75,7 +75,7 @@ class World:
 
         return asyncio.run(ask())
 
-    def get(self, url: str, **options: Any) -> httpx.Response:
+    def get(self, url: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         """One GET."""
         return self.send("GET", url, **options)
 
