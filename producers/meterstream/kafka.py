@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from meterstream import processes
 from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
@@ -91,30 +90,20 @@ class KafkaTransport:
 
     def connect(self, *, timeout_seconds: float) -> int:
         """See `meterstream.transport.Transport`."""
-        # Imported here: the host pays for it when it records, not when it imports the SDK.
-        with processes.importing():
-            import_module("confluent_kafka.admin")  # Everything that is needed further down.
-            from confluent_kafka import KafkaException, Producer  # noqa: PLC0415
-
         self.close()
         servers = self._bootstrap_servers()
-        connection = {
-            "bootstrap.servers": servers,
-            "error_cb": self._note_error,
-            "logger": _Log(self._note),
-            "client.id": f"{self._client_id}-{os.getpid()}",
-        }
-        try:
-            found = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
-            size = {"batch.size": found.bytes_max, "message.max.bytes": found.bytes_max}
-            self._producer = Producer(
-                {**TUNING, **self._settings, **PROTECTIVE, **size, **connection}
-            )
-        except KafkaException as problem:
-            raise TransportUnavailable(f"broker {servers}: {_text(problem)}") from problem
+        with processes.no_fork():
+            # Imported here: the host pays for it when it records, not when it imports the SDK.
+            from confluent_kafka import KafkaException  # noqa: PLC0415
+
+            try:
+                partitions = self._open(servers, timeout_seconds)
+            except KafkaException as problem:
+                self._producer = None
+                raise TransportUnavailable(f"broker {servers}: {_text(problem)}") from problem
         self._reports = []
         self._broken = None
-        return found.partitions
+        return partitions
 
     def send(self, parcels: Sequence[Parcel]) -> int:
         """See `meterstream.transport.Transport`."""
@@ -178,13 +167,31 @@ class KafkaTransport:
             raise TransportBroken("there is no connection")
         return self._producer
 
-    def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> Topic:
-        """What the topic is like. Refuses one that is missing or stamps no append times."""
+    def _open(self, servers: str, timeout_seconds: float) -> int:
+        """Start a producer for the topic and return the topic's partitions."""
+        from confluent_kafka import KafkaException, Producer  # noqa: PLC0415 - see connect
+
+        connection = {
+            "bootstrap.servers": servers,
+            "error_cb": self._note_error,
+            "logger": _Log(self._note),
+            "client.id": f"{self._client_id}-{os.getpid()}",
+        }
+        bytes_max = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
+        size = {"batch.size": bytes_max, "message.max.bytes": bytes_max}
+        producer = Producer({**TUNING, **self._settings, **PROTECTIVE, **size, **connection})
+        self._producer = producer
+        metadata = producer.list_topics(self._topic, timeout=timeout_seconds).topics[self._topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        return len(metadata.partitions)
+
+    def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> int:
+        """Bytes that a batch may have. Refuses a topic that is missing or has no append times."""
         from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see connect
         from confluent_kafka.admin import AdminClient, ConfigResource  # noqa: PLC0415 - see connect
 
         admin = AdminClient(settings)
-        bytes_max = BATCH_BYTES_MAX
         # Asked for first: metadata of a topic that is missing might create it, this never does.
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
         future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
@@ -197,21 +204,17 @@ class KafkaTransport:
                     f"topic {self._topic!r} does not exist on {servers}; create it with "
                     f"{_TIMESTAMP_TYPE}={_APPEND_TIME}, or set METERSTREAM_TOPIC"
                 ) from problem
-            if code != KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise
-            # Not allowed to look: the worker will refuse a topic that is unfit.
-        else:
-            stamped = found[_TIMESTAMP_TYPE].value
-            if stamped != _APPEND_TIME:
-                raise TransportUnavailable(
-                    f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={stamped}; set it "
-                    f"to {_APPEND_TIME}, since lateness is decided by append time"
-                )
-            bytes_max = min(bytes_max, int(found[_BYTES_MAX].value or bytes_max))
-        metadata = admin.list_topics(self._topic, timeout=timeout_seconds).topics[self._topic]
-        if metadata.error is not None:
-            raise KafkaException(metadata.error)
-        return Topic(len(metadata.partitions), max(bytes_max, _BYTES_MAX_LEAST))
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                return BATCH_BYTES_MAX  # Not allowed to look: the worker refuses an unfit topic.
+            raise
+        stamped = found[_TIMESTAMP_TYPE].value
+        if stamped != _APPEND_TIME:
+            raise TransportUnavailable(
+                f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={stamped}; set it "
+                f"to {_APPEND_TIME}, since lateness is decided by append time"
+            )
+        limit = min(BATCH_BYTES_MAX, int(found[_BYTES_MAX].value or BATCH_BYTES_MAX))
+        return max(limit, _BYTES_MAX_LEAST)
 
     def _reported(self, ticket: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -244,13 +247,6 @@ class KafkaTransport:
 
     def _note(self, trouble: str) -> None:
         self._trouble = f"Kafka: {trouble}"
-
-
-class Topic(NamedTuple):
-    """What a topic is like: its partitions, and the bytes that a batch may have."""
-
-    partitions: int
-    bytes_max: int
 
 
 class _Log:

@@ -3,8 +3,11 @@
 At exit every meter is closed with its deadline; in the child of a fork every meter becomes a new
 incarnation. Hooks are put in place when the first meter is made, once per process.
 
-A fork waits for an import that a background thread is in the middle of: in the child that thread is
-gone, the module stays half made and locked, and whoever imports it there waits for ever.
+A fork waits a little while a background thread imports a module or connects: in the child that
+thread is gone and what it had locked stays locked. That may be a module, which nobody can import
+then, or the C library's own lock around name resolution, behind which every connection hangs, the
+host's too. Later connections of a running client are out of our hands: a fork in the fraction of a
+millisecond in which one of them resolves a name still meets that lock.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable
 
-_IMPORT_SECONDS_MAX: Final = 10.0
-"""How long a fork waits for an import at most."""
+_FORK_WAIT_SECONDS_MAX: Final = 2.0
+"""How long a fork waits at most. Connecting resolves its names first, and soon."""
 
 
 class Resident(Protocol):
@@ -42,20 +45,20 @@ _kept: Final[dict[int, Resident]] = {}
 _hooked: Final[set[Hashable]] = set()
 
 
-class _Imports:
-    """Keeps forks out of imports. The lock is held by the importing thread or by the fork."""
+class _Forks:
+    """The lock is held by whoever keeps forks out, or by the fork."""
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
         self._held_by_fork = False
 
     @contextmanager
-    def importing(self) -> Generator[None]:
+    def kept_out(self) -> Generator[None]:
         with self._lock:
             yield
 
     def before_fork(self) -> None:
-        self._held_by_fork = self._lock.acquire(timeout=_IMPORT_SECONDS_MAX)
+        self._held_by_fork = self._lock.acquire(timeout=_FORK_WAIT_SECONDS_MAX)
 
     def after_fork_in_parent(self) -> None:
         if self._held_by_fork:
@@ -67,12 +70,12 @@ class _Imports:
         self._held_by_fork = False
 
 
-_imports: Final = _Imports()
+_forks: Final = _Forks()
 
 
-def importing() -> AbstractContextManager[None]:
-    """No fork happens inside. For imports in a background thread, and short ones only."""
-    return _imports.importing()
+def no_fork() -> AbstractContextManager[None]:
+    """No fork happens inside. For a background thread, and for short work only."""
+    return _forks.kept_out()
 
 
 def enroll(resident: Resident) -> None:
@@ -82,8 +85,8 @@ def enroll(resident: Resident) -> None:
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
-                before=_imports.before_fork,
-                after_in_parent=_imports.after_fork_in_parent,
+                before=_forks.before_fork,
+                after_in_parent=_forks.after_fork_in_parent,
                 after_in_child=_after_fork,
             )
     identity = id(resident)
@@ -126,6 +129,6 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
-    _imports.after_fork_in_child()
+    _forks.after_fork_in_child()
     for resident in _living():
         resident.after_fork()

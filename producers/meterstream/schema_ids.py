@@ -23,7 +23,7 @@ def schema_ids(registry_url: str | None, topic: str) -> Callable[[], int]:
 
 def _registered(registry_url: str, topic: str) -> int:
     # Imported here: few hosts have a registry, and its client is large.
-    with processes.importing():
+    with processes.no_fork():
         from meterstream_schemas.registry import RegistrySchemas  # noqa: PLC0415
 
         schemas = RegistrySchemas(registry_url, f"{topic}-value")

@@ -35,7 +35,7 @@ def find_bootstrap_servers(
             f"no broker is named; pass bootstrap_servers, or set {BOOTSTRAP_SERVERS} or {DATA}"
         )
     # Imported here: most hosts name their broker and never need a parser of TOML.
-    with processes.importing():
+    with processes.no_fork():
         from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
 
     try:
