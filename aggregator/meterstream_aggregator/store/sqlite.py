@@ -33,6 +33,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber, pa
 from meterstream_aggregator.errors import Fenced, StoreMismatch
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.asking import KNOWN_KEYS, KNOWN_SESSIONS, REFUSED_NUMBERS
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
 from meterstream_aggregator.store.sqlite_errors import unavailable
@@ -57,26 +58,6 @@ _ADVANCE: Final = (
     " duplicates = duplicates + ?, refused = refused + ?"
     " WHERE partition = ? AND epoch = ? AND next_offset IS ?"
 )
-
-# One question for a whole batch: what is wanted goes in as one JSON array, which costs half of what
-# a question for each would.
-_KNOWN_KEYS: Final = """
-    SELECT wanted.key, known.content, known.append_time
-    FROM json_each(?1) AS wanted CROSS JOIN caller_key AS known
-    WHERE known.partition = ?2
-      AND known.tenant = wanted.value ->> 0 AND known.key = wanted.value ->> 1
-"""
-_REFUSED_NUMBERS: Final = """
-    SELECT wanted.key FROM json_each(?1) AS wanted CROSS JOIN refused_number AS known
-    WHERE known.partition = wanted.value ->> 0 AND known.producer = wanted.value ->> 1
-      AND known.lane = wanted.value ->> 2 AND known.sequence = wanted.value ->> 3
-"""
-_KNOWN_SESSIONS: Final = f"""
-    SELECT wanted.key, {rows.SESSION_FACTS}
-    FROM json_each(?1) AS wanted CROSS JOIN session AS known
-    WHERE known.partition = wanted.value ->> 0 AND known.tenant = wanted.value ->> 1
-      AND known.type = wanted.value ->> 2 AND known.session = wanted.value ->> 3
-"""  # noqa: S608 - column names of our own
 
 
 class SqliteStore:
@@ -183,7 +164,7 @@ class SqliteStore:
         """Those of these numbers that were seen and not counted."""
         numbers = list(wanted)
         with unavailable(self._path):
-            found = self._db.execute(_REFUSED_NUMBERS, (json.dumps(numbers),)).fetchall()
+            found = self._db.execute(REFUSED_NUMBERS, (json.dumps(numbers),)).fetchall()
         return {numbers[row[0]] for row in found}
 
     def caller_keys(
@@ -192,14 +173,14 @@ class SqliteStore:
         """Content hash and append time by (tenant, key), for those that are known."""
         pairs = list(wanted)
         with unavailable(self._path):
-            rows_found = self._db.execute(_KNOWN_KEYS, (json.dumps(pairs), partition)).fetchall()
+            rows_found = self._db.execute(KNOWN_KEYS, (json.dumps(pairs), partition)).fetchall()
         return {pairs[at]: (content, append_time) for at, content, append_time in rows_found}
 
     def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
         """Those of these sessions that are known."""
         keys = list(wanted)
         with unavailable(self._path):
-            found = self._db.execute(_KNOWN_SESSIONS, (json.dumps(keys),)).fetchall()
+            found = self._db.execute(KNOWN_SESSIONS, (json.dumps(keys),)).fetchall()
         return {keys[row[0]]: rows.session_of_row(row[1:]) for row in found}
 
     def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
@@ -277,14 +258,9 @@ class SqliteStore:
         self._db.executemany(UPSERTS[aggregate], zip(*ordered, strict=True))
         shrunk = (events < 0) | (high < 0)
         if aggregate in ADDED and shrunk.any():
-            self._db.executemany(
-                REMOVE_EMPTY,
-                [
-                    row
-                    for row, less in zip(zip(*ordered[:4], strict=True), shrunk, strict=True)
-                    if less
-                ],
-            )
+            keys = zip(*ordered[:4], strict=True)
+            emptied = [key for key, less in zip(keys, shrunk, strict=True) if less]
+            self._db.executemany(REMOVE_EMPTY, emptied)
 
     def _columns(self, delta: UsageDelta) -> tuple[npt.NDArray[Any], ...]:
         """The columns of the table ``usage`` for a delta."""
