@@ -60,6 +60,12 @@ class Decoder:
         """All events of a raw batch in its order, and every record that is not one."""
         refused: list[tuple[int, Refusal]] = []
         bodies, by_schema = self._sort(raw, refused)
+        if len(by_schema) == 1 and not refused:
+            # The usual batch: one writer schema, nothing amiss. No row needs to be named.
+            [schema_id] = by_schema
+            usual = native_columns(bodies, self._parsed[schema_id][0])
+            if usual is not None:
+                return Decoded(batch_of_columns(usual, *raw.places()), refused)
         pieces: list[ArrowColumns] = []
         rows: list[int] = []
         for schema_id, of_schema in by_schema.items():

@@ -307,7 +307,7 @@ class SqliteStore:
                     numbers.refusals,
                     numbers.last_append,
                 )
-                for key, numbers in sorted(changes.numbers.items())
+                for key, numbers in changes.numbers.items()
             ),
         )
 
@@ -316,7 +316,7 @@ class SqliteStore:
             "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 rows.row_of_session(key, session, deadline)
-                for key, (session, deadline) in sorted(changes.sessions.items())
+                for key, (session, deadline) in changes.sessions.items()
             ),
         )
 
