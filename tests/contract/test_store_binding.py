@@ -96,3 +96,20 @@ def test_a_meter_cannot_come_back_as_another(place: Place, bound: Store) -> None
         place.open().bind(BINDING, catalogue("meters: [{name: b, aggregate: sum}]"))
 
     place.open().bind(BINDING, catalogue())
+
+
+RUN = "- {name: run, aggregate: session}\n"
+RUN_BY_MINUTE = "- {name: run.fine, type: run, aggregate: session, window: 1m}\n"
+
+
+def test_a_session_meter_joins_before_the_first_session_only(place: Place, bound: Store) -> None:
+    """It cannot join sessions that were counted without it, nor come back to them."""
+    bound.bind(BINDING, catalogue(USUAL + RUN))
+    bound.bind(BINDING, catalogue(USUAL + RUN.replace("session", "session, unit: s")))
+
+    with pytest.raises(StoreMismatch, match=r"'run\.fine' would read sessions of type 'run'"):
+        place.open().bind(BINDING, catalogue(USUAL + RUN + RUN_BY_MINUTE))
+
+    bound.bind(BINDING, catalogue())
+    with pytest.raises(StoreMismatch, match="'run' would read sessions"):
+        place.open().bind(BINDING, catalogue(USUAL + RUN))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from meterstream_aggregator.catalogue import Catalogue, Meter, definition
+from meterstream_aggregator.catalogue import Aggregate, Catalogue, Meter, definition
 from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.store.port import TopicBinding
 
 
 def check_binding(
-    bound: TopicBinding, counted_by: Iterable[Catalogue], wanted: TopicBinding, catalogue: Catalogue
+    bound: TopicBinding, counted_by: Sequence[Catalogue], wanted: TopicBinding, catalogue: Catalogue
 ) -> None:
     """Raise `StoreMismatch` unless topic and partitions are the same and no known meter changed.
 
-    ``counted_by`` are all catalogues the store was ever counted with: a meter that was taken out
-    and comes back changed would be added to what it once counted. New meters are welcome: they
-    count from the position on at which they appear.
+    ``counted_by`` are all catalogues the store was ever counted with, the latest last: a meter that
+    was taken out and comes back changed would be added to what it once counted. New meters are
+    welcome: they count from the position on at which they appear. Only a session meter cannot join
+    sessions that were counted without it: it would take back time that it never gave.
     """
     if bound != wanted:
         raise StoreMismatch(
@@ -33,6 +34,8 @@ def check_binding(
             )
         for meter in earlier.meters:
             _check_meter(meter, catalogue)
+    for meter in catalogue.meters:
+        _check_session_meter(meter, counted_by)
 
 
 def _check_meter(known: Meter, catalogue: Catalogue) -> None:
@@ -49,3 +52,15 @@ def _check_meter(known: Meter, catalogue: Catalogue) -> None:
         f"meter {known.name!r} was counted by another definition ({changed}); "
         "restore it, or give the changed meter a new name"
     )
+
+
+def _check_session_meter(meter: Meter, counted_by: Sequence[Catalogue]) -> None:
+    if meter.aggregate is not Aggregate.SESSION:
+        return
+    if any(meter.name == known.name for known in counted_by[-1].meters):
+        return
+    if any(earlier.session_meters(meter.type) for earlier in counted_by):
+        raise StoreMismatch(
+            f"meter {meter.name!r} would read sessions of type {meter.type!r} that were counted "
+            "without it; take it out, or begin a new store"
+        )

@@ -87,7 +87,7 @@ class SqliteStore:
             if known is not None:
                 bound = TopicBinding(*known[1:4])
                 texts = self._db.execute("SELECT catalogue FROM catalogue_version").fetchall()
-                counted_by = [undump_catalogue(earlier) for (earlier,) in texts]
+                counted_by = [undump_catalogue(dumped) for (dumped,) in [*texts, known[4:]]]
                 check_binding(bound, counted_by, binding, catalogue)
             self._db.execute(
                 "INSERT OR REPLACE INTO binding VALUES (1, ?, ?, ?, ?)", (*binding, text)

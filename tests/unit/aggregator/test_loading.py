@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meterstream_aggregator.batch import LogRecord, batch_of_records
-from meterstream_aggregator.catalogue import HOUR, MINUTE
-from meterstream_aggregator.catalogue_file import parse_catalogue
+from meterstream_aggregator.batch import batch_of_records
+from meterstream_aggregator.catalogue import MINUTE
 from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.loading import load_state
 from meterstream_aggregator.sessions import SessionKey
 from meterstream_aggregator.store.memory import MemoryStore
-from tests.simulation.driver import BINDING, Folder
+from tests.simulation.driver import Folder
 from tests.unit.aggregator.making import CATALOGUE, NOW, PRODUCER, boundary, event, logged, numbered
 
 if TYPE_CHECKING:
@@ -82,25 +81,3 @@ def test_a_session_is_due_by_time_alone(store: _Asked) -> None:
     key = SessionKey(0, "acme", "run", "s1")
     assert (list(before.due), list(after.due), list(elsewhere.due)) == ([], [key], [])
     assert key in after.sessions
-
-
-@pytest.mark.xfail(
-    reason="a session meter that joins an event type with sessions takes back what it never gave"
-)
-def test_a_later_session_meter_never_counts_below_zero() -> None:
-    """A meter that is added while sessions run counts from there on, never below nothing."""
-    text = "meters:\n- {name: run, aggregate: session}\n"
-    store = MemoryStore()
-    folder = Folder(store, parse_catalogue(text))
-    folder.claim([0])
-    folder.fold(logged([boundary("START", NOW), boundary("END", NOW + HOUR)]))
-    later = parse_catalogue(text + "- {name: new, type: run, aggregate: session}\n")
-    store.bind(BINDING, later)
-    folder = Folder(store, later)
-    folder.claim([0])
-    end = boundary("END", NOW + 60_000_000)
-    folder.fold([LogRecord(0, 2, NOW + 3000, end)])
-
-    rows = list(store.usage(later.meter("new"), tenants=None, start=0, end=2**55))
-
-    assert all(row.quantity >= 0 and row.events >= 0 for row in rows), rows
