@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+import orjson
+
 from meterstream_aggregator.changes import DeadLetter
 from meterstream_aggregator.dedup import Numbers, unpack
 from meterstream_aggregator.sessions import Session, SessionKey, Start
@@ -61,9 +63,13 @@ def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> t
         session.last_append,
         deadline,
         (first.subject or None) if first is not None else None,
-        _JSON.encode(dict(first.attributes)) if first is not None and first.attributes else None,
+        _attributes_text(first),
         None if plain else _JSON.encode([starts, ends]),
     )
+
+
+def _attributes_text(start: Start | None) -> str | None:
+    return orjson.dumps(dict(start.attributes)).decode() if start and start.attributes else None
 
 
 def row_of_dead_letter(letter: DeadLetter) -> tuple[Any, ...]:

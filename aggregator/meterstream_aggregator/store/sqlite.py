@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from meterstream_aggregator.catalogue import (
     MINUTE,
@@ -51,7 +52,6 @@ SCHEMA_VERSION: Final = 1
 SERIES_CACHED_MAX: Final = 200_000
 _PACKAGE: Final = "meterstream_aggregator.store"
 _BUSY_SECONDS: Final = 60.0
-_GROUPS: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 _ADVANCE: Final = (
     "UPDATE position SET next_offset = ?, appended = ?, counted = counted + ?,"
@@ -285,7 +285,7 @@ class SqliteStore:
         return known
 
     def _find_series(self, key: SeriesKey) -> int:
-        groups = _GROUPS.encode(key.group)
+        groups = orjson.dumps(key.group).decode()
         row = self._db.execute(
             "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING id",
