@@ -13,6 +13,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable
+from importlib import metadata
 from types import FrameType
 from typing import Final
 
@@ -76,7 +77,8 @@ class Worker:
     def run(self) -> int:
         """Sessions, one after the other, until told to stop."""
         server = MetricsServer.start(self._settings.metrics, self._metrics.registry, self._why_not)
-        self._metrics.build.labels(version="0.1.0", catalogue=self._catalogue.version).set(1)
+        build = {"version": metadata.version("meterstream"), "catalogue": self._catalogue.version}
+        self._metrics.build.labels(**build).set(1)
         failures = 0
         try:
             while not self._stopping:
