@@ -24,5 +24,17 @@ def split(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def closes_at(window: int, size: int, metering_since: int, grace: int) -> int:
-    """The append time from which an event of this window is late (DESIGN section 6)."""
-    return max(window + size, metering_since) + grace
+    """The append time from which an event of this window is late (DESIGN section 6).
+
+    The instant ``metering_since`` counts as the end of the window that holds it, so that all closes
+    of a meter lie on one grid.
+    """
+    return max(window + size, -(-metering_since // size) * size) + grace
+
+
+def arrival_of(append_time: int, size: int, grace: int) -> int:
+    """The arrival of something late: the last close of any window at or before its append time.
+
+    ``append_time < close`` if and only if ``arrival < close``, for every close on the grid.
+    """
+    return append_time - (append_time - grace) % size

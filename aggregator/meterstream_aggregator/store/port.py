@@ -10,9 +10,19 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from meterstream_aggregator.catalogue import Catalogue, Meter
-from meterstream_aggregator.changes import Changes, OutboxMessage
+from meterstream_aggregator.changes import (
+    CallerKey,
+    Changes,
+    Item,
+    OutboxMessage,
+    Place,
+    Presence,
+    Span,
+)
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
+from meterstream_aggregator.state import SeriesOwner
+from meterstream_aggregator.subjects import Subject, SubjectKey
 
 
 class TopicBinding(NamedTuple):
@@ -37,11 +47,16 @@ class Claim(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """How far one transaction moves one partition: the compare-and-set, and its counters."""
+    """How far one transaction moves one partition: the compare-and-set, and its counters.
+
+    ``first`` is the lowest offset folded. The catalogue that the store is bound to at the commit is
+    noted as what reads the partition from there on, when it was another one before.
+    """
 
     partition: int
     epoch: int
     previous: int | None
+    first: int
     next_offset: int
     appended: int
     counted: int
@@ -69,8 +84,8 @@ class StateReader(Protocol):
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], tuple[bytes, int]]:
-        """Content hash and append time by (tenant, key), for those that are known."""
+    ) -> dict[tuple[str, str], CallerKey]:
+        """What is known, by (tenant, key)."""
         ...
 
     def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
@@ -79,6 +94,20 @@ class StateReader(Protocol):
 
     def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
         """Sessions of a partition whose next deadline is at or before ``appended``."""
+        ...
+
+    def known_subjects(self, wanted: Collection[SubjectKey]) -> dict[SubjectKey, Subject]:
+        """The subjects without session ids that are known already."""
+        ...
+
+    def due_subjects(self, partition: int, appended: int) -> dict[SubjectKey, Subject]:
+        """Subjects of a partition whose next deadline is at or before ``appended``."""
+        ...
+
+    def known_series(
+        self, wanted: Collection[SeriesOwner]
+    ) -> dict[SeriesOwner, set[tuple[str, ...]]]:
+        """The group values that have a series; an owner of none has an empty set."""
         ...
 
 
@@ -113,7 +142,8 @@ class Store(StateReader, Protocol):
 class UsageRow(NamedTuple):
     """One part of one window's usage. Several rows may describe the same window: merge them.
 
-    ``group`` follows the meter's ``group_by``, empty text where the attribute was absent. For
+    ``arrival`` is 0 for what came in time, else see `windows.arrival_of`. A scale of
+    `catalogue.MOMENT` or more marks a first moment. ``group`` follows the meter's ``group_by``, empty text where the attribute was absent. For
     session meters the amount is seconds, and ``events`` the sessions that started in the window.
     """
 
@@ -123,11 +153,33 @@ class UsageRow(NamedTuple):
     events: int
     quantity: int
     scale: int
-    late: bool
+    arrival: int
+
+
+class ItemRow(NamedTuple):
+    """One item that a window of a `catalogue.KEPT` meter keeps: see `changes.ItemKey`."""
+
+    tenant: str
+    group: tuple[str, ...]
+    start: int
+    arrival: int
+    item: str
+    by: Item
+
+
+class ReadingRow(NamedTuple):
+    """From this offset on the partition was read by this version of the catalogue."""
+
+    partition: int
+    first_offset: int
+    version: str
 
 
 class SessionRow(NamedTuple):
-    """A session as its boundaries tell it. ``state``: open, closed, timed_out or unstarted."""
+    """A session as its boundaries tell it. ``state``: open, closed, timed_out or unstarted.
+
+    ``session`` is empty for one without an id: its start tells it from the subject's others.
+    """
 
     partition: int
     tenant: str
@@ -157,7 +209,11 @@ class PositionRow(NamedTuple):
 
 
 class ProducerRow(NamedTuple):
-    """A producer incarnation as one partition knows it. ``missing``: (lane, from, to inclusive)."""
+    """A producer incarnation as one partition knows it.
+
+    ``missing`` are (lane, from, to inclusive, append time since when it is known to be missing).
+    ``lanes`` are (lane, highest number seen) of the lanes it used.
+    """
 
     producer: str
     partition: int
@@ -165,7 +221,8 @@ class ProducerRow(NamedTuple):
     counted: int
     duplicates: int
     refused: int
-    missing: tuple[tuple[int, int, int], ...]
+    missing: tuple[tuple[int, int, int, int], ...]
+    lanes: tuple[tuple[int, int], ...]
     last_append: int
     closed: bool
 
@@ -206,7 +263,76 @@ class StoreReader(Protocol):
     def usage(
         self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
     ) -> Iterator[UsageRow]:
-        """Rows of windows that begin in [start, end), of some tenants or of all."""
+        """Rows of windows that begin in [start, end), of some tenants or of all.
+
+        Of the meter's one definition: `Meter.version` decides.
+        """
+        ...
+
+    def items(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+    ) -> Iterator[ItemRow]:
+        """The items of windows that begin in [start, end), likewise."""
+        ...
+
+    def levels_before(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int
+    ) -> Iterator[ItemRow]:
+        """What holds at ``start`` of a time-weighted meter: per series its last samples before.
+
+        From the latest back to the latest that came in time (arrival 0), that one included.
+        """
+        ...
+
+    def changes_before(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int
+    ) -> Iterator[UsageRow]:
+        """What all windows before ``start`` add up to, one row per series, arrival and scale.
+
+        For `Aggregate.TIME_WEIGHTED_CHANGES`; first moments are left out. ``start`` of the rows is
+        that of the last window.
+        """
+        ...
+
+    def adjustments(
+        self,
+        meter: Meter,
+        *,
+        tenants: Sequence[str] | None,
+        start: int,
+        end: int,
+        arrived_from: int = 0,
+        arrived_until: int = 2**62,
+    ) -> Iterator[UsageRow]:
+        """The rows of `usage` that came late and arrived in [arrived_from, arrived_until)."""
+        ...
+
+    def catalogues(self) -> dict[str, Catalogue]:
+        """Every catalogue that this store was counted with, by version."""
+        ...
+
+    def readings(self) -> list[ReadingRow]:
+        """Which catalogue read which part of the log, by partition and offset."""
+        ...
+
+    def places(self, partition: int, start: int, end: int) -> list[tuple[Place, Span]]:
+        """Where the log has events of the times [start, end), by hour and segment."""
+        ...
+
+    def presences(self, partition: int, segments: Collection[int]) -> list[tuple[Presence, Span]]:
+        """Which producers have events in these segments."""
+        ...
+
+    def keys_of(self, tenant: str, start: int, end: int, limit: int) -> tuple[int, list[CallerKey]]:
+        """How many callers' keys of a tenant have event times in [start, end), and the first."""
+        ...
+
+    def awaited(self) -> int:
+        """How many VOIDs wait for their original."""
+        ...
+
+    def overflowing(self) -> list[tuple[str, str, int]]:
+        """(meter, tenant, events in the overflow series), sorted."""
         ...
 
     def sessions(

@@ -1,4 +1,4 @@
--- The SQLite store, version 1. Times are microseconds UTC unless a name says otherwise.
+-- The SQLite store, version 2. Times are microseconds UTC unless a name says otherwise.
 
 -- One row: what this store belongs to.
 CREATE TABLE binding (
@@ -27,6 +27,14 @@ CREATE TABLE position (
     refused INTEGER NOT NULL
 );
 
+-- From this offset on a partition was read by this version of the catalogue.
+CREATE TABLE reading (
+    partition INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (partition, first_offset)
+) WITHOUT ROWID;
+
 -- One line of figures. "groups" is a JSON array in the meter's group_by order.
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
@@ -39,18 +47,57 @@ CREATE TABLE series (
 );
 
 -- Usage. A block is sixteen windows: rows of one commit lie close together, and so do the rows that
--- one question reads. "start" is in minutes since 1970. The amount is
+-- one question reads. "start" is in minutes since 1970; "arrival" is 0 for what came in time, else
+-- seconds since 1970 (see windows.arrival_of). The amount is
 -- (quantity_high * 2^62 + quantity_low) * 10^-scale, 0 <= quantity_low < 2^62: additions stay exact
 -- without any reading first.
 CREATE TABLE usage (
     block INTEGER NOT NULL,
     series INTEGER NOT NULL,
     start INTEGER NOT NULL,
+    arrival INTEGER NOT NULL,
     scale INTEGER NOT NULL,
     events INTEGER NOT NULL,
     quantity_high INTEGER NOT NULL,
     quantity_low INTEGER NOT NULL,
-    PRIMARY KEY (block, series, start, scale)
+    PRIMARY KEY (block, series, start, arrival, scale)
+) WITHOUT ROWID;
+CREATE INDEX usage_late ON usage (series, arrival) WHERE arrival > 0;
+
+-- Single events that latest, unique and time-weighted meters keep: of two of one item the greater
+-- stands, by (time, sequence, producer, offset). "start" and "arrival" are those of "usage".
+CREATE TABLE item (
+    series INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    item TEXT NOT NULL,
+    arrival INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    quantity INTEGER NOT NULL,
+    scale INTEGER NOT NULL,
+    PRIMARY KEY (series, start, item, arrival)
+) WITHOUT ROWID;
+
+-- The index of the log: which offsets hold events of which hour, and of which producer.
+CREATE TABLE place (
+    partition INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (partition, hour, segment)
+) WITHOUT ROWID;
+CREATE TABLE presence (
+    partition INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    producer TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (partition, segment, producer)
 ) WITHOUT ROWID;
 
 -- Numbers seen per producer incarnation: see dedup.pack.
@@ -76,15 +123,18 @@ CREATE TABLE refused_number (
     PRIMARY KEY (producer, partition, lane, sequence)
 ) WITHOUT ROWID;
 
--- Callers' keys that were counted, within their horizon.
+-- Callers' keys, within their horizon. "state" is changes.KeyState; "time" the event's own.
 CREATE TABLE caller_key (
     partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
     key TEXT NOT NULL,
     content BLOB NOT NULL,
     append_time INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    time INTEGER NOT NULL,
     PRIMARY KEY (partition, tenant, key)
 ) WITHOUT ROWID;
+CREATE INDEX caller_key_age ON caller_key (partition, append_time);
 
 -- Sessions. "claims" is JSON [starts, ends] where there is more than one start and one end;
 -- "attributes" is a JSON object, NULL when empty.
@@ -104,6 +154,19 @@ CREATE TABLE session (
     PRIMARY KEY (tenant, type, session, partition)
 ) WITHOUT ROWID;
 CREATE INDEX session_deadline ON session (partition, deadline) WHERE deadline IS NOT NULL;
+
+-- Sessions without an id, by subject: "facts" is JSON (see store/rows.py).
+CREATE TABLE subject (
+    partition INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    type TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    last_append INTEGER NOT NULL,
+    deadline INTEGER,
+    PRIMARY KEY (tenant, type, subject, partition)
+) WITHOUT ROWID;
+CREATE INDEX subject_deadline ON subject (partition, deadline) WHERE deadline IS NOT NULL;
 
 -- What was not counted, and why. The original bytes are on the dead-letter topic.
 CREATE TABLE dead_letter (
