@@ -18,6 +18,7 @@ def add_undecodable(
     changes: Changes, raw: RawBatch, refused: Iterable[tuple[int, Refusal]]
 ) -> None:
     """Records that are no events: dead letters without a tenant, counted as refused."""
+    times = raw.places().append_time
     for row, why in refused:
         partition = raw.partitions[row]
         changes.tally(partition).refused += 1
@@ -25,7 +26,7 @@ def add_undecodable(
             DeadLetter(
                 partition=partition,
                 offset=raw.offsets[row],
-                append_time=raw.append_times[row] * 1000,
+                append_time=int(times[row]),
                 refusal=why,
                 tenant=None,
                 type=None,

@@ -1,7 +1,15 @@
 """One worker's work, without Kafka and without a clock: raw records in, one commit out.
 
-What a worker remembers between batches is a cache of the store and nothing else: `forget` may drop
-it at any moment.
+A batch goes through these steps; an error in any of them leaves store and memory as they were.
+
+1. what is not ours or was folded before is left out;
+2. append times become log times, which never fall within a partition;
+3. records are decoded; what is no event becomes a dead letter;
+4. what must be known is loaded, then the events are folded over it;
+5. whoever watches adds what follows from the changes, such as notices;
+6. everything is committed at once.
+
+What a worker remembers between batches is a cache of the store and nothing else.
 """
 
 from __future__ import annotations
@@ -9,20 +17,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from meterstream_aggregator.batch import appended_after
+from meterstream_aggregator.batch import Batch, appended_after, log_times
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.columnar import fold_columns
-from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.loading import load_state
-from meterstream_aggregator.state import Readings
+from meterstream_aggregator.state import Memory, Readings, State
 from meterstream_aggregator.store.port import Advance, Store
 from meterstream_consumers.deadletters import add_outbox, add_undecodable
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.records import RawBatch, rows_to_fold
+
+Watch: TypeAlias = Callable[[Batch, State, Changes], None]
+"""Sees each folded batch before its commit, and may add to the changes."""
 
 
 @dataclass(slots=True)
@@ -49,7 +59,11 @@ class Folded(NamedTuple):
 
 
 class Folding:
-    """Owns partitions of one store and folds batches into it. One thread."""
+    """Owns partitions of one store and folds batches into it. One thread.
+
+    ``readings`` may be replaced between two batches by those of a catalogue that the store was
+    bound to anew.
+    """
 
     def __init__(
         self,
@@ -62,16 +76,18 @@ class Folding:
         deadletters_topic: str,
         producers_cached_max: int = 20_000,
         commit_timer: Callable[[], AbstractContextManager[object]] = nullcontext,
+        watch: Watch | None = None,
     ) -> None:
         self._store = store
-        self._readings = readings
+        self.readings = readings
         self._decoder = decoder
         self._owner = owner
         self._topic = topic
         self._deadletters_topic = deadletters_topic
         self._producers_cached_max = producers_cached_max
         self._commit_timer = commit_timer
-        self._numbers: dict[ProducerKey, Numbers] = {}
+        self._watch = watch
+        self._memory = Memory()
         self.owned: dict[int, Progress] = {}
 
     def take(self, partition: int, lowest: Callable[[], int]) -> int:
@@ -79,7 +95,7 @@ class Folding:
         claim = self._store.claim(partition, self._owner)
         position = claim.next_offset if claim.next_offset is not None else lowest()
         self.owned[partition] = Progress(claim.epoch, claim.next_offset, position, claim.appended)
-        self._drop_numbers({partition})
+        self._memory.drop({partition})
         return position
 
     def let_go(self, partitions: Iterable[int]) -> None:
@@ -87,7 +103,7 @@ class Folding:
         gone = set(partitions)
         for partition in gone:
             self.owned.pop(partition, None)
-        self._drop_numbers(gone)
+        self._memory.drop(gone)
 
     def fold(self, raw: RawBatch) -> Folded:
         """Fold and commit what of ``raw`` is ours and new. On any error nothing has moved.
@@ -103,19 +119,22 @@ class Folding:
             return self._fold(raw)
         except BaseException:
             # Numbers are changed in place: what was folded in vain must not be remembered.
-            self._numbers.clear()
+            self._memory.clear()
             raise
 
     def _fold(self, raw: RawBatch) -> Folded:
-        decoded = self._decoder.decode(raw)
         before = {partition: progress.appended for partition, progress in self.owned.items()}
-        partition, _, append_time = raw.places()
-        after = appended_after(before, partition, append_time)
-        state = load_state(decoded.batch, self._store, before, after, self._numbers)
-        changes = fold_columns(decoded.batch, state, self._readings)
+        partitions, _, append_times = raw.places()
+        raw.read_at(log_times(partitions, append_times, before))
+        after = appended_after(before, partitions, raw.places().append_time)
+        decoded = self._decoder.decode(raw)
+        state = load_state(decoded.batch, self._store, before, after, self._memory, self.readings)
+        changes = fold_columns(decoded.batch, state, self.readings)
         add_undecodable(changes, raw, decoded.refused)
         changes.dead_letters.sort(key=lambda letter: (letter.partition, letter.offset))
         add_outbox(changes, raw, self._topic, self._deadletters_topic)
+        if self._watch is not None:
+            self._watch(decoded.batch, state, changes)
         advances = self._advances(raw, changes, after)
         with self._commit_timer():
             self._store.commit(advances, changes)
@@ -123,8 +142,8 @@ class Folding:
             progress = self.owned[advance.partition]
             progress.stored = progress.position = advance.next_offset
             progress.appended = advance.appended
-        if len(self._numbers) > self._producers_cached_max:
-            self._numbers.clear()
+        if len(self._memory.numbers) > self._producers_cached_max:
+            self._memory.clear()
         return Folded(
             records=len(raw),
             counted=sum(advance.counted for advance in advances),
@@ -140,12 +159,14 @@ class Folding:
         advances: list[Advance] = []
         for partition in np.unique(partitions).tolist():
             progress, tally = self.owned[partition], changes.tally(partition)
+            of_partition = offsets[partitions == partition]
             advances.append(
                 Advance(
                     partition=partition,
                     epoch=progress.epoch,
                     previous=progress.stored,
-                    next_offset=int(offsets[partitions == partition].max()) + 1,
+                    first=int(of_partition.min()),
+                    next_offset=int(of_partition.max()) + 1,
                     appended=appended[partition],
                     counted=tally.counted,
                     duplicates=tally.duplicates,
@@ -153,7 +174,3 @@ class Folding:
                 )
             )
         return advances
-
-    def _drop_numbers(self, partitions: set[int]) -> None:
-        for key in [key for key in self._numbers if key.partition in partitions]:
-            del self._numbers[key]

@@ -53,6 +53,13 @@ class RawBatch:
             )
         return self._places
 
+    def read_at(self, times: npt.NDArray[np.int64]) -> None:
+        """Put the log's times, microseconds, in place of the append times of `places`.
+
+        ``append_times`` stay what the broker wrote.
+        """
+        self._places = self.places()._replace(append_time=times)
+
     def kept(self, rows: npt.NDArray[np.int64]) -> RawBatch:
         """Only these rows, in their order."""
         chosen = rows.tolist()

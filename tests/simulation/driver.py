@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from meterstream_aggregator.batch import LogRecord, appended_after, batch_of_records
+import numpy as np
+
+from meterstream_aggregator.batch import LogRecord, appended_after, batch_of_records, log_times
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.columnar import fold_columns
-from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.fold import fold
 from meterstream_aggregator.loading import load_state
-from meterstream_aggregator.state import Readings, State
+from meterstream_aggregator.state import Memory, Readings, State
 from meterstream_aggregator.store.port import Advance, Claim, Store, StoreReader, TopicBinding
 
 BINDING = TopicBinding("meterstream.events", "topic-id", 4)
@@ -30,7 +31,10 @@ def plainly(records: Sequence[LogRecord], state: State, readings: Readings) -> C
 
 
 class Folder:
-    """One worker's memory: claims, positions, and the numbers it knows from earlier batches."""
+    """One worker's memory: claims, positions, and what it knows from earlier batches.
+
+    Append times may fall: they are made log times first, as in a worker.
+    """
 
     def __init__(self, store: Store, catalogue: Catalogue, folding: Fold = by_columns) -> None:
         store.bind(BINDING, catalogue)
@@ -38,7 +42,7 @@ class Folder:
         self._readings = Readings(catalogue)
         self._folding = folding
         self._claims: dict[int, Claim] = {}
-        self._numbers: dict[ProducerKey, Numbers] = {}
+        self._memory = Memory()
 
     def claim(self, partitions: Iterable[int], owner: str = "worker") -> dict[int, Claim]:
         """Own partitions from now on."""
@@ -48,16 +52,17 @@ class Folder:
 
     def fold(self, records: Sequence[LogRecord]) -> Changes:
         """Fold one batch and commit it. On an error nothing is remembered of it."""
-        batch = batch_of_records(records)
         appended = {partition: claim.appended for partition, claim in self._claims.items()}
+        records = at_log_times(records, appended)
+        batch = batch_of_records(records)
         try:
             after = appended_after(appended, batch.partition, batch.append_time)
-            state = load_state(batch, self._store, appended, after, self._numbers)
+            state = load_state(batch, self._store, appended, after, self._memory, self._readings)
             changes = self._folding(records, state, self._readings)
             advances = [self._advance(p, records, after[p], changes) for p in _partitions(records)]
             self._store.commit(advances, changes)
         except BaseException:
-            self._numbers = {}
+            self._memory.clear()
             raise
         for advance in advances:
             self._claims[advance.partition] = Claim(
@@ -69,17 +74,25 @@ class Folder:
         self, partition: int, records: Sequence[LogRecord], appended: int, changes: Changes
     ) -> Advance:
         claim, tally = self._claims[partition], changes.tally(partition)
-        last = max(record.offset for record in records if record.partition == partition)
+        offsets = [record.offset for record in records if record.partition == partition]
         return Advance(
             partition=partition,
             epoch=claim.epoch,
             previous=claim.next_offset,
-            next_offset=last + 1,
+            first=min(offsets),
+            next_offset=max(offsets) + 1,
             appended=appended,
             counted=tally.counted,
             duplicates=tally.duplicates,
             refused=tally.refused,
         )
+
+
+def at_log_times(records: Sequence[LogRecord], before: Mapping[int, int]) -> Sequence[LogRecord]:
+    """The same records at the log's times: within a partition an append time never falls."""
+    places = np.array([record[:3] for record in records], dtype=np.int64).reshape(-1, 3)
+    times = log_times(places[:, 0], places[:, 2], before).tolist()
+    return [record._replace(append_time=time) for record, time in zip(records, times, strict=True)]
 
 
 def everything(reader: StoreReader, catalogue: Catalogue) -> dict[str, Any]:
