@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -133,6 +133,11 @@ class Meter:
     operation: str | None = None
     since: int = 0
     until: int | None = None
+    version: str = field(init=False, compare=False)
+    """Sixteen hexadecimal digits over everything that decides a figure of this definition."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", digest(definition(self)))
 
     def reads(self, time: int) -> bool:
         """Whether events of that time are read by this definition."""
@@ -142,11 +147,6 @@ class Meter:
     def value_attribute(self) -> str | None:
         """The attribute that holds the amount, or None when it is the event's quantity."""
         return self.value.removeprefix("attributes.") if self.value[:11] == "attributes." else None
-
-    @property
-    def version(self) -> str:
-        """Sixteen hexadecimal digits over everything that decides a figure of this meter."""
-        return digest(definition(self))
 
 
 class Threshold(NamedTuple):

@@ -16,7 +16,6 @@ from meterstream_aggregator.refusals import Refusal
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
 
-
 SEGMENT: Final = 65_536
 """Offsets of one segment: what the index of the log counts in."""
 OVERFLOW: Final = "(overflow)"
@@ -156,7 +155,7 @@ class KeyState(IntEnum):
 
 
 class CallerKey(NamedTuple):
-    """A caller's key: what its content was, and when the log first had it.
+    """A caller's key: what its content was, and when the log had what made its state.
 
     ``time`` is the event's own time, for those who look for a figure's keys.
     """

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from meterstream_aggregator.catalogue import DAY, Aggregate, Catalogue, Meter
-from meterstream_aggregator.changes import CallerKey
+from meterstream_aggregator.changes import OVERFLOW, CallerKey, SeriesKey
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
+from meterstream_schemas.events import TIME_MAX_MICROSECONDS
 
 KEY_HORIZON: Final = 90 * DAY
 """How long, in append time, a caller's key is remembered (DESIGN section 10)."""
-PRODUCER_HORIZON: Final = 90 * DAY
-"""How long, in append time, a silent producer may come back (DESIGN section 10)."""
 
 
 class SeriesOwner(NamedTuple):
@@ -24,6 +23,82 @@ class SeriesOwner(NamedTuple):
     partition: int
     tenant: str
     version: str
+
+
+class KnownSeries:
+    """Which group values have a series, by owner: asked of the store once, then kept up to date."""
+
+    __slots__ = ("_groups", "held", "settled")
+
+    def __init__(self) -> None:
+        self._groups: dict[SeriesOwner, set[tuple[str, ...]]] = {}
+        self.held = 0
+        """How many owners and group values are held, about."""
+        self.settled: set[SeriesKey] = set()
+        """Series that need no admission any more: a shortcut past the question."""
+
+    def __contains__(self, owner: SeriesOwner) -> bool:
+        return owner in self._groups
+
+    def learn(self, found: Mapping[SeriesOwner, set[tuple[str, ...]]]) -> None:
+        """What the store answered; an owner of none has an empty set."""
+        self._groups.update(found)
+        self.held += sum(1 + len(groups) for groups in found.values())
+
+    def groups_of(self, owner: SeriesOwner) -> set[tuple[str, ...]]:
+        """The group values that have a series. Not to be changed."""
+        return self._groups.setdefault(owner, set())
+
+    def admitted(self, owner: SeriesOwner, group: tuple[str, ...], limit: int) -> tuple[str, ...]:
+        """The group values to count under: these while the owner has room, else the overflow's."""
+        groups = self.groups_of(owner)
+        if group in groups:
+            return group
+        if len(groups) >= limit:
+            return (OVERFLOW,) * len(group)
+        groups.add(group)
+        self.held += 1
+        return group
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Forget what is known of these partitions."""
+        for owner in [owner for owner in self._groups if owner.partition in partitions]:
+            self.held -= 1 + len(self._groups.pop(owner))
+        self.settled.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._groups.clear()
+        self.settled.clear()
+        self.held = 0
+
+
+class Memory:
+    """What is known of the store from earlier batches: a cache, which may be dropped at any time.
+
+    It must be dropped when a batch was folded and not committed.
+    """
+
+    def __init__(self, *, series_max: int = 400_000) -> None:
+        self.numbers: Final[dict[ProducerKey, Numbers]] = {}
+        self.series: Final = KnownSeries()
+        self._series_max = series_max
+
+    def trim(self) -> None:
+        """Between two batches: forget the series where they have become too many."""
+        if self.series.held > self._series_max:
+            self.series.clear()
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Forget what is known of these partitions."""
+        for key in [key for key in self.numbers if key.partition in partitions]:
+            del self.numbers[key]
+        self.series.drop(partitions)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.numbers.clear()
+        self.series.clear()
 
 
 @dataclass(slots=True)
@@ -45,7 +120,7 @@ class State:
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     subjects: dict[SubjectKey, Subject] = field(default_factory=dict)
     due: Iterable[SessionKey | SubjectKey] = ()
-    series: dict[SeriesOwner, set[tuple[str, ...]]] = field(default_factory=dict)
+    series: KnownSeries = field(default_factory=KnownSeries)
     """The group values that have a series, for the tenants and definitions of the batch."""
 
     def numbers_of(self, key: ProducerKey) -> Numbers:
@@ -54,6 +129,10 @@ class State:
         if known is None:
             known = self.numbers[key] = Numbers()
         return known
+
+    def admitted(self, owner: SeriesOwner, group: tuple[str, ...], limit: int) -> tuple[str, ...]:
+        """The group values to count under: see `KnownSeries.admitted`."""
+        return self.series.admitted(owner, group, limit)
 
 
 class Readings:
@@ -74,3 +153,26 @@ class Readings:
         self.sessions: Final[dict[str, tuple[Meter, ...]]] = {
             name: catalogue.session_meters(name) for name in types
         }
+        self.longest: Final[dict[str, int]] = {
+            name: min(meter.longest for meter in meters)
+            for name, meters in self.sessions.items()
+            if meters
+        }
+        """The longest session of a type: what the strictest of its definitions allows."""
+        self.usage_spans: Final = {name: _spans(meters) for name, meters in self.usage.items()}
+        """Event times that are read, per type: see `_spans`."""
+        self.session_spans: Final = {name: _spans(meters) for name, meters in self.sessions.items()}
+
+
+def _spans(meters: Iterable[Meter]) -> list[tuple[int, int]]:
+    """The times that definitions read, half-open, as few spans as possible, in order."""
+    joined: list[tuple[int, int]] = []
+    for since, until in sorted(
+        (meter.since, TIME_MAX_MICROSECONDS if meter.until is None else meter.until)
+        for meter in meters
+    ):
+        if joined and since <= joined[-1][1]:
+            since, before = joined.pop()
+            until = max(until, before)
+        joined.append((since, until))
+    return joined

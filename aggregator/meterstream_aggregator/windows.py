@@ -38,3 +38,10 @@ def arrival_of(append_time: int, size: int, grace: int) -> int:
     ``append_time < close`` if and only if ``arrival < close``, for every close on the grid.
     """
     return append_time - (append_time - grace) % size
+
+
+def arrival_in(window: int, append_time: int, *, size: int, metering_since: int, grace: int) -> int:
+    """The arrival of something of this window: 0 in time, else `arrival_of`."""
+    if append_time < closes_at(window, size, metering_since, grace):
+        return 0
+    return arrival_of(append_time, size, grace)
