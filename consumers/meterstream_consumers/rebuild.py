@@ -53,6 +53,22 @@ class Plan(NamedTuple):
         """How many offsets there are to fold: records, and a few markers where there are any."""
         return sum(end - start for _, (_, start, end) in self.stretches)
 
+    @property
+    def begins(self) -> dict[int, int]:
+        """The first offset of each partition: where the log must begin."""
+        found: dict[int, int] = {}
+        for _, (partition, start, _) in self.stretches:
+            found[partition] = min(start, found.get(partition, start))
+        return found
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The end of each partition."""
+        found: dict[int, int] = {}
+        for _, (partition, _, end) in self.stretches:
+            found[partition] = max(end, found.get(partition, end))
+        return found
+
 
 def plan_of_store(reader: StoreReader, catalogue: Catalogue | None = None) -> Plan:
     """What the store was folded from, up to its positions. Call it inside one snapshot.
@@ -130,7 +146,8 @@ def rebuild(
     """
     if target.exists() and target.stat().st_size:
         raise RebuildRefused(f"{target} is there and is not empty; name a file that is not there")
-    log.check(Range(p, start, end) for _, (p, start, end) in first_stretches(plan))
+    ends = plan.ends
+    log.check(Range(partition, at, ends[partition]) for partition, at in plan.begins.items())
     try:
         with closing(SqliteStore(target)) as store:
             folded = 0
@@ -145,14 +162,6 @@ def rebuild(
             target.with_name(name).unlink(missing_ok=True)
         raise
     return folded
-
-
-def first_stretches(plan: Plan) -> list[Stretch]:
-    """The first stretch of each partition: where the log must begin."""
-    first: dict[int, Stretch] = {}
-    for stretch in sorted(plan.stretches, key=lambda stretch: stretch.range):
-        first.setdefault(stretch.range.partition, stretch)
-    return list(first.values())
 
 
 def _folded(

@@ -18,6 +18,8 @@ from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 
 DEFAULT_HTTP: Final = "127.0.0.1:8080"
 DEFAULT_URL: Final = f"http://{DEFAULT_HTTP}"
+STORE_NAME: Final = "store.sqlite3"
+"""The store's file in a data directory."""
 
 DataOption = Annotated[
     Path | None,
@@ -73,6 +75,16 @@ def find_bootstrap(
             "`meterstream up`, or set METERSTREAM_BOOTSTRAP_SERVERS or METERSTREAM_DATA"
         )
     return found
+
+
+def find_store(
+    *, store: Path | None, data: Path | None, environment: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The store's file, or None when nothing names one. It need not be there."""
+    if store is not None:
+        return store.absolute()
+    directory = data or _data_of(environment)
+    return None if directory is None else (directory / STORE_NAME).absolute()
 
 
 def host_and_port(text: str, *, option: str) -> tuple[str, int]:

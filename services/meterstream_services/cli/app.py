@@ -12,6 +12,7 @@ from meterstream_services.cli import (
     deadletters,
     demo,
     importing,
+    rebuild,
     run,
     sessions,
     status,
@@ -37,6 +38,8 @@ app.command()(usage.usage)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
 app.command()(status.status)
+app.command()(rebuild.rebuild)
+app.command()(rebuild.verify)
 app.command()(check.check)
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="deadletters")
