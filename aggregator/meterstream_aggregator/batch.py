@@ -28,6 +28,7 @@ KINDS: Final = tuple(EventKind)
 KIND_CODES: Final = {kind.value: code for code, kind in enumerate(KINDS)}
 USAGE_CODE: Final = KIND_CODES[EventKind.USAGE]
 MARK_CODE: Final = KIND_CODES[EventKind.MARK]
+VOID_CODE: Final = KIND_CODES[EventKind.VOID]
 
 ARROW_SCHEMA: Final = pa.schema(
     [
@@ -145,6 +146,38 @@ class Batch:
         found = _codes(maps.items.take(pa.array(places + first)))
         codes[rows] = found.codes
         return Codes(codes, found.values)
+
+
+def log_times(
+    partition: Int64Array, append_time: Int64Array, before: Mapping[int, int]
+) -> Int64Array:
+    """Append times that never fall within a partition: the highest up to each row.
+
+    ``before`` is the highest before these rows, for each of their partitions. The very array where
+    nothing falls, as is usual (about 3 ns a row).
+    """
+    if not len(append_time) or _never_falls(partition, append_time, before):
+        return append_time
+    risen = append_time.copy()
+    for of in np.unique(partition).tolist():
+        rows = partition == of
+        risen[rows] = np.maximum(np.maximum.accumulate(append_time[rows]), before[of])
+    return risen
+
+
+def _never_falls(partition: Int64Array, append_time: Int64Array, before: Mapping[int, int]) -> bool:
+    """Look inside the runs of rows of one partition, then from run to run."""
+    turns = partition[1:] != partition[:-1]
+    if ((append_time[1:] < append_time[:-1]) & ~turns).any():
+        return False
+    begins = np.flatnonzero(np.r_[True, turns])
+    order = np.argsort(partition[begins], kind="stable")
+    first, of = begins[order], partition[begins][order]
+    last = np.r_[begins[1:], len(partition)][order] - 1
+    starts = np.r_[True, of[1:] != of[:-1]]
+    floor = np.r_[0, append_time[last[:-1]]]
+    floor[starts] = [before[each] for each in of[starts].tolist()]
+    return bool((append_time[first] >= floor).all())
 
 
 def appended_after(
