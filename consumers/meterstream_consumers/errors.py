@@ -5,6 +5,7 @@
     ConsumersError
     ├── LogUnusable      stop and tell a person: waiting mends nothing; the position has not moved
     │   └── LogTooShort  the log no longer has what is asked for
+    ├── DeadLetterFlood  likewise: so much is refused that the fault is hardly the events'
     └── RebuildRefused   nothing was written: name another target, topic or catalogue
 """
 
@@ -35,3 +36,20 @@ class LogTooShort(LogUnusable):
 
 class RebuildRefused(ConsumersError):
     """A store cannot be rebuilt as asked."""
+
+
+class DeadLetterFlood(ConsumersError):
+    """More records are refused than a person would want drained. See `flood`."""
+
+    def __init__(
+        self, *, partition: int, offset: int, what: str, reason: str, share: str, example: str
+    ) -> None:
+        super().__init__(
+            f"partition {partition}: {what} up to offset {offset}, mostly as {reason} ({share}), "
+            f"such as {example}; nothing of this batch was committed and a new start would stop "
+            "here again: mend the catalogue, the schema registry or the sender, or pass "
+            "--deadletter-run-max 0 --deadletter-ratio-max 1 to have them made dead letters"
+        )
+        self.partition = partition
+        self.offset = offset
+        self.reason = reason

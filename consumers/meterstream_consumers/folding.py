@@ -6,8 +6,9 @@ A batch goes through these steps; an error in any of them leaves store and memor
 2. append times become log times, which never fall within a partition;
 3. records are decoded; what is no event becomes a dead letter;
 4. what must be known is loaded, then the events are folded over it;
-5. whoever watches adds what follows from the changes, such as notices;
-6. everything is committed at once.
+5. a flood of dead letters ends here;
+6. whoever watches adds what follows from the changes, such as notices;
+7. everything is committed at once.
 
 What a worker remembers between batches is a cache of the store and nothing else.
 """
@@ -29,6 +30,7 @@ from meterstream_aggregator.state import Memory, Readings, State
 from meterstream_aggregator.store.port import Advance, Store
 from meterstream_consumers.deadletters import add_outbox, add_undecodable
 from meterstream_consumers.decode import Decoder
+from meterstream_consumers.flood import FloodGuard
 from meterstream_consumers.records import RawBatch, rows_to_fold
 
 Watch: TypeAlias = Callable[[Batch, State, Changes], None]
@@ -77,6 +79,7 @@ class Folding:
         producers_cached_max: int = 20_000,
         commit_timer: Callable[[], AbstractContextManager[object]] = nullcontext,
         watch: Watch | None = None,
+        flood: FloodGuard | None = None,
     ) -> None:
         self._store = store
         self.readings = readings
@@ -87,6 +90,7 @@ class Folding:
         self._producers_cached_max = producers_cached_max
         self._commit_timer = commit_timer
         self._watch = watch
+        self._flood = flood
         self._memory = Memory()
         self.owned: dict[int, Progress] = {}
 
@@ -96,6 +100,10 @@ class Folding:
         position = claim.next_offset if claim.next_offset is not None else lowest()
         self.owned[partition] = Progress(claim.epoch, claim.next_offset, position, claim.appended)
         self._memory.drop({partition})
+        if self._flood is not None:
+            stored = claim.next_offset or 0
+            begin = self._flood.begins_at(stored)
+            self._flood.take(partition, stored, self._store.refused_offsets(partition, begin))
         return position
 
     def let_go(self, partitions: Iterable[int]) -> None:
@@ -103,12 +111,15 @@ class Folding:
         gone = set(partitions)
         for partition in gone:
             self.owned.pop(partition, None)
+            if self._flood is not None:
+                self._flood.let_go(partition)
         self._memory.drop(gone)
 
     def fold(self, raw: RawBatch) -> Folded:
         """Fold and commit what of ``raw`` is ours and new. On any error nothing has moved.
 
-        Raises `Fenced`, `StoreUnavailable`, `SchemaUnavailable`; then claim anew.
+        Raises `Fenced`, `StoreUnavailable`, `SchemaUnavailable`; then claim anew. Raises
+        `DeadLetterFlood`; then stop.
         """
         rows = rows_to_fold(raw, {p: progress.position for p, progress in self.owned.items()})
         if len(rows) < len(raw):
@@ -132,18 +143,23 @@ class Folding:
         changes = fold_columns(decoded.batch, state, self.readings)
         add_undecodable(changes, raw, decoded.refused)
         changes.dead_letters.sort(key=lambda letter: (letter.partition, letter.offset))
+        if self._flood is not None:
+            self._flood.check(raw, changes.dead_letters)
         add_outbox(changes, raw, self._topic, self._deadletters_topic)
         if self._watch is not None:
             self._watch(decoded.batch, state, changes)
         advances = self._advances(raw, changes, after)
         with self._commit_timer():
             self._store.commit(advances, changes)
+        if self._flood is not None:
+            self._flood.committed()
         for advance in advances:
             progress = self.owned[advance.partition]
             progress.stored = progress.position = advance.next_offset
             progress.appended = advance.appended
         if len(self._memory.numbers) > self._producers_cached_max:
             self._memory.clear()
+        self._memory.trim()
         return Folded(
             records=len(raw),
             counted=sum(advance.counted for advance in advances),

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from meterstream_consumers.folding import Folded
 
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600)
 
@@ -26,6 +29,10 @@ class WorkerMetrics:
         )
         self.dead_letters = counter(
             "meterstream_dlq_total", "Records that became dead letters, by reason.", ["reason"]
+        )
+        self.late = counter(
+            "meterstream_late_contributions_total",
+            "Events that came after their window's close, once per meter that counts them.",
         )
         self.batch_seconds = histogram(
             "meterstream_batch_duration_seconds",
@@ -46,6 +53,23 @@ class WorkerMetrics:
             buckets=_LATENCY,
         )
         self._declare_membership()
+
+    def note(self, folded: Folded, seconds: float, now: float) -> None:
+        """What one commit did; it took ``seconds`` and was done at ``now``, as Unix time."""
+        self.events.labels(result="counted").inc(folded.counted)
+        self.events.labels(result="duplicate").inc(folded.duplicates)
+        self.events.labels(result="refused").inc(folded.refused)
+        self.batch_seconds.observe(seconds)
+        self.batch_events.observe(folded.records)
+        self.latency_seconds.observe(max(now - folded.appended / 1_000_000, 0.0))
+        self.last_commit.set(now)
+        if folded.changes is None:
+            return
+        for letter in folded.changes.dead_letters:
+            self.dead_letters.labels(reason=letter.refusal.reason.value).inc()
+        for delta in folded.changes.usage:
+            if delta.arrival:
+                self.late.inc(int(np.abs(delta.events).sum()))
 
     def _declare_membership(self) -> None:
         """What the worker owns, how far behind it is, and how it is doing."""
@@ -82,6 +106,17 @@ class WorkerMetrics:
             "meterstream_outbox_sent_total",
             "Messages of the outbox that their topic has taken.",
             ["topic"],
+        )
+        self.ticks = counter(
+            "meterstream_ticks_total", "Ticks that idle partitions of this worker have taken."
+        )
+        self.refused_lately = gauge(
+            "meterstream_deadletters_lately",
+            "Dead letters among the last 10,000 records of a partition; a flood stops the worker.",
+            ["partition"],
+        )
+        self.floods = counter(
+            "meterstream_deadletter_floods_total", "Floods of dead letters that stopped the worker."
         )
         self.build = gauge(
             "meterstream_build_info",

@@ -64,6 +64,22 @@ class Relay:
             self._send(row.id, cut(row.message) if row.id in self._to_cut else row.message)
         return bool(waiting)
 
+    def post(
+        self, topic: str, partition: int, value: bytes, told: Callable[[str | None], None]
+    ) -> None:
+        """Send one record of no consequence. ``told`` gets None once it is taken, else why not.
+
+        Never waits; ``told`` is called from `step`, or at once.
+        """
+
+        def on_delivery(problem: KafkaError | None, _: Message) -> None:
+            told(None if problem is None else problem.str())
+
+        try:
+            self._producer.produce(topic, value, None, partition, on_delivery)
+        except (KafkaException, BufferError) as problem:
+            told(str(problem))
+
     def flush(self, partitions: Collection[int], seconds: float) -> None:
         """Wait for what is under way, at most this long, then forget what was taken."""
         self._producer.flush(seconds)

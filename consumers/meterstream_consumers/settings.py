@@ -39,3 +39,9 @@ class WorkerSettings:
     session_timeout_seconds: int = 10
     producers_cached_max: int = 20_000
     """(producer, partition) pairs kept in memory between batches; 2 KiB each."""
+    tick_seconds: float = 10.0
+    """How long a partition may be idle before the log's time is written into it; 0 for never."""
+    deadletter_run_max: int = 10_000
+    """New dead letters in a row in one partition that stop the worker when exceeded; 0: never."""
+    deadletter_ratio_max: float = 0.5
+    """Share of the last 10,000 records of a partition that may be dead letters; 1: all of them."""

@@ -57,7 +57,8 @@ class Source:
             on_lost=self._on_lost,
         )
         self._assigned: set[int] = set()
-        self._read_to: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        """Where the next record is read, by partition. Markers of transactions count as read."""
 
     def collect(self) -> RawBatch:
         """The next records, in log order per partition; empty when there are none just now.
@@ -103,18 +104,24 @@ class Source:
         """Leave the group, unless membership is static. Blocks while a rebalance finishes."""
         self._consumer.close()
 
-    def _append(self, raw: RawBatch, found: list[Message]) -> int:
-        """Add records to the batch; how many bytes their values have.
+    def at_end(self, partition: int) -> bool:
+        """Whether everything was read that the log is known to have in an assigned partition."""
+        high = self.high_watermark(partition)
+        return high is not None and self._next.get(partition, -1) >= high
 
-        By columns: one list comprehension per field costs a third of a loop over the messages.
-        """
-        problems = [problem for message in found if (problem := message.error()) is not None]
-        if problems:
-            for problem in problems:
-                self._judge(problem)
-            found = [message for message in found if message.error() is None]
-        if not found:
-            return 0
+    def _append(self, raw: RawBatch, found: list[Message]) -> int:
+        """Add records to the batch; how many bytes their values have."""
+        problems = [message for message in found if message.error() is not None]
+        if not problems:
+            return self._keep(raw, found) if found else 0
+        kept = [message for message in found if message.error() is None]
+        size = self._keep(raw, kept) if kept else 0
+        for message in problems:
+            self._judge(cast("KafkaError", message.error()), message)
+        return size
+
+    def _keep(self, raw: RawBatch, found: list[Message]) -> int:
+        """By columns: one list comprehension per field costs a third of a loop over messages."""
         stamps = [message.timestamp() for message in found]
         append_times = [at for kind, at in stamps if kind == TIMESTAMP_LOG_APPEND_TIME]
         if len(append_times) < len(found):
@@ -130,10 +137,15 @@ class Source:
         raw.offsets.extend(offsets)
         raw.append_times.extend(append_times)
         raw.messages.extend(cast("list[Any]", found))
-        self._read_to.update(zip(partitions, offsets, strict=True))
+        self._next.update(zip(partitions, [offset + 1 for offset in offsets], strict=True))
         return sum(map(len, found))
 
-    def _judge(self, problem: KafkaError) -> None:
+    def _judge(self, problem: KafkaError, message: Message) -> None:
+        if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            # Behind the last record there may be markers that no consumer is handed.
+            partition, end = cast("int", message.partition()), cast("int", message.offset())
+            self._next[partition] = max(self._next.get(partition, end), end)
+            return
         if problem.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise LogUnusable(
                 f"the log no longer has the records after the stored position: {problem.str()}; "
@@ -149,18 +161,17 @@ class Source:
         self._warn(f"Kafka: {problem.str()}")
 
     def _lagging(self) -> bool:
-        for partition in self._assigned:
-            high = self.high_watermark(partition)
-            if high is not None and self._read_to.get(partition, -1) + 1 < high:
-                return True
-        return False
+        return any(
+            self.high_watermark(partition) is not None and not self.at_end(partition)
+            for partition in self._assigned
+        )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         taken: list[TopicPartition] = []
         for partition in partitions:
             offset = self._owner.take(partition.partition, partial(self._lowest, partition))
             taken.append(TopicPartition(partition.topic, partition.partition, offset))
-            self._read_to[partition.partition] = offset - 1
+            self._next[partition.partition] = offset
             self._assigned.add(partition.partition)
         consumer.incremental_assign(taken)
 
@@ -198,6 +209,7 @@ def _configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dic
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
+        "enable.partition.eof": True,
         "check.crcs": True,
         "queued.max.messages.kbytes": 32_768,
         "fetch.wait.max.ms": 50,

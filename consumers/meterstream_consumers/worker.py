@@ -13,6 +13,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from types import FrameType
 from typing import Final
@@ -26,6 +27,8 @@ from meterstream_aggregator.state import Readings
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_consumers.decode import Decoder
+from meterstream_consumers.errors import DeadLetterFlood
+from meterstream_consumers.flood import FloodGuard, FloodLimits
 from meterstream_consumers.folding import Folded, Folding
 from meterstream_consumers.logs import configure
 from meterstream_consumers.metrics import WorkerMetrics
@@ -33,7 +36,9 @@ from meterstream_consumers.metrics_server import MetricsServer
 from meterstream_consumers.relay import Relay
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_consumers.source import Source
+from meterstream_consumers.ticks import RegisteredId, SchemaId, Ticks
 from meterstream_infra.topics import check_topic
+from meterstream_schemas.bundled import LATEST_ID
 from meterstream_schemas.errors import SchemaUnavailable
 from meterstream_schemas.registry import BundledSchemas, RegistrySchemas, WriterSchemas
 
@@ -45,8 +50,8 @@ _FLUSH_SECONDS: Final = 5.0
 def run(settings: WorkerSettings) -> int:
     """Work until SIGTERM or SIGINT; the exit status. Blocks; for the main thread of a process.
 
-    Raises `CatalogueError`, `StoreMismatch`, `LogUnusable`, and `InfraError` for a broker or topic
-    that figures cannot rest on: a person must mend those.
+    Raises `CatalogueError`, `StoreMismatch`, `LogUnusable`, `DeadLetterFlood`, and `InfraError` for
+    a broker or topic that figures cannot rest on: a person must mend those.
     """
     catalogue = load_catalogue(settings.catalogue)
     topic = check_topic(settings.bootstrap_servers, settings.topic)
@@ -87,6 +92,10 @@ class Worker:
                 except Fenced as problem:
                     self._metrics.fenced.inc()
                     self._log.warning("fenced", problem=str(problem))
+                except DeadLetterFlood as problem:
+                    self._metrics.floods.inc()
+                    self._log.error("flood of dead letters", problem=str(problem))
+                    raise
                 except (StoreUnavailable, SchemaUnavailable) as problem:
                     self._metrics.store_retries.inc()
                     self._log.warning("waiting", problem=str(problem))
@@ -146,6 +155,9 @@ class _Session:
         self._settings = settings
         self._metrics = metrics
         self._log = log
+        self._flood = FloodGuard(
+            FloodLimits(settings.deadletter_run_max, settings.deadletter_ratio_max)
+        )
         self._folding = Folding(
             store,
             Readings(catalogue),
@@ -155,11 +167,19 @@ class _Session:
             deadletters_topic=settings.deadletters_topic,
             producers_cached_max=settings.producers_cached_max,
             commit_timer=metrics.commit_seconds.time,
+            flood=self._flood,
         )
         self._relay = Relay(
             settings.bootstrap_servers,
             store,
             sent=lambda topic: metrics.outbox_sent.labels(topic=topic).inc(),
+            warn=self._warn,
+        )
+        self._ticks = Ticks(
+            settings.tick_seconds,
+            partial(self._relay.post, settings.topic),
+            schema_id=_id_for_writing(settings, self._warn),
+            taken=metrics.ticks.inc,
             warn=self._warn,
         )
         self.joined = False
@@ -179,6 +199,7 @@ class _Session:
                 self._note(folded, time.monotonic() - began)
                 self._source.committed(folded.positions)
         self._relay.step(list(self._folding.owned))
+        self._ticks.step(self._folding.owned, self._source.at_end)
         if time.monotonic() - self._lag_told >= _LAG_SECONDS:
             self._tell_lag()
 
@@ -212,17 +233,8 @@ class _Session:
 
     def _note(self, folded: Folded, seconds: float) -> None:
         metrics = self._metrics
-        metrics.events.labels(result="counted").inc(folded.counted)
-        metrics.events.labels(result="duplicate").inc(folded.duplicates)
-        metrics.events.labels(result="refused").inc(folded.refused)
-        metrics.batch_seconds.observe(seconds)
-        metrics.batch_events.observe(folded.records)
-        now = time.time()
-        metrics.latency_seconds.observe(max(now - folded.appended / 1_000_000, 0.0))
-        metrics.last_commit.set(now)
+        metrics.note(folded, seconds, time.time())
         letters = folded.changes.dead_letters if folded.changes else []
-        for letter in letters:
-            metrics.dead_letters.labels(reason=letter.refusal.reason.value).inc()
         if letters:
             first = letters[0]
             self._log.warning(
@@ -236,11 +248,15 @@ class _Session:
 
     def _tell_lag(self) -> None:
         self._lag_told = time.monotonic()
+        for partition, refused in self._flood.refused_lately().items():
+            self._metrics.refused_lately.labels(partition=str(partition)).set(refused)
         for partition, progress in self._folding.owned.items():
             high = self._source.high_watermark(partition)
             if high is None:
                 continue
-            lag = max(high - progress.position, 0)
+            # Behind the last record there may be markers that are never folded.
+            at_end = self._source.at_end(partition)
+            lag = 0 if at_end else max(high - progress.position, 0)
             labels = {"topic": self._settings.topic, "partition": str(partition)}
             self._metrics.lag_events.labels(**labels).set(lag)
             age = time.time() - progress.appended / 1_000_000 if lag and progress.appended else 0.0
@@ -254,3 +270,11 @@ def _writer_schemas(settings: WorkerSettings) -> WriterSchemas:
     if settings.registry_url is None:
         return BundledSchemas()
     return RegistrySchemas(settings.registry_url, f"{settings.topic}-value")
+
+
+def _id_for_writing(settings: WorkerSettings, warn: Callable[[str], None]) -> SchemaId:
+    """The id that a worker's own records carry, as far as it is known."""
+    if settings.registry_url is None:
+        return lambda: LATEST_ID
+    registry = RegistrySchemas(settings.registry_url, f"{settings.topic}-value")
+    return RegisteredId(registry.id_for_writing, warn)

@@ -24,9 +24,11 @@ from meterstream_aggregator.fold import joined
 from meterstream_aggregator.sessions import Session, SessionKey, state_of
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.port import (
+    ALL_DEAD_LETTERS,
     Advance,
     Claim,
     DeadLetterRow,
+    DeadLettersWanted,
     OutboxRow,
     PositionRow,
     ProducerRow,
@@ -142,6 +144,11 @@ class MemoryStore:
         """Those of these numbers that were seen and not counted."""
         return self._refused.intersection(wanted)
 
+    def refused_offsets(self, partition: int, first: int) -> list[int]:
+        """Where a partition's dead letters lie from offset ``first`` on, rising."""
+        found = (letter for letter in self._dead_letters if letter.partition == partition)
+        return sorted(letter.offset for letter in found if letter.offset >= first)
+
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], tuple[bytes, int]]:
@@ -238,25 +245,16 @@ class MemoryStore:
         ]
 
     def dead_letters(
-        self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
+        self,
+        wanted: DeadLettersWanted = ALL_DEAD_LETTERS,
+        *,
+        after: tuple[int, int] | None = None,
+        limit: int = 1000,
     ) -> list[DeadLetterRow]:
-        """Newest first."""
-        rows = [
-            DeadLetterRow(
-                letter.partition,
-                letter.offset,
-                letter.refusal.reason.value,
-                letter.refusal.detail,
-                letter.tenant,
-                letter.type,
-                letter.producer,
-                letter.lane,
-                letter.sequence,
-                letter.append_time,
-            )
-            for letter in self._dead_letters
-            if producer in (None, letter.producer) and reason in (None, letter.refusal.reason.value)
-        ]
+        """Newest first; with ``after`` by place: see `StoreReader.dead_letters`."""
+        rows = [row for letter in self._dead_letters if wanted.fits(row := _row_of_letter(letter))]
+        if after is not None:
+            return sorted(row for row in rows if row[:2] > after)[:limit]
         rows.sort(key=lambda row: (row.append_time, row.partition, row.offset), reverse=True)
         return rows[:limit]
 
@@ -282,3 +280,18 @@ class MemoryStore:
             state=state_of(session, meters, appended),
             conflicts=session.conflicts,
         )
+
+
+def _row_of_letter(letter: DeadLetter) -> DeadLetterRow:
+    return DeadLetterRow(
+        letter.partition,
+        letter.offset,
+        letter.refusal.reason.value,
+        letter.refusal.detail,
+        letter.tenant,
+        letter.type,
+        letter.producer,
+        letter.lane,
+        letter.sequence,
+        letter.append_time,
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from meterstream_aggregator.catalogue import Catalogue, Meter
 from meterstream_aggregator.changes import (
@@ -116,6 +116,10 @@ class Store(StateReader, Protocol):
 
     def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
         """Tie the store to a topic and catalogue. Raises `StoreMismatch` where it has others."""
+        ...
+
+    def refused_offsets(self, partition: int, first: int) -> list[int]:
+        """Where a partition's dead letters lie from offset ``first`` on, rising."""
         ...
 
     def claim(self, partition: int, owner: str) -> Claim:
@@ -242,6 +246,31 @@ class DeadLetterRow(NamedTuple):
     append_time: int
 
 
+class DeadLettersWanted(NamedTuple):
+    """Which dead letters: those that fit all that is named. Appended in [since, until)."""
+
+    producer: str | None = None
+    reason: str | None = None
+    tenant: str | None = None
+    type: str | None = None
+    partition: int | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def fits(self, row: DeadLetterRow) -> bool:
+        """Whether a dead letter is wanted."""
+        named = (self.producer, self.reason, self.tenant, self.type, self.partition)
+        theirs = (row.producer, row.reason, row.tenant, row.type, row.partition)
+        return (
+            all(want in (None, has) for want, has in zip(named, theirs, strict=True))
+            and (self.since is None or row.append_time >= self.since)
+            and (self.until is None or row.append_time < self.until)
+        )
+
+
+ALL_DEAD_LETTERS: Final = DeadLettersWanted()
+
+
 class StoreReader(Protocol):
     """The reading side: one thread, one consistent snapshot inside ``with reader.snapshot()``.
 
@@ -362,9 +391,13 @@ class StoreReader(Protocol):
         ...
 
     def dead_letters(
-        self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
+        self,
+        wanted: DeadLettersWanted = ALL_DEAD_LETTERS,
+        *,
+        after: tuple[int, int] | None = None,
+        limit: int = 1000,
     ) -> list[DeadLetterRow]:
-        """Newest first."""
+        """Newest first; with ``after``, a (partition, offset), those that lie behind it, rising."""
         ...
 
     def tenants(self) -> list[str]:

@@ -14,7 +14,9 @@ from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.sessions import state_of
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.port import (
+    ALL_DEAD_LETTERS,
     DeadLetterRow,
+    DeadLettersWanted,
     PositionRow,
     ProducerRow,
     SessionRow,
@@ -196,23 +198,35 @@ class SqliteReader:
         return answer
 
     def dead_letters(
-        self, *, producer: str | None = None, reason: str | None = None, limit: int = 1000
+        self,
+        wanted: DeadLettersWanted = ALL_DEAD_LETTERS,
+        *,
+        after: tuple[int, int] | None = None,
+        limit: int = 1000,
     ) -> list[DeadLetterRow]:
-        """Newest first."""
-        where, given = ["1"], list[Any]()
-        if producer is not None:
-            where.append("producer = ?")
-            given.append(producer)
-        if reason is not None:
-            where.append("reason = ?")
-            given.append(reason)
+        """Newest first; with ``after`` by place: see `StoreReader.dead_letters`."""
+        tests: dict[str, object] = {
+            "producer = ?": wanted.producer,
+            "reason = ?": wanted.reason,
+            "tenant = ?": wanted.tenant,
+            "type = ?": wanted.type,
+            "partition = ?": wanted.partition,
+            "append_time >= ?": wanted.since,
+            "append_time < ?": wanted.until,
+        }
+        where = {test: value for test, value in tests.items() if value is not None}
+        given = [*where.values(), *(after or ()), limit]
+        order = 'append_time DESC, partition DESC, "offset" DESC'
+        if after is not None:
+            order = 'partition, "offset"'
+            where['(partition, "offset") > (?, ?)'] = after
         return [
             DeadLetterRow(*row)
             for row in self._each(
                 'SELECT partition, "offset", reason, detail, tenant, type, producer, lane,'  # noqa: S608 - marks, no values
-                f" sequence, append_time FROM dead_letter WHERE {' AND '.join(where)}"
-                ' ORDER BY append_time DESC, partition DESC, "offset" DESC LIMIT ?',
-                [*given, limit],
+                f" sequence, append_time FROM dead_letter WHERE {' AND '.join(where) or 1}"
+                f" ORDER BY {order} LIMIT ?",
+                given,
             )
         ]
 
