@@ -1,4 +1,4 @@
-"""A store belongs to one topic generation and to the meters it ever counted."""
+"""A store belongs to one topic generation, and what its meters counted by stays."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import parse_catalogue
+from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.errors import StoreMismatch
-from tests.contract.stores import BINDING, Place
+from tests.contract.stores import BINDING, Place, step
+from tests.unit.aggregator.making import NOW
 
 if TYPE_CHECKING:
     from meterstream_aggregator.catalogue import Catalogue
     from meterstream_aggregator.store.port import Store, TopicBinding
 
 SINCE = "metering_since: 2026-01-01T00:00:00Z\n"
+EARLIEST = "2026-01-05T06:00:00Z"
+"""The first hour of which no event can be counted once the log is folded to `NOW`."""
 USUAL = "meters:\n- {name: a, aggregate: sum}\n- {name: b, aggregate: count, grace: 1h}\n"
 
 
@@ -28,7 +33,14 @@ def bound(place: Place) -> Store:
     """A store bound to the usual meters, in place of the shared one."""
     store = place.open()
     store.bind(BINDING, catalogue())
+    folded(store, NOW)
     return store
+
+
+def folded(store: Store, appended: int) -> None:
+    """Fold nothing up to an append time."""
+    claim = store.claim(0, "w")
+    store.commit([step(claim, (claim.next_offset or 0) + 1, appended=appended)], Changes())
 
 
 @pytest.mark.parametrize(
@@ -55,24 +67,70 @@ def test_another_topic_is_refused(
     ("meters", "words"),
     [
         ("meters: [{name: a, aggregate: max}]", r"'a' .* \(aggregate: 'sum' → 'max'\)"),
-        ("meters: [{name: a, aggregate: sum, window: 1m}]", "window: 900000000 → 60000000"),
-        ("meters: [{name: b, aggregate: count}]", "'b' .*grace: 3600000000 → 86400000000"),
-        ("meters: [{name: a, aggregate: sum, where: {x: y}}]", r"where: \{\} → \{'x': \['y'\]\}"),
+        ("meters: [{name: a, aggregate: sum, window: 1m}]", "window: 15m → 1m"),
+        ("meters: [{name: b, aggregate: count}]", "'b' .*grace: 1h → 1d"),
+        (
+            "meters: [{name: a, aggregate: sum, where: {x: y}}]",
+            r"where: \[\] → \[\['x', 'in', \['y'\]\]\]",
+        ),
     ],
 )
-def test_a_changed_meter_is_refused(place: Place, bound: Store, meters: str, words: str) -> None:
-    """The sentence names the meter and what changed, and says what to do."""
+def test_a_change_without_a_date_is_refused(
+    place: Place, bound: Store, meters: str, words: str
+) -> None:
+    """The sentence names the meter and what changed, and the line that would be accepted."""
     with pytest.raises(StoreMismatch, match=words) as caught:
         bound.bind(BINDING, catalogue(meters))
 
-    assert "give the changed meter a new name" in str(caught.value)
+    assert f"from: {EARLIEST}" in str(caught.value)
     assert place.reader().catalogue() == catalogue()
 
 
-def test_another_beginning_is_refused(bound: Store) -> None:
-    """What was refused as too early would count now: metering_since stays."""
-    with pytest.raises(StoreMismatch, match="metering_since differs"):
-        bound.bind(BINDING, catalogue(since="metering_since: 2025-01-01T00:00:00Z\n"))
+def test_the_line_that_is_told_is_accepted(place: Place, bound: Store) -> None:
+    """An hour earlier is refused, the told hour is not; both definitions stand from then on."""
+    changed = USUAL + "- {name: a, aggregate: sum, window: 1m, from: 2026-01-05T"
+    for hour in ("05:00:00Z}\n", "04:00:00Z}\n"):
+        with pytest.raises(StoreMismatch, match=f"'a' would change .* from: {EARLIEST}"):
+            bound.bind(BINDING, catalogue(changed + hour))
+
+    bound.bind(BINDING, catalogue(f"{USUAL}- {{name: a, aggregate: sum, from: {EARLIEST}}}\n"))
+
+    assert [m.since for m in place.reader().catalogue().definitions("a")] == [0, NOW + 2 * HOUR]
+    place.open().bind(BINDING, catalogue(changed + "08:00:00Z}\n"))
+
+
+def test_a_definition_that_applied_stays(place: Place, bound: Store) -> None:
+    """Once its hour has come, a dated definition can be neither moved, changed nor taken out."""
+    dated = f"{USUAL}- {{name: a, aggregate: max, from: {EARLIEST}}}\n"
+    bound.bind(BINDING, catalogue(dated))
+    folded(bound, NOW + 3 * HOUR)
+
+    with pytest.raises(StoreMismatch, match=f"a definition from {EARLIEST} that is gone"):
+        bound.bind(BINDING, catalogue())
+    with pytest.raises(StoreMismatch, match=f"a definition from {EARLIEST} that is gone"):
+        bound.bind(BINDING, catalogue(dated.replace("T06", "T12")))
+    with pytest.raises(StoreMismatch, match=r"aggregate: 'max' → 'min'.* from: 2026-01-05T09"):
+        bound.bind(BINDING, catalogue(dated.replace("max", "min")))
+    last = f"meters: [{{name: a, aggregate: max, from: {EARLIEST}}}]"
+    with pytest.raises(StoreMismatch, match="'a' was counted by a definition that is gone"):
+        bound.bind(BINDING, catalogue(last))
+
+    third = "- {name: a, aggregate: sum, from: 2026-01-05T09:00:00Z}\n"
+    bound.bind(BINDING, catalogue(dated + third))
+    bound.bind(BINDING, catalogue(dated))
+
+
+@pytest.mark.parametrize("field", ["metering_since", "accept_from"])
+def test_another_beginning_is_refused(bound: Store, field: str) -> None:
+    """What was refused as too early would count now: both beginnings stay."""
+    text = f"{SINCE}{field}: 2025-01-01T00:00:00Z\n".removeprefix(
+        SINCE if field == "metering_since" else ""
+    )
+
+    with pytest.raises(
+        StoreMismatch, match=rf"{field} differs .*2026-01-01T00:00:00Z → 2025-01-01T00:00:00Z"
+    ):
+        bound.bind(BINDING, catalogue(since=text))
 
 
 def test_meters_come_and_go(place: Place, bound: Store) -> None:
@@ -86,6 +144,15 @@ def test_meters_come_and_go(place: Place, bound: Store) -> None:
     assert place.reader().catalogue() == later
     bound.bind(BINDING, catalogue())
     assert place.reader().catalogue() == catalogue()
+
+
+def test_a_new_meter_counts_from_where_it_appears(bound: Store) -> None:
+    """A date in the past would promise figures that nobody made: it is refused."""
+    new = "- {name: c, aggregate: min, from: 2026-01-02T00:00:00Z}\n"
+    with pytest.raises(StoreMismatch, match=f"'c' would change from 2026-01-02.* from: {EARLIEST}"):
+        bound.bind(BINDING, catalogue(USUAL + new))
+
+    bound.bind(BINDING, catalogue(USUAL + new.replace("2026-01-02T00:00:00Z", EARLIEST)))
 
 
 def test_a_meter_cannot_come_back_as_another(place: Place, bound: Store) -> None:
@@ -109,6 +176,8 @@ def test_a_session_meter_joins_before_the_first_session_only(place: Place, bound
 
     with pytest.raises(StoreMismatch, match=r"'run\.fine' would read sessions of type 'run'"):
         place.open().bind(BINDING, catalogue(USUAL + RUN + RUN_BY_MINUTE))
+    dated = RUN_BY_MINUTE.replace("window: 1m", f"window: 1m, from: {EARLIEST}")
+    place.open().bind(BINDING, catalogue(USUAL + RUN + dated))
 
     bound.bind(BINDING, catalogue())
     with pytest.raises(StoreMismatch, match="'run' would read sessions"):

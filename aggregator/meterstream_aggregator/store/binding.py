@@ -1,23 +1,50 @@
-"""May this store be used with this topic and this catalogue? Pure; every store asks it."""
+"""May this store be used with this topic and this catalogue? Pure; every store asks it.
+
+A figure is made by the definitions that applied when its events came, so what has applied stays:
+
+* an event may lie `FUTURE_MAX` ahead of its append time, so every definition that begins no later
+  than that after the highest append time folded may have read something. It must still be there;
+* a change is a further definition of the same name that begins later, on a whole hour;
+* a meter may be taken out, its figures stay; it may not come back as another;
+* a new meter without a date counts from the position on at which it appears. Only a session meter
+  cannot join sessions that were counted without it: it would take back time that it never gave.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
+from typing import Final
 
-from meterstream_aggregator.catalogue import Aggregate, Catalogue, Meter, definition
+from meterstream_aggregator.catalogue import (
+    FUTURE_MAX,
+    HOUR,
+    MINUTE,
+    Aggregate,
+    Catalogue,
+    Meter,
+    definition,
+)
+from meterstream_aggregator.civil import local_time
 from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.store.port import TopicBinding
 
+_LENGTHS: Final = frozenset({"window", "grace", "timeout", "longest"})
+_UNITS: Final = ((24 * HOUR, "d"), (HOUR, "h"), (MINUTE, "m"), (1_000_000, "s"))
+
 
 def check_binding(
-    bound: TopicBinding, counted_by: Sequence[Catalogue], wanted: TopicBinding, catalogue: Catalogue
+    bound: TopicBinding,
+    counted_by: Sequence[Catalogue],
+    wanted: TopicBinding,
+    catalogue: Catalogue,
+    *,
+    appended: int,
 ) -> None:
-    """Raise `StoreMismatch` unless topic and partitions are the same and no known meter changed.
+    """Raise `StoreMismatch` unless topic and partitions are the same and nothing applied changed.
 
-    ``counted_by`` are all catalogues the store was ever counted with, the latest last: a meter that
-    was taken out and comes back changed would be added to what it once counted. New meters are
-    welcome: they count from the position on at which they appear. Only a session meter cannot join
-    sessions that were counted without it: it would take back time that it never gave.
+    ``counted_by`` are all catalogues the store was ever counted with, the latest last. ``appended``
+    is the highest append time that any partition was folded to, 0 where nothing was.
     """
     if bound != wanted:
         raise StoreMismatch(
@@ -26,41 +53,105 @@ def check_binding(
             f"{wanted.topic_id or 'unknown'}, {wanted.partitions} partitions); name another store, "
             "or the topic it was made from"
         )
-    for earlier in counted_by:
-        if earlier.metering_since != catalogue.metering_since:
+    latest = counted_by[-1]
+    for field in ("metering_since", "accept_from"):
+        before, now = getattr(latest, field), getattr(catalogue, field)
+        if before != now:
             raise StoreMismatch(
-                "metering_since differs from the one this store was made with; restore it, "
-                "or begin a new store"
+                f"{field} differs from the one this store was made with ({_instant(before)} → "
+                f"{_instant(now)}); restore it, or begin a new store"
             )
-        for meter in earlier.meters:
-            _check_meter(meter, catalogue)
-    for meter in catalogue.meters:
-        _check_session_meter(meter, counted_by)
+    earliest = earliest_change(appended, catalogue.accept_from)
+    for name in dict.fromkeys(meter.name for meter in catalogue.meters):
+        definitions = catalogue.definitions(name)
+        known = _known(name, counted_by, earliest)
+        if known:
+            _check_changes(known, definitions, earliest)
+        else:
+            _check_dates(definitions, {0}, earliest)
+        if not any(meter.name == name for meter in latest.meters):
+            _check_joins_sessions(definitions, counted_by, earliest)
 
 
-def _check_meter(known: Meter, catalogue: Catalogue) -> None:
-    now = next((meter for meter in catalogue.meters if meter.name == known.name), None)
-    if now is None or now.version == known.version:
-        return
-    before, after = definition(known), definition(now)
-    changed = ", ".join(
-        f"{field}: {before[field]!r} → {after[field]!r}"
-        for field in before
-        if before[field] != after[field]
+def earliest_change(appended: int, accept_from: int) -> int:
+    """The first whole hour of which no event can have been counted yet."""
+    return max(((appended + FUTURE_MAX) // HOUR + 1) * HOUR, -(-accept_from // HOUR) * HOUR)
+
+
+def _known(name: str, counted_by: Sequence[Catalogue], earliest: int) -> list[Meter]:
+    """The definitions of a meter that may have read something; none for a new meter.
+
+    What applied is in every later catalogue that has the name: of those the store is not bound to
+    any more, which come in no order, the one with most of it is the latest.
+    """
+    found = [
+        [meter for meter in catalogue.meters if meter.name == name and meter.since < earliest]
+        for catalogue in counted_by
+    ]
+    return found[-1] or max(found, key=len)
+
+
+def _check_changes(known: Sequence[Meter], now: Sequence[Meter], earliest: int) -> None:
+    """Everything known must be there as it was, and what is new must begin later."""
+    for before in known:
+        after = next((meter for meter in now if meter.since == before.since), None)
+        if after is None:
+            begins = f" from {_instant(before.since)}" if before.since else ""
+            raise StoreMismatch(
+                f"meter {before.name!r} was counted by a definition{begins} that is gone; put it "
+                "back above the others of this name: figures of its time are made with it"
+            )
+        if after.version != before.version:
+            raise StoreMismatch(
+                f"meter {before.name!r} was counted by another definition "
+                f"({_difference(before, after)}); put it back and write the changed one below it "
+                f"with a date, at the earliest this line: from: {_instant(earliest)}"
+            )
+    _check_dates(now, {meter.since for meter in known}, earliest)
+
+
+def _check_dates(now: Sequence[Meter], known: set[int], earliest: int) -> None:
+    for meter in now:
+        if meter.since < earliest and meter.since not in known:
+            raise StoreMismatch(
+                f"meter {meter.name!r} would change from {_instant(meter.since)} on, and events of "
+                "that time may be counted already; write at the earliest: "
+                f"from: {_instant(earliest)}"
+            )
+
+
+def _check_joins_sessions(
+    now: Sequence[Meter], counted_by: Sequence[Catalogue], earliest: int
+) -> None:
+    """A session meter that was not there joins a type without sessions, or sessions to come."""
+    for meter in now:
+        if meter.aggregate is not Aggregate.SESSION or meter.since >= earliest:
+            continue
+        if any(earlier.session_meters(meter.type) for earlier in counted_by):
+            raise StoreMismatch(
+                f"meter {meter.name!r} would read sessions of type {meter.type!r} that were "
+                "counted without it; give it a name of its own and a date, at the earliest this "
+                f"line: from: {_instant(earliest)}"
+            )
+
+
+def _difference(before: Meter, after: Meter) -> str:
+    was, now = definition(before), definition(after)
+    return ", ".join(
+        f"{field}: {_shown(field, was[field])} → {_shown(field, now[field])}"
+        for field in was
+        if was[field] != now[field]
     )
-    raise StoreMismatch(
-        f"meter {known.name!r} was counted by another definition ({changed}); "
-        "restore it, or give the changed meter a new name"
-    )
 
 
-def _check_session_meter(meter: Meter, counted_by: Sequence[Catalogue]) -> None:
-    if meter.aggregate is not Aggregate.SESSION:
-        return
-    if any(meter.name == known.name for known in counted_by[-1].meters):
-        return
-    if any(earlier.session_meters(meter.type) for earlier in counted_by):
-        raise StoreMismatch(
-            f"meter {meter.name!r} would read sessions of type {meter.type!r} that were counted "
-            "without it; take it out, or begin a new store"
+def _shown(field: str, value: object) -> str:
+    if field in _LENGTHS and isinstance(value, int):
+        size, unit = next(
+            ((size, unit) for size, unit in _UNITS if value % size == 0), (1_000_000, "s")
         )
+        return f"{value // size}{unit}" if value else "0s"
+    return repr(value)
+
+
+def _instant(time: int) -> str:
+    return local_time(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
