@@ -13,6 +13,7 @@ from meterstream_services.cli import (
     demo,
     importing,
     rebuild,
+    reconcile,
     run,
     sessions,
     status,
@@ -38,6 +39,7 @@ app.command()(usage.usage)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
 app.command()(status.status)
+app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
 app.command()(rebuild.verify)
 app.command()(check.check)

@@ -13,6 +13,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meterstream_services.http.missing import MissingGauge
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LATENCY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -45,6 +47,7 @@ class HttpMetrics:
             "Answers about usage that went out without accounts, which could not be read.",
             registry=self.registry,
         )
+        self.missing = MissingGauge(self.registry)
         build = Gauge(
             "meterstream_build_info",
             "1, labelled with the version that runs.",

@@ -1,0 +1,92 @@
+"""`meterstream reconcile`: what producers sent against what was counted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from meterstream_services.cli import output
+from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
+from meterstream_services.cli.output import Format, FormatOption
+
+_COLUMNS: Final = (
+    "producer", "seen", "counted", "duplicates", "refused", "conflicts", "missing_numbers",
+    "closed", "silent_since", "last_append",
+)  # fmt: skip
+_NUMBERS: Final = _COLUMNS[1:7]
+
+
+def reconcile(
+    *,
+    producer: Annotated[
+        str | None, typer.Option(help="One producer's id: with the numbers of its lanes.")
+    ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only producers of which numbers are missing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1 when any number is missing.")
+    ] = False,
+    zone: Annotated[str, typer.Option(help="Zone of the answer.")] = "UTC",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 1000,
+    after: Annotated[str | None, typer.Option(help="Go on behind a listing: its `next`.")] = None,
+    output_format: FormatOption = Format.TABLE,
+    data: DataOption = None,
+    url: UrlOption = None,
+) -> None:
+    """Numbers seen, counted, repeated, refused and missing, by producer. JSON is the API's own."""
+    from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
+
+    parameters = [("zone", zone), ("limit", str(limit))]
+    parameters += [("producer", producer)] if producer else []
+    parameters += [("missing", "true")] if missing else []
+    parameters += [("after", after)] if after else []
+    with Api(find_url(url=url, data=data).address) as api:
+        answer = api.get_bytes("/v1/reconcile", parameters)
+    document = output.parsed(answer)
+    totals = document["totals"]
+    if output_format is Format.JSON:
+        output.print_json_bytes(answer)
+    elif output_format is Format.CSV:
+        output.print_csv(_COLUMNS, _rows(document))
+    else:
+        _print(document, totals)
+    raise typer.Exit(1 if strict and totals["missing_numbers"] else 0)
+
+
+def _rows(document: dict[str, Any]) -> list[list[Any]]:
+    return [[entry.get(name) for name in _COLUMNS] for entry in document["producers"]]
+
+
+def _print(document: dict[str, Any], totals: dict[str, int]) -> None:
+    if document["producers"]:
+        output.print_table(_COLUMNS, _rows(document), numbers=_NUMBERS)
+    lanes = [
+        [entry["producer"], *(lane[name] for name in ("lane", "highest", "missing_numbers"))]
+        for entry in document["producers"]
+        for lane in entry["lanes"] or ()
+    ]
+    if lanes:
+        columns = ["producer", "lane", "highest", "missing_numbers"]
+        output.print_table(columns, lanes, numbers=columns[1:])
+    for entry in document["producers"]:
+        for run in entry["missing"]:
+            numbers = (
+                f"number {run['from']}"
+                if run["from"] == run["to"]
+                else f"numbers {run['from']} to {run['to']}"
+            )
+            print(
+                f"missing: producer {output.shown(entry['producer'])}, lane {run['lane']}, "
+                f"{numbers}, since {run['since']}"
+            )
+    print(
+        f"{totals['producers']:,} producers: {totals['seen']:,} numbers seen, "
+        f"{totals['counted']:,} counted, {totals['duplicates']:,} duplicates, "
+        f"{totals['refused']:,} refused ({totals['conflicts']:,} conflicts), "
+        f"{totals['missing_numbers']:,} missing of {totals['with_missing']:,} producers, "
+        f"{totals['silent']:,} silent without closing"
+    )
+    if document.get("next"):
+        print(f"there are more: --after {document['next']}")
