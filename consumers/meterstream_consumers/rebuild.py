@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -42,7 +42,10 @@ class Stretch(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a rebuild folds. Stretches of a partition follow each other without a gap."""
+    """What a rebuild folds. Stretches of a partition follow each other without a gap.
+
+    ``catalogues`` are by version; the last one is that which the store is bound to.
+    """
 
     binding: TopicBinding
     catalogues: Mapping[str, Catalogue]
@@ -93,12 +96,21 @@ def plan_of_store(reader: StoreReader, catalogue: Catalogue | None = None) -> Pl
         )
     if catalogue is None:
         everything = tuple(stretch for of in by_partition.values() for stretch in of)
-        return Plan(binding, reader.catalogues(), everything)
+        return Plan(binding, _in_order(reader, everything), everything)
     whole = tuple(
         Stretch(catalogue.version, Range(partition, of[0].range.start, of[-1].range.end))
         for partition, of in by_partition.items()
     )
     return Plan(binding, {catalogue.version: catalogue}, whole)
+
+
+def _in_order(reader: StoreReader, stretches: Collection[Stretch]) -> dict[str, Catalogue]:
+    """The catalogues that read anything in the order of their steps, the present one last."""
+    known, present = reader.catalogues(), reader.catalogue()
+    used = dict.fromkeys(version for version, _ in steps(stretches))
+    return {version: known[version] for version in used if version != present.version} | {
+        present.version: present
+    }
 
 
 def plan_of_log(binding: TopicBinding, catalogue: Catalogue, log: LogReader) -> Plan:
@@ -149,14 +161,17 @@ def rebuild(
     ends = plan.ends
     log.check(Range(partition, at, ends[partition]) for partition, at in plan.begins.items())
     try:
-        with closing(SqliteStore(target)) as store:
+        with ExitStack() as opened:
+            stores = {
+                version: opened.enter_context(closing(_bound(target, plan.binding, catalogue)))
+                for version, catalogue in plan.catalogues.items()
+            }
             folded = 0
-            batches = _folded(plan, store, log, Decoder(schemas), batch_events_max)
-            for records, done in batches:
+            for records, done in _folded(plan, stores, log, Decoder(schemas), batch_events_max):
                 folded += records
                 told(done)
             if waiting:
-                store.commit([], Changes(outbox=list(waiting)))
+                stores[next(iter(stores))].commit([], Changes(outbox=list(waiting)))
     except BaseException:
         for name in (target.name, f"{target.name}-wal", f"{target.name}-shm"):
             target.with_name(name).unlink(missing_ok=True)
@@ -164,17 +179,31 @@ def rebuild(
     return folded
 
 
+def _bound(target: Path, binding: TopicBinding, catalogue: Catalogue) -> SqliteStore:
+    """The target as one catalogue's workers see it.
+
+    All are bound before anything is folded: that a change lay in the future when it was made is no
+    question any more.
+    """
+    store = SqliteStore(target)
+    try:
+        store.bind(binding, catalogue)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
 def _folded(
-    plan: Plan, store: Store, log: LogReader, decoder: Decoder, batch_events_max: int
+    plan: Plan, stores: Mapping[str, Store], log: LogReader, decoder: Decoder, batch_events_max: int
 ) -> Iterator[tuple[int, int]]:
     """Fold it all; after each commit its records, and the offsets done so far."""
     done = 0
     for version, ranges in steps(plan.stretches):
-        catalogue = plan.catalogues[version]
-        store.bind(plan.binding, catalogue)
+        store = stores[version]
         folding = Folding(
             store,
-            Readings(catalogue),
+            Readings(plan.catalogues[version]),
             decoder,
             owner=OWNER,
             topic=plan.binding.topic,

@@ -22,7 +22,6 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
-from meterstream_aggregator.state import KEY_HORIZON
 from meterstream_aggregator.store.sqlite import SCHEMA_VERSION
 
 DIFFERENCES_SHOWN: Final = 10
@@ -75,12 +74,6 @@ def _of_series(name: str, before: str, after: str, keys: int) -> Table:
     )
 
 
-_REMEMBERED: Final = f"""
-    WHERE append_time >= (
-        SELECT appended FROM position WHERE position.partition = caller_key.partition
-    ) - {KEY_HORIZON}
-"""  # noqa: S608 - a number of our own
-
 TABLES: Final = (
     _table(
         "position",
@@ -100,7 +93,7 @@ TABLES: Final = (
         2,
     ),
     _table("refused_number", "producer partition lane sequence", 4),
-    _table("caller_key", "partition tenant key content append_time state time", 3, _REMEMBERED),
+    _table("caller_key", "partition tenant key content append_time state time", 3),
     _table(
         "session",
         "tenant type session partition start end last_sign last_append deadline subject"
@@ -123,7 +116,6 @@ LEFT_OUT: Final = {
     "position.epoch": "how often a partition was claimed",
     "position.owner": "by whom",
     "series.id": "in which order series were first written",
-    "caller_key": "keys beyond their horizon: forgotten at some commit after it",
 }
 """What is in a store and is not a function of the log, and why."""
 
