@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from meterstream_aggregator.batch import (
     batch_of_columns,
     batch_of_records,
     distinct,
+    log_times,
 )
 from tests.unit.aggregator.making import event, logged, nasty_records
 
@@ -92,3 +94,67 @@ def test_append_time_only_rises() -> None:
     )
 
     assert after == {0: 12, 1: 10, 2: 10}
+
+
+ROWS = st.lists(st.tuples(st.sampled_from((0, 1, 7)), st.integers(90, 110)), max_size=40)
+BEFORE = {0: 100, 1: 0, 7: 95}
+
+
+def columns(rows: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Partitions and append times as columns."""
+    both = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    return both[:, 0].copy(), both[:, 1].copy()
+
+
+@given(ROWS)
+def test_log_time_is_the_highest_so_far(rows: list[tuple[int, int]]) -> None:
+    """Per partition the running maximum of what came before and of each row."""
+    partition, append_time = columns(rows)
+    highest, expected = dict(BEFORE), list[int]()
+    for of, at in rows:
+        highest[of] = max(highest[of], at)
+        expected.append(highest[of])
+
+    found = log_times(partition, append_time, BEFORE)
+
+    assert found.tolist() == expected
+    assert found.dtype == np.int64
+    assert append_time.tolist() == [at for _, at in rows]
+
+
+@given(ROWS, st.integers(0, 40))
+def test_log_times_do_not_depend_on_the_cut(rows: list[tuple[int, int]], cut: int) -> None:
+    """Two batches give what one gives: the second begins with what the first has reached."""
+    partition, append_time = columns(rows)
+    whole = log_times(partition, append_time, BEFORE)
+
+    first = log_times(partition[:cut], append_time[:cut], BEFORE)
+    reached = appended_after(BEFORE, partition[:cut], first)
+    second = log_times(partition[cut:], append_time[cut:], reached)
+
+    assert [*first.tolist(), *second.tolist()] == whole.tolist()
+
+
+@given(ROWS)
+def test_log_times_are_left_alone_where_none_falls(rows: list[tuple[int, int]]) -> None:
+    """The very array comes back exactly when nothing had to be raised."""
+    partition, append_time = columns(rows)
+
+    found = log_times(partition, append_time, BEFORE)
+
+    assert (found is append_time) == (found.tolist() == append_time.tolist())
+    assert log_times(partition, found, BEFORE) is found
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(0, 100), (0, 99)], [100, 100]),
+        ([(0, 99)], [100]),
+        ([(1, 5), (7, 95), (1, 4)], [5, 95, 5]),
+        ([(7, 105), (0, 100), (7, 104), (0, 101)], [105, 100, 105, 101]),
+    ],
+)
+def test_a_step_back_is_raised(rows: list[tuple[int, int]], expected: list[int]) -> None:
+    """Within a run, against what came before, and from one run of a partition to its next."""
+    assert log_times(*columns(rows), BEFORE).tolist() == expected
