@@ -13,8 +13,9 @@ import numpy.typing as npt
 from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.refusals import Refusal
-from meterstream_aggregator.sessions import Session, SessionKey
+from meterstream_aggregator.sessions import Charge, Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
+from meterstream_aggregator.thresholds import Movement, Waiting
 
 SEGMENT: Final = 65_536
 """Offsets of one segment: what the index of the log counts in."""
@@ -179,6 +180,22 @@ class OutboxMessage(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+class ChargeMove(NamedTuple):
+    """What a session is charged under a watched definition, before and after a record or deadline.
+
+    ``cause`` is the log time that did it; ``offset`` is `thresholds.NO_OFFSET` for a deadline.
+    """
+
+    meter: str
+    window: int
+    partition: int
+    tenant: str
+    before: Charge | None
+    after: Charge | None
+    cause: int
+    offset: int
+
+
 @dataclass(slots=True)
 class Tally:
     """What became of one partition's events."""
@@ -211,6 +228,14 @@ class Changes:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     tallies: dict[int, Tally] = field(default_factory=dict)
     outbox: list[OutboxMessage] = field(default_factory=list)
+    signs: npt.NDArray[np.int8] | None = None
+    """By row of the batch: 1 counted, -1 taken back, 0 neither. Not stored: thresholds ask it."""
+    charge_moves: list[ChargeMove] = field(default_factory=list)
+    """Of session meters that a threshold watches. Not stored either."""
+    movements: list[Movement] = field(default_factory=list)
+    """Steps of watched figures: the store adds them up and tells which values are reached."""
+    waiting: list[Waiting] = field(default_factory=list)
+    """Steps of accounts that are not known now."""
 
     def tally(self, partition: int) -> Tally:
         """The counters of a partition, begun when first asked for."""
