@@ -90,8 +90,8 @@ def _amount_text(event: MeterEvent) -> str:
 class Intake:
     """The judge of one batch: writes numbers into the state and outcomes into the changes.
 
-    ``settled`` is asked about boundaries without a session id, in log order and after all else: it
-    may know of their subject why they come too late.
+    ``settled`` is asked about boundaries without a session id, in log order and after all else: why
+    they come too late to be paired, or None.
     """
 
     def __init__(

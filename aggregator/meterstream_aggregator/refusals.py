@@ -58,7 +58,7 @@ class Reason(StrEnum):
     INVALID_SESSION = "invalid_session"
     """A session boundary whose session id, or subject in place of one, is not clean text."""
     SETTLED_SESSION = "settled_session"
-    """A boundary of a session without an id, before what is settled of its subject."""
+    """A boundary without a session id, so long ago that its subject is settled there."""
     INVALID_IDENTITY = "invalid_identity"
     """A producer, lane, number or caller key outside its range."""
     EXPIRED_PRODUCER = "expired_producer"

@@ -281,3 +281,15 @@ def test_content_is_not_the_number_nor_the_spelling() -> None:
 
     assert content_hash(same) == content_hash(given)
     assert content_hash(same._replace(kind=EventKind.VOID)) == content_hash(given)
+
+
+def test_content_of_a_boundary_has_any_scale() -> None:
+    """A boundary's scale means nothing and may be anything; it is content all the same."""
+    plain, odd = (boundary("END", NOW, key="k", scale=scale) for scale in (0, 99))
+    judge = Judge()
+
+    assert judge(odd)
+    assert not judge(odd)
+    assert not judge(plain)
+
+    assert judge.tally == Tally(counted=1, duplicates=1, refused=1)
