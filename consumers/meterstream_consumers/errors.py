@@ -5,6 +5,7 @@
     ConsumersError
     ├── LogUnusable      stop and tell a person: waiting mends nothing; the position has not moved
     │   └── LogTooShort  the log no longer has what is asked for
+    ├── InvalidFix       name another field or value
     ├── DeadLetterFlood  likewise: so much is refused that the fault is hardly the events'
     └── RebuildRefused   nothing was written: name another target, topic or catalogue
 """
@@ -36,6 +37,13 @@ class LogTooShort(LogUnusable):
 
 class RebuildRefused(ConsumersError):
     """A store cannot be rebuilt as asked."""
+
+
+class InvalidFix(ConsumersError):
+    """A fix that cannot be applied to an event."""
+
+    def __init__(self, fix: str, problem: str) -> None:
+        super().__init__(f"--fix {fix!r:.100}: {problem}")
 
 
 class DeadLetterFlood(ConsumersError):

@@ -88,6 +88,17 @@ class LogReader:
         """Let go of the broker."""
         self._consumer.close()
 
+    def partitions(self) -> list[int]:
+        """The partitions that the topic has now."""
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=_ANSWER_SECONDS)
+        except KafkaException as problem:
+            raise LogUnusable(f"topic {self._topic!r}: {_reason(problem)}") from problem
+        topic = found.topics[self._topic]
+        if topic.error is not None:
+            raise LogUnusable(f"topic {self._topic!r}: {topic.error.str()}")
+        return sorted(topic.partitions)
+
     def bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         """The first offset and the end of each partition, as the broker has them now."""
         found: dict[int, tuple[int, int]] = {}

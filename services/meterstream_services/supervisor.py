@@ -9,6 +9,8 @@ A part is a process with its own log. The life of one::
        └── new                  ▼                      ▼
                              stopped                 failed     (everything stops, exit status 1)
 
+A part whose end asks for it is *held* instead of failed: it stays away, and the others go on.
+
 Signals: SIGTERM, SIGINT or SIGHUP stop the parts in the order opposite to their start, each with
 time to finish; a second one kills whatever still runs. Parts are sessions of their own, so that
 Ctrl-C in a terminal reaches the supervisor alone and it keeps the order.
@@ -26,8 +28,9 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from meterstream_services.ends import End, Then, end_of
 from meterstream_services.lifeline import Lifeline
 from meterstream_services.restarts import Deaths, RestartPolicy
 
@@ -36,17 +39,8 @@ STOP_SECONDS: Final = 30.0
 """What a part may take for its clean end."""
 LOG_BYTES_MAX: Final = 16_000_000
 """A log found larger than this at a start is put aside as ``NAME.1``, in place of the last one."""
-MUST_BE_MENDED: Final = 78
-"""Exit status (EX_CONFIG of sysexits.h) of a process that starting again would not help."""
 _TAIL_LINES: Final = 5
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class End(NamedTuple):
-    """How a process ended, such as ``was killed by SIGKILL``, and whether for good."""
-
-    how: str
-    is_final: bool = False
 
 
 class Runner(Protocol):
@@ -85,6 +79,7 @@ class PartState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     STOPPED = "stopped"
+    HELD = "held"
     FAILED = "failed"
 
 
@@ -137,6 +132,10 @@ class Supervisor:
     def has_parts(self) -> bool:
         """Whether anything was started."""
         return bool(self._parts)
+
+    def is_held(self, name: str) -> bool:
+        """Whether a part stays away until somebody has mended something."""
+        return any(part.name == name and part.state is PartState.HELD for part in self._parts)
 
     @contextlib.contextmanager
     def signals(self) -> Generator[None]:
@@ -217,9 +216,10 @@ class Supervisor:
         self._say(f"{part.name} runs again (process {part.runner.pid})")
 
     def _on_death(self, part: Part, end: End) -> None:
-        how, is_final = end
-        if is_final:
-            part.state = PartState.FAILED
+        how, then = end
+        if then is not Then.AGAIN:
+            part.state = PartState.HELD if then is Then.HELD else PartState.FAILED
+            self._report()
             self._say(f"{part.name} cannot run{tail_of(part.runner.log, lines_max=1)}")
             return
         delay = part.deaths.add(self._clock())
@@ -296,7 +296,7 @@ class ChildProcess:
     def ended(self) -> End | None:
         """None while the process runs, then how it ended."""
         status = self._process.poll() if self._process else None
-        return None if status is None else End(how_it_ended(status), status == MUST_BE_MENDED)
+        return None if status is None else end_of(status)
 
     def stop(self, timeout_seconds: float) -> None:
         """SIGTERM, and SIGKILL when the time is over."""
@@ -313,16 +313,6 @@ class ChildProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-
-def how_it_ended(status: int) -> str:
-    """A return code of ``subprocess`` in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
 
 
 def tail_of(log: Path, *, lines_max: int = _TAIL_LINES) -> str:

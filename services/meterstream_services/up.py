@@ -31,12 +31,12 @@ from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.directories import LEFTOVER_SECONDS, UpError, hold, prepare_directory
+from meterstream_services.ends import End
 from meterstream_services.lifeline import Lifeline
 from meterstream_services.listening import check_port, free_port, in_url, is_ready, reachable
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     ChildProcess,
-    End,
     StopRequested,
     Supervisor,
     tail_of,
@@ -123,8 +123,7 @@ class _Machine:
         bootstrap = self._settings.bootstrap_servers or self._start_broker()
         self._ensure_topics(bootstrap)
         for number in range(1, self._settings.workers + 1):
-            name = "worker" if number == 1 else f"worker-{number}"
-            self._start(name, partial(self._worker, bootstrap, number))
+            self._start(_worker_name(number), partial(self._worker, bootstrap, number))
         self._start("serve", self._serve)
         if not self._wait_until_ready():
             return 1
@@ -194,7 +193,10 @@ class _Machine:
         deadline = time.monotonic() + READY_SECONDS
 
         def ready_or_late() -> bool:
-            addresses = [(self._settings.host, self._port), *self._metrics.values()]
+            addresses = [
+                (self._settings.host, self._port),
+                *(at for number, at in self._metrics.items() if not self._is_held(number)),
+            ]
             return time.monotonic() > deadline or all(is_ready(*address) for address in addresses)
 
         if not self._supervisor.watch(until=ready_or_late):
@@ -205,6 +207,10 @@ class _Machine:
                 f"worker.log{tail_of(self._logs / 'worker.log')}"
             )
         return True
+
+    def _is_held(self, number: int) -> bool:
+        """A worker that a flood of dead letters stopped: what it says must not be waited for."""
+        return self._supervisor.is_held(_worker_name(number))
 
     def _tell(self, bootstrap: str, url: str) -> None:
         data = self._settings.data
@@ -274,6 +280,10 @@ class _BrokerRunner:
 
     def kill(self) -> None:
         self._broker.kill()
+
+
+def _worker_name(number: int) -> str:
+    return "worker" if number == 1 else f"worker-{number}"
 
 
 def group_of(topic: str) -> str:

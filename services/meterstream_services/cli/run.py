@@ -45,6 +45,31 @@ StoreOption = Annotated[
         "--store", envvar="METERSTREAM_STORE", help="The store; default DIR/store.sqlite3."
     ),
 ]
+TickOption = Annotated[
+    float,
+    typer.Option(
+        envvar="METERSTREAM_TICK_SECONDS",
+        min=0,
+        help="How long a partition may be idle before the log's time is written into it; 0: never.",
+    ),
+]
+RunMaxOption = Annotated[
+    int,
+    typer.Option(
+        envvar="METERSTREAM_DEADLETTER_RUN_MAX",
+        min=0,
+        help="Refused records in a row in a partition that a worker bears; 0: any number.",
+    ),
+]
+RatioMaxOption = Annotated[
+    float,
+    typer.Option(
+        envvar="METERSTREAM_DEADLETTER_RATIO_MAX",
+        min=0,
+        max=1,
+        help="Share of the last 10,000 records of a partition that may be refused; 1: all.",
+    ),
+]
 
 
 def up(
@@ -124,14 +149,21 @@ def worker(
     metrics: MetricsOption = None,
     registry_url: RegistryOption = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+    tick_seconds: TickOption = 10.0,
+    deadletter_run_max: RunMaxOption = 10_000,
+    deadletter_ratio_max: RatioMaxOption = 0.5,
 ) -> None:
-    """Fold the events of a topic into the store, until SIGTERM."""
+    """Fold the events of a topic into the store, until SIGTERM.
+
+    Exit status 78: something must be mended first; 79: a flood of dead letters, of which nothing
+    was committed. Starting again helps with neither.
+    """
     from meterstream_aggregator.errors import CatalogueError, StoreMismatch  # noqa: PLC0415 - loaded by its command
-    from meterstream_consumers.errors import LogUnusable  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.errors import DeadLetterFlood, LogUnusable  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.worker import run  # noqa: PLC0415 - loaded by its command
     from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415 - loaded by its command
-    from meterstream_services.supervisor import MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.ends import FLOODED, MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
 
     if metrics:
         host_and_port(metrics, option="--metrics")
@@ -145,12 +177,17 @@ def worker(
         metrics=metrics,
         registry_url=registry_url,
         log_json=log_json,
+        tick_seconds=tick_seconds,
+        deadletter_run_max=deadletter_run_max,
+        deadletter_ratio_max=deadletter_ratio_max,
     )
     try:
         status = run(settings)
     except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit) as problem:
         # `up` reads the status: a worker that a person must help is not started again and again.
         raise CommandError(str(problem), status=MUST_BE_MENDED) from problem
+    except DeadLetterFlood as problem:
+        raise CommandError(str(problem), status=FLOODED) from problem
     raise typer.Exit(status)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
@@ -9,8 +10,9 @@ from fastapi import Query as InQuery
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from meterstream_aggregator.civil import InvalidQuestion
+from meterstream_aggregator.civil import InvalidQuestion, parse_time
 from meterstream_aggregator.refusals import Reason
+from meterstream_aggregator.store.port import DeadLettersWanted
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
     Limit,
@@ -46,6 +48,13 @@ class DeadLettersQuery(Query):
 
     producer: Annotated[Text | None, Field(description="Of one producer's id only.")] = None
     reason: Annotated[Text | None, Field(description="Of one reason only.")] = None
+    tenant: Annotated[Text | None, Field(description="Of one tenant only.")] = None
+    type: Annotated[Text | None, Field(description="Of one event type only.")] = None
+    partition: Annotated[int | None, Field(ge=0, description="Of one partition only.")] = None
+    since: Annotated[
+        Text | None, Field(description="Appended at this ISO 8601 time or later, in `zone`.")
+    ] = None
+    until: Annotated[Text | None, Field(description="Appended before this time.")] = None
     zone: Zone = "UTC"
     limit: Limit = ROWS_DEFAULT
 
@@ -84,8 +93,17 @@ def deadletters(query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf) -
     if query.reason is not None and query.reason not in set(Reason):
         known = ", ".join(Reason)
         raise InvalidQuestion("reason", f"{query.reason[:64]!r} is no reason; there are {known}")
+    wanted = DeadLettersWanted(
+        producer=query.producer,
+        reason=query.reason,
+        tenant=query.tenant,
+        type=query.type,
+        partition=query.partition,
+        since=_instant(query.since, zone, "since"),
+        until=_instant(query.until, zone, "until"),
+    )
     with parts.store() as store:
-        found = store.dead_letters(producer=query.producer, reason=query.reason, limit=query.limit)
+        found = store.dead_letters(wanted, limit=query.limit)
     return json_response(
         {
             "deadletters": [
@@ -93,3 +111,7 @@ def deadletters(query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf) -
             ]
         }
     )
+
+
+def _instant(text: str | None, zone: tzinfo, field: str) -> int | None:
+    return None if text is None else parse_time(text, zone, field=field)

@@ -14,15 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from meterstream_services.ends import FLOODED, MUST_BE_MENDED, how_it_ended
 from meterstream_services.lifeline import Lifeline
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     LOG_BYTES_MAX,
-    MUST_BE_MENDED,
     ChildProcess,
     StopRequested,
     Supervisor,
-    how_it_ended,
 )
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
@@ -99,6 +98,21 @@ def is_gone(process: int) -> bool:
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_a_flooded_part_stays_away_and_the_others_go_on(world: World) -> None:
+    """It is said once with its last words, not started again, and nothing else stops."""
+    world.start("serve", SLEEPER)
+    world.start("worker", f"print('refused: mend it', flush=True); raise SystemExit({FLOODED})")
+    assert world.supervisor.watch(until=lambda: world.supervisor.is_held("worker"))
+    said = len(world.said)
+    for _ in range(20):
+        assert world.supervisor.check()
+
+    assert "mend it" in world.said[-1]
+    assert len(world.said) == said
+    assert set(world.processes) == {"serve"}
+    assert not world.supervisor.is_held("serve")
 
 
 def test_a_killed_part_is_started_again_and_it_is_said(world: World) -> None:
