@@ -1,32 +1,27 @@
-"""Questions: usage windows merged into the periods, groups and tenants that were asked for. Pure.
+"""Questions: what is asked of one meter, checked, and how settled an answer is. Pure.
 
-A figure is the merge of window rows in its meter's own way: sums add, extremes take the smaller or
-the greater, always exactly. ``total`` is closing figure and adjustments together; ``adjustment``
-is what the second changed, so that ``closing + adjustment == total`` for every meter.
-
-Which figures there are: one per (period, tenant, group) that has usage. With ``total`` the tenants
-are joined; and without groups every period then has its figure, also where nothing was used.
+A question spans every definition that its meter had in the time asked for. Definitions that agree
+on aggregate and unit are answered together, as one **stretch**; where they do not, a period must
+begin at the change. What a figure is, of each aggregate: `docs/decisions/0013`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from enum import StrEnum
+from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
-from meterstream_aggregator.catalogue import Aggregate, Meter
-from meterstream_aggregator.civil import InvalidQuestion
-from meterstream_aggregator.store.port import PositionRow, UsageRow
+from meterstream_aggregator.catalogue import Aggregate, Condition, Meter
+from meterstream_aggregator.civil import InvalidQuestion, format_time
+from meterstream_aggregator.store.port import PositionRow
 from meterstream_aggregator.windows import closes_at
-from meterstream_schemas.quantity import Amount, rescale
+from meterstream_schemas.quantity import Amount
 
 FIGURES_MAX: Final = 200_000
 """Most figures in one answer."""
-
-_ZERO: Final = Amount(0, 0)
-_EXTREMES: Final = frozenset({Aggregate.MIN, Aggregate.MAX})
 
 
 class Status(StrEnum):
@@ -40,26 +35,79 @@ class Status(StrEnum):
     """Every partition was folded past the close: the closing figure will never change."""
 
 
+class Stretch(NamedTuple):
+    """Consecutive periods answered by definitions that agree on aggregate and unit.
+
+    ``bounds`` are its periods' boundaries. ``meters`` are the agreeing definitions that began
+    before its end, the earliest first: one that was over before it may have left a level, or a
+    session.
+    """
+
+    bounds: tuple[int, ...]
+    meters: tuple[Meter, ...]
+
+    @property
+    def aggregate(self) -> Aggregate:
+        """How its rows join."""
+        return self.meters[-1].aggregate
+
+    @property
+    def holding(self) -> tuple[Meter, ...]:
+        """The definitions that hold somewhere in it; where none does, the last one before."""
+        found = tuple(
+            meter for meter in self.meters if meter.until is None or meter.until > self.bounds[0]
+        )
+        return found or self.meters[-1:]
+
+    def final_at(self, metering_since: int) -> list[int]:
+        """By period, the append time at which all of its windows are closed."""
+        if len(self.meters) == 1 and self.meters[0].since <= self.bounds[0]:
+            window, grace = self.meters[0].window, self.meters[0].grace
+            first = closes_at(0, window, metering_since, grace)
+            if self.meters[0].until is None:
+                return [max(end + grace, first) for end in self.bounds[1:]]
+        return [
+            self._final_at(start, end, metering_since) for start, end in pairwise(self.bounds)
+        ]
+
+    def _final_at(self, start: int, end: int, metering_since: int) -> int:
+        closes = [
+            closes_at(upto - meter.window, meter.window, metering_since, meter.grace)
+            for meter in self.meters
+            for upto in [end if _overhangs(meter) else min(end, meter.until or end)]
+            if max(start, meter.since) < upto
+        ]
+        nearest = self.meters[-1]
+        return max(closes, default=closes_at(end - nearest.window, nearest.window, 0, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of one meter. Made by `ask`, which checks it.
 
-    ``bounds`` are the periods' boundaries (see `periods.period_bounds`), ``by`` the attributes that
-    figures are kept apart by, ``where`` the values that an attribute may have.
+    ``by`` are the attributes that figures are kept apart by, ``where`` what their groups must
+    fulfil; with ``total`` tenants are joined.
     """
 
-    meter: Meter
-    bounds: Sequence[int]
+    stretches: tuple[Stretch, ...]
     by: tuple[str, ...]
-    where: tuple[tuple[str, tuple[str, ...]], ...]
+    where: tuple[Condition, ...]
     total: bool
+    metering_since: int
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first instant asked for, and the first after."""
+        return self.stretches[0].bounds[0], self.stretches[-1].bounds[-1]
 
 
 class Figure(NamedTuple):
     """One answer. ``tenant`` is None when tenants are joined; ``group`` follows the ``by`` asked.
 
-    The amounts are None where there is no smallest or greatest of nothing. ``first`` and ``last``
-    are the starts of the earliest and latest window in it, None where it holds none.
+    ``total`` is ``closing`` and ``adjustment`` together; the amounts are None where there is none
+    of nothing. ``first`` and ``last`` are the starts of the earliest and latest window with events
+    in it, None where it holds none. ``final_at`` is the append time at which all of it is closed.
+    ``average`` is only of time-weighted meters, ``running`` (part of the total) of session meters.
     """
 
     start: int
@@ -73,95 +121,50 @@ class Figure(NamedTuple):
     status: Status
     first: int | None
     last: int | None
-
-
-@dataclass(slots=True)
-class _Part:
-    """Joined rows: of a figure's closing part, or of its adjustments."""
-
-    events: int
-    quantity: int
-    scale: int
-    first: int
-    last: int
-
-
-_Key = tuple[int, str, tuple[str, ...]]
+    final_at: int
+    unit: str
+    average: Amount | None = None
+    running: Amount | None = None
+    peak: int | None = None
+    peak_at: int | None = None
 
 
 def ask(
-    meter: Meter,
+    definitions: Sequence[Meter],
     bounds: Sequence[int],
     *,
     by: Sequence[str] = (),
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Sequence[Condition] = (),
     total: bool = False,
+    metering_since: int = 0,
+    zone: tzinfo = UTC,
 ) -> Question:
-    """A checked question. Raises `InvalidQuestion` for names the meter is not grouped by."""
-    for field, names in (("by", list(by)), ("where", list(where or ()))):
-        for name in names:
-            if name not in meter.group_by:
-                kept = ", ".join(meter.group_by) or "nothing"
-                raise InvalidQuestion(
-                    field,
-                    f"the figures of {meter.name} are not kept apart by {name[:64]!r}; "
-                    f"they are by: {kept}",
-                )
-    filters = tuple((name, tuple(values)) for name, values in (where or {}).items())
-    return Question(meter, bounds, tuple(dict.fromkeys(by)), filters, total)
+    """A checked question of a meter with these definitions, the earliest first.
 
-
-def answer(
-    question: Question,
-    rows: Iterable[UsageRow],
-    *,
-    metering_since: int,
-    progress: int,
-    now: int,
-) -> list[Figure]:
-    """The figures, ordered by period, tenant and group. All times in microseconds UTC.
-
-    ``rows`` may hold windows outside the periods; they are left out. ``progress`` is what
-    `folded_until` says. Raises `InvalidQuestion` when there are more than `FIGURES_MAX` figures.
+    ``bounds`` come from `periods.period_bounds`; ``zone`` is only for messages. Raises
+    `InvalidQuestion` for names that a definition is not grouped by, and for a period over which the
+    meter changed what it counts.
     """
-    closing, late = _joined_rows(question, rows)
-    keys = set(closing) | set(late)
-    if question.total and not question.by:
-        keys |= {(index, "", ()) for index in range(len(question.bounds) - 1)}
-    figures: list[Figure] = []
-    for key in sorted(keys):
-        index, tenant, group = key
-        end = question.bounds[index + 1]
-        total = _both(question.meter.aggregate, closing.get(key), late.get(key))
-        amounts = _amounts(question.meter.aggregate, closing.get(key), total)
-        figures.append(
-            Figure(
-                question.bounds[index],
-                end,
-                None if question.total else tenant,
-                group,
-                total.events if total else 0,
-                *amounts,
-                status_of(
-                    end,
-                    meter=question.meter,
-                    metering_since=metering_since,
-                    progress=progress,
-                    now=now,
-                ),
-                total.first if total else None,
-                total.last if total else None,
-            )
-        )
-    return figures
+    stretches = tuple(_stretches(definitions, tuple(bounds), zone))
+    names = [("by", name) for name in by] + [("where", condition.name) for condition in where]
+    for meter in dict.fromkeys(meter for stretch in stretches for meter in stretch.holding):
+        for field, name in names:
+            if name not in meter.group_by:
+                raise InvalidQuestion(field, _not_kept(meter, name, zone))
+    return Question(stretches, tuple(dict.fromkeys(by)), tuple(where), total, metering_since)
 
 
-def status_of(end: int, *, meter: Meter, metering_since: int, progress: int, now: int) -> Status:
-    """How settled a period that ends at ``end`` is (DESIGN section 6)."""
+def window_at(definitions: Sequence[Meter], time: int) -> int:
+    """The length of the windows that the meter has at an instant."""
+    begun = [meter for meter in definitions if meter.since <= time]
+    return (begun[-1] if begun else definitions[0]).window
+
+
+def status_of(end: int, *, final_at: int, progress: int, now: int) -> Status:
+    """How settled a period is that ends at ``end`` and closes at ``final_at`` (DESIGN 6)."""
     if now < end:
         return Status.OPEN
-    close = closes_at(end - meter.window, meter.window, metering_since, meter.grace)
-    return Status.FINAL if progress >= close else Status.CLOSING
+    return Status.FINAL if progress >= final_at else Status.CLOSING
 
 
 def folded_until(positions: Iterable[PositionRow], partitions: int) -> int:
@@ -170,56 +173,8 @@ def folded_until(positions: Iterable[PositionRow], partitions: int) -> int:
     return min((appended.get(partition, 0) for partition in range(partitions)), default=0)
 
 
-def _joined_rows(
-    question: Question, rows: Iterable[UsageRow]
-) -> tuple[dict[_Key, _Part], dict[_Key, _Part]]:
-    """Closing parts and adjustments by (period, tenant, group)."""
-    aggregate, bounds = question.meter.aggregate, question.bounds
-    counts, joins_tenants = aggregate is Aggregate.COUNT, question.total
-    asked_group = _Groups(question)
-    closing: dict[_Key, _Part] = {}
-    late: dict[_Key, _Part] = {}
-    index, low, high = 0, bounds[0], bounds[1]
-    for tenant, group, start, events, quantity, scale, is_late in rows:
-        if not low <= start < high:
-            if not bounds[0] <= start < bounds[-1]:
-                continue
-            index = bisect_right(bounds, start) - 1
-            low, high = bounds[index], bounds[index + 1]
-        kept = asked_group[group]
-        if kept is None:
-            continue
-        # A count is kept as the number of its events; there is no amount beside it.
-        amount, places = (events, 0) if counts else (quantity, scale)
-        parts = late if is_late else closing
-        key = (index, "" if joins_tenants else tenant, kept)
-        known = parts.get(key)
-        if known is not None:
-            _add(aggregate, known, events, amount, places, start, start)
-            continue
-        parts[key] = _Part(events, amount, places, start, start)
-        if len(closing) + len(late) > FIGURES_MAX:
-            raise _too_many()
-    return closing, late
-
-
-class _Groups(dict[tuple[str, ...], "tuple[str, ...] | None"]):
-    """A row's group → its values of the attributes asked by, or None where ``where`` says no."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__()
-        names = question.meter.group_by
-        self._columns = [names.index(name) for name in question.by]
-        self._filters = [(names.index(name), values) for name, values in question.where]
-
-    def __missing__(self, group: tuple[str, ...]) -> tuple[str, ...] | None:
-        wanted = all(group[column] in allowed for column, allowed in self._filters)
-        kept = tuple(group[column] for column in self._columns) if wanted else None
-        self[group] = kept
-        return kept
-
-
-def _too_many() -> InvalidQuestion:
+def too_many() -> InvalidQuestion:
+    """The refusal of an answer of more than `FIGURES_MAX` figures."""
     return InvalidQuestion(
         "every",
         f"the answer has more than {FIGURES_MAX} figures; ask for fewer tenants, longer periods, "
@@ -227,58 +182,76 @@ def _too_many() -> InvalidQuestion:
     )
 
 
-def _add(  # noqa: PLR0917 - called once per row: keywords would cost more than the work
-    aggregate: Aggregate,
-    part: _Part,
-    events: int,
-    quantity: int,
-    scale: int,
-    first: int,
-    last: int,
-) -> None:
-    part.events += events
-    if scale == part.scale and aggregate not in _EXTREMES:
-        part.quantity += quantity
-    else:
-        part.quantity, part.scale = merged_amount(
-            aggregate, Amount(part.quantity, part.scale), Amount(quantity, scale)
-        )
-    if first < part.first:  # noqa: PLR1730 - a call of min costs three times as much
-        part.first = first
-    if last > part.last:  # noqa: PLR1730 - likewise
-        part.last = last
+class Groups(dict[tuple[str, ...], "tuple[str, ...] | None"]):
+    """A row's group → its values of the attributes asked by, or None where ``where`` says no.
+
+    An attribute that a definition of long ago was not grouped by is the empty text.
+    """
+
+    def __init__(self, question: Question, meter: Meter) -> None:
+        super().__init__()
+        self._names = meter.group_by
+        self._by = question.by
+        self._where = question.where
+
+    def __missing__(self, group: tuple[str, ...]) -> tuple[str, ...] | None:
+        values: Mapping[str, str] = dict(zip(self._names, group, strict=True))
+        wanted = all(condition.holds(values) for condition in self._where)
+        kept = tuple(values.get(name, "") for name in self._by) if wanted else None
+        self[group] = kept
+        return kept
 
 
-def merged_amount(aggregate: Aggregate, left: Amount, right: Amount) -> Amount:
-    """Two amounts as one, in the aggregate's way. Exact, associative and commutative in value."""
-    scale = left.scale
-    if scale == right.scale:
-        one, other = left.quantity, right.quantity
-    else:
-        scale = max(scale, right.scale)
-        one = rescale(left.quantity, left.scale, scale)
-        other = rescale(right.quantity, right.scale, scale)
-    if aggregate in _EXTREMES:
-        return Amount(min(one, other) if aggregate is Aggregate.MIN else max(one, other), scale)
-    return Amount(one + other, scale)
+def _overhangs(meter: Meter) -> bool:
+    """Whether rows may lie beyond the definition's own time: a session counts by its start."""
+    return meter.aggregate is Aggregate.SESSION
 
 
-def _both(aggregate: Aggregate, closing: _Part | None, late: _Part | None) -> _Part | None:
-    if closing is None or late is None:
-        return closing or late
-    both = replace(closing)
-    _add(aggregate, both, late.events, late.quantity, late.scale, late.first, late.last)
-    return both
+def _stretches(
+    definitions: Sequence[Meter], bounds: tuple[int, ...], zone: tzinfo
+) -> Iterator[Stretch]:
+    runs = [
+        list(run) for _, run in groupby(definitions, lambda meter: (meter.aggregate, meter.unit))
+    ]
+    for number, run in enumerate(runs):
+        start = run[0].since if number else bounds[0]
+        end = runs[number + 1][0].since if number + 1 < len(runs) else bounds[-1]
+        for instant in (start, end):
+            if bounds[0] < instant < bounds[-1] and instant not in bounds:
+                raise InvalidQuestion("every", _crossing(runs, instant, bounds, zone))
+        inside = tuple(bound for bound in bounds if start <= bound <= end)
+        if len(inside) > 1:
+            yield Stretch(
+                inside, tuple(meter for meter in run if meter.since < inside[-1]) or (run[0],)
+            )
 
 
-def _amounts(
-    aggregate: Aggregate, closing: _Part | None, total: _Part | None
-) -> tuple[Amount | None, Amount | None, Amount | None]:
-    """Total, closing and adjustment."""
-    if total is None:
-        nothing = None if aggregate in _EXTREMES else _ZERO
-        return nothing, nothing, nothing
-    amount = Amount(total.quantity, total.scale)
-    closed = Amount(closing.quantity, closing.scale) if closing else _ZERO
-    change = merged_amount(Aggregate.SUM, amount, Amount(-closed.quantity, closed.scale))
-    return amount, closed, change
+def _crossing(
+    runs: Sequence[Sequence[Meter]], instant: int, bounds: tuple[int, ...], zone: tzinfo
+) -> str:
+    before, after = next(
+        (run[-1], later[0]) for run, later in pairwise(runs) if later[0].since == instant
+    )
+    start = max(bound for bound in bounds if bound < instant)
+    return (
+        f"the period from {format_time(start, zone)} holds the instant at which {after.name} "
+        f"changed from {_counted(before)} to {_counted(after)}; the nearest boundary is that of "
+        f"the change, {format_time(instant, zone)}: ask up to it, and from it on"
+    )
+
+
+def _counted(meter: Meter) -> str:
+    return f"{meter.aggregate.value} of {meter.unit}" if meter.unit else meter.aggregate.value
+
+
+def _not_kept(meter: Meter, name: str, zone: tzinfo) -> str:
+    kept = ", ".join(meter.group_by) or "nothing"
+    when = ""
+    if meter.since:
+        when = f" from {format_time(meter.since, zone)} on"
+    elif meter.until is not None:
+        when = f" until {format_time(meter.until, zone)}"
+    return (
+        f"the figures of {meter.name} are not kept apart by {name[:64]!r}{when}; "
+        f"they are by: {kept}"
+    )
