@@ -80,8 +80,10 @@ class UsageDelta:
 
 
 class ItemKey(NamedTuple):
-    """One item that a window of a series keeps: ``""`` for latest, the text for unique, for
-    time-weighted meters the sample's microseconds after the window's start, ten digits wide.
+    """One item that a window of a series keeps.
+
+    ``""`` for latest, the text for unique, for time-weighted meters the sample's microseconds after
+    the window's start, ten digits wide.
     """
 
     series: SeriesKey
@@ -207,11 +209,10 @@ class Tally:
 
 @dataclass(slots=True)
 class Changes:
-    """All that one batch changes. ``numbers``, ``sessions``, ``subjects`` and ``keys`` are whole new
-    states, the rest joins what is there: items by the greater, places and presences by first, last
-    and sum.
+    """All that one batch changes.
 
-    Sessions and subjects come with their next deadline (append time, None for none).
+    ``numbers``, ``sessions``, ``subjects`` and ``keys`` are whole new states, the rest joins what is
+    there: items by the greater, places and presences by first, last and sum. Sessions and subjects come with their next deadline (append time, None for none).
     """
 
     usage: list[UsageDelta] = field(default_factory=list)

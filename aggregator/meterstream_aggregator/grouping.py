@@ -1,27 +1,62 @@
-"""Grouping a batch's usage by series, window and scale, through one packed 64-bit key.
+"""Counting a batch's usage by columns: rows grouped by series, window, arrival and scale.
 
-Partition, tenant and group codes are packed into one small integer (the series of this batch), that
-with the window's index and the scale into the key. One hash grouping over the keys gives the rows.
+1. The rows that a meter counts are found by masks, and what it takes from each.
+2. Partition, tenant and group values are packed into one integer per row, that with window, arrival
+   and scale into another. Where 64 bits are too few, codes of what occurs take the place of values.
+3. One hashing pass finds the distinct integers; amounts are joined by them.
+4. Where a tenant would have more series than its meter's limit, the first in the log get theirs and
+   the others share one; then step 3 is done again.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from meterstream_aggregator.batch import Batch, BoolArray, Codes, Int64Array, distinct
-from meterstream_aggregator.catalogue import Aggregate, Meter
-from meterstream_aggregator.changes import SeriesKey, UsageDelta, usage_delta
-from meterstream_aggregator.fold import Rows, add_usage, joined
+from meterstream_aggregator.catalogue import EXTREMES, KEPT, MOMENT, Aggregate, Condition, Meter, Test
+from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
+from meterstream_aggregator.items import Lines, kept_items, unique_amounts, unique_texts
+from meterstream_aggregator.state import KnownSeries, SeriesOwner, State
 from meterstream_aggregator.values import column_amounts
+from meterstream_aggregator.windows import closes_at, window_start
 from meterstream_schemas.events import SCALE_MAX
 
 _SCALES: Final = SCALE_MAX + 1
 _PACKED_MAX: Final = 2**62
-_FUNCTIONS: Final = {Aggregate.MIN: "min", Aggregate.MAX: "max"}
+_EXTREMES: Final = {
+    Aggregate.MIN: (2**63 - 1, np.minimum),
+    Aggregate.MAX: (-(2**63), np.maximum),
+}
+
+AnyArray: TypeAlias = npt.NDArray[Any]
+
+
+class Counted(NamedTuple):
+    """The usage of a batch that is counted, and what bounds it.
+
+    ``times`` is 1, or -1 where a row takes back; None where no row does.
+    """
+
+    batch: Batch
+    times: Int64Array | None
+    metering_since: int
+    earliest: int
+    """The earliest event time."""
+    appended: int
+    """The highest append time."""
+
+
+class _Chosen(NamedTuple):
+    """The rows that a meter counts, and what it takes from each."""
+
+    rows: Int64Array
+    quantity: Int64Array
+    scale: Int64Array
 
 
 def rows_by_type(batch: Batch, usage: BoolArray) -> dict[str, Int64Array]:
@@ -36,144 +71,279 @@ def rows_by_type(batch: Batch, usage: BoolArray) -> dict[str, Int64Array]:
     return dict(zip(batch.type.values, pieces, strict=True))
 
 
-def usage_of_meter(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta | None:
-    """What rows of its type add to a meter, or None where it keeps none of them."""
-    for name, allowed in meter.where:
-        rows = rows[batch.attribute(name).matching(frozenset(allowed))[rows]]
-    amounts = (
-        None if meter.value_attribute is None else column_amounts(batch, meter.value_attribute)
-    )
-    if meter.aggregate is Aggregate.COUNT:
-        amounts = None
-    if amounts is not None:
-        rows = rows[amounts.present[rows]]
-    if not len(rows):
-        return None
-    if meter.aggregate is Aggregate.COUNT:
-        quantity = scale = np.zeros(len(rows), dtype=np.int64)
-    elif amounts is not None:
-        quantity, scale = amounts.quantity[rows], amounts.scale[rows]
+def count_usage(
+    counted: Counted, rows: Int64Array, meter: Meter, state: State, changes: Changes
+) -> None:
+    """Add to the changes what rows of its type come to in a meter."""
+    batch = counted.batch
+    chosen = _chosen(batch, rows, meter)
+    if not len(chosen.rows):
+        return
+    series = _Series(batch, chosen.rows, meter)
+    lines = _Grouped(counted, chosen, series, meter)
+    if meter.group_by and not _have_room(state.series, lines.series, meter.series_per_tenant):
+        series.admit(state)
+        lines = _Grouped(counted, chosen, series, meter)
+    times = None if counted.times is None else counted.times[chosen.rows]
+    events = lines.events
+    if times is not None:
+        events = np.zeros_like(events)
+        np.add.at(events, lines.line, times)
+    if meter.aggregate is Aggregate.COUNT or meter.aggregate in KEPT:
+        totals: AnyArray = np.zeros_like(events)
     else:
-        quantity, scale = batch.quantity[rows], batch.scale[rows]
-    return _grouped(batch, rows, meter, quantity, scale)
+        totals = _totals(lines, chosen.quantity, times, meter.aggregate)
+    changes.usage.extend(lines.deltas(events, totals))
+    if meter.aggregate is Aggregate.TIME_WEIGHTED_CHANGES:
+        inside = batch.time[chosen.rows] % meter.window
+        factor = inside if times is None else inside * times
+        moments = _totals(lines, chosen.quantity, factor, meter.aggregate)
+        changes.usage.extend(lines.deltas(np.zeros_like(events), moments, scale_added=MOMENT))
+    if meter.aggregate in KEPT:
+        changes.items.update(kept_items(batch, lines.named(), meter, *chosen[1:]))
 
 
-def _grouped(
-    batch: Batch, rows: Int64Array, meter: Meter, quantity: Int64Array, scale: Int64Array
-) -> UsageDelta:
-    groups = [_with_absent_as_empty(batch.attribute(name), rows) for name in meter.group_by]
-    try:
-        packed, widths = _pack(batch, rows, groups)
-    except OverflowError:
-        return _row_by_row(batch, rows, meter)
-    index = batch.time[rows] // meter.window
-    first = int(index.min())
-    span = int(index.max()) - first + 1
-    names: Int64Array | None = None
-    if int(packed.max()) >= _PACKED_MAX // (span * _SCALES):
-        names, packed = distinct(packed)
-    key = (packed * span + (index - first)) * _SCALES + scale
-    keys, events, totals = _aggregate(key, quantity, meter.aggregate)
-    within = keys // _SCALES
-    series, index_of = distinct(within // span)
-    if names is not None:
-        series = names[series]
-    return UsageDelta(
-        meter=meter.name,
-        aggregate=meter.aggregate,
-        window=meter.window,
-        series=_series(batch, series, widths, groups, meter),
-        index=index_of,
-        start=(within % span + first) * meter.window,
-        scale=keys % _SCALES,
-        events=events,
-        quantity=totals,
-    )
+def _chosen(batch: Batch, rows: Int64Array, meter: Meter) -> _Chosen:
+    if meter.since > 0:
+        rows = rows[batch.time[rows] >= meter.since]
+    if meter.until is not None:
+        rows = rows[batch.time[rows] < meter.until]
+    for condition in meter.where:
+        rows = rows[_holding(batch, condition)[rows]]
+    if meter.aggregate is Aggregate.COUNT:
+        nothing = np.zeros(len(rows), dtype=np.int64)
+        return _Chosen(rows, nothing, nothing)
+    if meter.aggregate is Aggregate.UNIQUE:
+        rows = rows[unique_texts(batch, meter).codes[rows] >= 0]
+        return _Chosen(rows, unique_amounts(batch, rows, meter), np.zeros_like(rows))
+    if meter.value_attribute is None:
+        return _Chosen(rows, batch.quantity[rows], batch.scale[rows])
+    amounts = column_amounts(batch, meter.value_attribute)
+    rows = rows[amounts.present[rows]]
+    return _Chosen(rows, amounts.quantity[rows], amounts.scale[rows])
 
 
-def _row_by_row(batch: Batch, rows: Int64Array, meter: Meter) -> UsageDelta:
-    """The same by the plain fold, for a batch with more distinct groups than 64 bits can pack."""
-    totals: Rows = {}
-    for partition, event in zip(batch.partition[rows].tolist(), batch.events(rows), strict=True):
-        add_usage(totals, meter, partition, event)
-    return usage_delta(meter.name, meter.aggregate, meter.window, totals)
+def _holding(batch: Batch, condition: Condition) -> BoolArray:
+    """The rows of a batch that fulfil a condition."""
+    column = batch.attribute(condition.name)
+    match condition.test:
+        case Test.IN:
+            return column.matching(frozenset(condition.values))
+        case Test.NOT_IN:
+            return ~column.matching(frozenset(condition.values))
+        case Test.EXISTS:
+            return column.codes >= 0
+        case Test.ABSENT:
+            return column.codes < 0
+
+
+class _Packed:
+    """One integer per row, put together from several codes."""
+
+    def __init__(self, codes: Int64Array, width: int) -> None:
+        self.codes = codes
+        self._width = width
+
+    def add(self, codes: Int64Array, width: int) -> None:
+        """Make it tell apart these codes too, each at least 0 and below ``width``."""
+        if self._width * width >= _PACKED_MAX:
+            names, self.codes = distinct(self.codes)
+            self._width = len(names)
+        self.codes = self.codes * width + codes
+        self._width *= width
+
+    def copy(self) -> _Packed:
+        """Another one that grows on its own."""
+        return _Packed(self.codes, self._width)
+
+
+class _Series:
+    """The series of every row, as integers and by name."""
+
+    def __init__(self, batch: Batch, rows: Int64Array, meter: Meter) -> None:
+        self._batch = batch
+        self._rows = rows
+        self._meter = meter
+        self._groups = [_with_absent_as_empty(batch.attribute(n), rows) for n in meter.group_by]
+        self._table: list[SeriesKey] | None = None
+        partition = batch.partition[rows]
+        tenants = len(batch.tenant.values)
+        self.packed = _Packed(partition, int(partition.max()) + 1)
+        self.packed.add(batch.tenant.codes[rows], tenants)
+        for group in self._groups:
+            self.packed.add(group.codes, len(group.values))
+
+    def keys(self, at: Int64Array) -> list[SeriesKey]:
+        """The series of the rows at these positions."""
+        table = self._table
+        if table is not None:
+            return [table[code] for code in self.packed.codes[at].tolist()]
+        rows = self._rows[at]
+        tenants = self._batch.tenant.values
+        groups = [
+            [group.values[code] for code in group.codes[at].tolist()] for group in self._groups
+        ]
+        told = zip(
+            self._batch.partition[rows].tolist(),
+            [tenants[code] for code in self._batch.tenant.codes[rows].tolist()],
+            repeat(self._meter.name),
+            zip(*groups, strict=True) if groups else repeat(()),
+            repeat(self._meter.version),
+        )
+        return list(map(SeriesKey._make, told))
+
+    def admit(self, state: State) -> None:
+        """Put those that have no room, in log order, into the series that takes what is beyond."""
+        _, code = distinct(self.packed.codes)
+        wanted = self.keys(_one_of_each(code))
+        table: dict[SeriesKey, int] = {}
+        at = np.empty(len(wanted), dtype=np.int64)
+        for n, key in enumerate(wanted):
+            owner = SeriesOwner(key.partition, key.tenant, key.version)
+            group = state.admitted(owner, key.group, self._meter.series_per_tenant)
+            at[n] = table.setdefault(key._replace(group=group), len(table))
+        self._table = list(table)
+        self.packed = _Packed(at[code], len(table))
+
+
+class _Grouped:
+    """Rows of one meter grouped by series, window, arrival and scale: row n is of ``line[n]``."""
+
+    def __init__(self, counted: Counted, chosen: _Chosen, series: _Series, meter: Meter) -> None:
+        self._rows = chosen.rows
+        self._meter = meter
+        window = counted.batch.time[chosen.rows] // meter.window
+        packed = series.packed.copy()
+        first = int(window.min())
+        packed.add(window - first, int(window.max()) - first + 1)
+        late = _arrivals(counted, chosen.rows, window, meter)
+        if late is not None:
+            packed.add(late.codes, len(late.values))
+        scale = chosen.scale if meter.aggregate not in KEPT and chosen.scale.any() else None
+        if scale is not None:
+            packed.add(scale, _SCALES)
+        _, self.line = distinct(packed.codes)
+        one = _one_of_each(self.line)
+        _, self._index = distinct(series.packed.codes[one])
+        self._start = window[one] * meter.window
+        self._scale = np.zeros_like(one) if scale is None else scale[one]
+        self._arrival = None if late is None else late.codes[one]
+        self._arrivals = [0] if late is None else late.values
+        self.series = series.keys(one[_one_of_each(self._index)])
+        self.events = np.bincount(self.line)
+
+    def deltas(
+        self, events: Int64Array, totals: AnyArray, *, scale_added: int = 0
+    ) -> Iterator[UsageDelta]:
+        """What the lines add to usage rows: one delta per arrival, in order."""
+        for code, arrival in enumerate(self._arrivals):
+            of = slice(None) if self._arrival is None else np.flatnonzero(self._arrival == code)
+            yield UsageDelta(
+                meter=self._meter.name,
+                aggregate=self._meter.aggregate,
+                window=self._meter.window,
+                series=self.series,
+                index=self._index[of],
+                start=self._start[of],
+                scale=self._scale[of] + scale_added,
+                events=events[of],
+                quantity=totals[of],
+                arrival=arrival,
+            )
+
+    def named(self) -> Lines:
+        """The lines by name, for the items that they hold."""
+        arrivals = self._arrivals
+        arrival = np.zeros_like(self._index) if self._arrival is None else self._arrival
+        return Lines(
+            self._rows,
+            self.line,
+            [self.series[at] for at in self._index.tolist()],
+            self._start.tolist(),
+            [arrivals[code] for code in arrival.tolist()],
+        )
+
+
+class _Late(NamedTuple):
+    """The arrival of every row: ``values[codes[n]]``; ``values`` ascend."""
+
+    codes: Int64Array
+    values: list[int]
+
+
+def _arrivals(
+    counted: Counted, rows: Int64Array, window: Int64Array, meter: Meter
+) -> _Late | None:
+    """The rows' arrivals; None where all came in time, as is usual."""
+    size, grace, since = meter.window, meter.grace, counted.metering_since
+    if counted.appended < closes_at(window_start(counted.earliest, size), size, since, grace):
+        return None
+    appended = counted.batch.append_time[rows]
+    closes = np.maximum((window + 1) * size + grace, closes_at(-size, size, since, grace))
+    is_late = appended >= closes
+    if not is_late.any():
+        return None
+    arrival = np.where(is_late, appended - (appended - grace) % size, 0)
+    values, codes = np.unique(arrival, return_inverse=True)
+    return _Late(codes, values.tolist())
+
+
+def _totals(
+    lines: _Grouped, quantity: Int64Array, factor: Int64Array | None, aggregate: Aggregate
+) -> AnyArray:
+    """The amounts of each line joined; Python integers where 64 bits may be too few."""
+    if aggregate in EXTREMES:
+        start, join = _EXTREMES[aggregate]
+        extremes = np.full(len(lines.events), start)
+        join.at(extremes, lines.line, quantity)
+        return extremes
+    largest = _largest(quantity) * (1 if factor is None else _largest(factor))
+    wide = largest * int(lines.events.max()) >= 2**63
+    amounts: AnyArray = quantity.astype(object) if wide else quantity
+    if factor is not None:
+        amounts = amounts * factor
+    totals: AnyArray = np.zeros(len(lines.events), dtype=amounts.dtype)
+    np.add.at(totals, lines.line, amounts)
+    return totals
+
+
+def _have_room(known: KnownSeries, keys: list[SeriesKey], limit: int) -> bool:
+    """Whether all these series fit below the limits of their owners; then they are admitted."""
+    if known.settled.issuperset(keys):
+        return True
+    wanted: dict[SeriesOwner, set[tuple[str, ...]]] = {}
+    for partition, tenant, _, group, version in keys:
+        wanted.setdefault(SeriesOwner(partition, tenant, version), set()).add(group)
+    for owner, groups in wanted.items():
+        held = known.groups_of(owner)
+        new = len(groups - held)
+        if new and len(held) + new > limit:
+            return False
+    for owner, groups in wanted.items():
+        for group in groups:
+            known.admitted(owner, group, limit)
+    known.settled.update(keys)
+    return True
 
 
 def _with_absent_as_empty(column: Codes, rows: Int64Array) -> Codes:
     """These rows of a column, every one coded: an absent text is the empty text."""
+    codes = column.codes[rows]
+    if int(codes.min()) >= 0:
+        return Codes(codes, column.values)
     if "" in column.values:
         empty, values = column.values.index(""), column.values
     else:
         empty, values = len(column.values), [*column.values, ""]
-    codes = column.codes[rows]
     return Codes(np.where(codes < 0, empty, codes), values)
 
 
-def _pack(batch: Batch, rows: Int64Array, groups: list[Codes]) -> tuple[Int64Array, list[int]]:
-    """One integer per row out of partition, tenant and groups, and the width of each part."""
-    packed = batch.partition[rows] * len(batch.tenant.values) + batch.tenant.codes[rows]
-    widths = [len(batch.tenant.values)]
-    for group in groups:
-        width = len(group.values)
-        if int(packed.max()) >= _PACKED_MAX // width:
-            raise OverflowError("too many distinct groups in one batch to pack into 64 bits")
-        packed = packed * width + group.codes
-        widths.append(width)
-    return packed, widths
+def _one_of_each(codes: Int64Array) -> Int64Array:
+    """Per code the position of one row that has it. No code below the highest is missing."""
+    one = np.empty(int(codes.max()) + 1, dtype=np.int64)
+    one[codes] = np.arange(len(codes))
+    return one
 
 
-def _series(
-    batch: Batch, packed: Int64Array, widths: list[int], groups: list[Codes], meter: Meter
-) -> list[SeriesKey]:
-    """The series that packed integers stand for."""
-    parts: list[list[Any]] = []
-    rest = packed
-    for width, group in zip(reversed(widths[1:]), reversed(groups), strict=True):
-        values = group.values
-        parts.append([values[code] for code in (rest % width).tolist()])
-        rest = rest // width
-    tenants = batch.tenant.values
-    tenant = [tenants[code] for code in (rest % widths[0]).tolist()]
-    partition = (rest // widths[0]).tolist()
-    group_values = list(zip(*reversed(parts), strict=True)) if parts else [()] * len(packed)
-    name = meter.name
-    return [
-        SeriesKey(of_partition, of_tenant, name, group)
-        for of_partition, of_tenant, group in zip(partition, tenant, group_values, strict=True)
-    ]
-
-
-def _aggregate(
-    key: Int64Array, quantity: Int64Array, aggregate: Aggregate
-) -> tuple[Int64Array, Int64Array, npt.NDArray[Any]]:
-    """(distinct keys, events of each, joined quantity of each)."""
-    function = _FUNCTIONS.get(aggregate, "sum")
-    largest = max(abs(int(quantity.max())), abs(int(quantity.min())))
-    if function == "sum" and largest * len(quantity) >= 2**63:
-        return _aggregate_wide(key, quantity, aggregate)
-    table = pa.table({"key": key, "quantity": quantity})
-    grouped = table.group_by("key", use_threads=False).aggregate(
-        [("quantity", "count"), ("quantity", function)]
-    )
-    return (
-        grouped.column("key").to_numpy(),
-        grouped.column("quantity_count").to_numpy(),
-        grouped.column(f"quantity_{function}").to_numpy(),
-    )
-
-
-def _aggregate_wide(
-    key: Int64Array, quantity: Int64Array, aggregate: Aggregate
-) -> tuple[Int64Array, Int64Array, npt.NDArray[Any]]:
-    """The same where a sum might not fit 64 bits: in Python integers."""
-    totals: dict[int, tuple[int, int]] = {}
-    for at, amount in zip(key.tolist(), quantity.tolist(), strict=True):
-        known = totals.get(at)
-        totals[at] = (
-            (1, amount) if known is None else (known[0] + 1, joined(aggregate, known[1], amount))
-        )
-    return (
-        np.array(list(totals), dtype=np.int64),
-        np.array([events for events, _ in totals.values()], dtype=np.int64),
-        np.array([amount for _, amount in totals.values()], dtype=object),
-    )
+def _largest(values: Int64Array) -> int:
+    return max(abs(int(values.max())), abs(int(values.min())))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
-from meterstream_aggregator.batch import KIND_CODES, MARK_CODE, USAGE_CODE, Batch, distinct
+from meterstream_aggregator.batch import KINDS, Batch, Int64Array, distinct
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
+from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.sessions import SessionKey
-from meterstream_aggregator.state import State
+from meterstream_aggregator.state import Memory, Readings, SeriesOwner, State
 from meterstream_aggregator.store.port import StateReader
+from meterstream_aggregator.subjects import SubjectKey
 from meterstream_schemas.events import LANES
 
 _NO_NUMBERS: Final = np.zeros(LANES, dtype=np.int64)
+_TELLS_OF_SESSIONS: Final = np.array([kind in SESSION_KINDS for kind in KINDS])
+_FLAGS_PER_VALUE: Final = 16
 
 
 def load_state(
@@ -22,20 +28,23 @@ def load_state(
     reader: StateReader,
     before: Mapping[int, int],
     after: Mapping[int, int],
-    numbers: dict[ProducerKey, Numbers],
+    memory: Memory,
+    readings: Readings,
 ) -> State:
     """The state to fold ``batch`` over.
 
     ``before`` and ``after``: see `State`; the latter decides which sessions time out, and may name
-    partitions that ``batch`` has no events of.
-
-    ``numbers`` are those known from earlier batches; what the store knows beyond them is added.
+    partitions that ``batch`` has no events of. What ``memory`` has from earlier batches is not
+    asked again; what the store knows beyond it is added.
     """
-    _load_numbers(batch, reader, numbers)
-    state = State(before=before, after=after, numbers=numbers)
+    memory.trim()
+    _load_numbers(batch, reader, memory.numbers)
+    state = State(before=before, after=after, numbers=memory.numbers, series=memory.series)
     _load_refused(batch, reader, state)
     _load_keys(batch, reader, state)
     _load_sessions(batch, reader, state)
+    _load_due(reader, state)
+    _load_series(batch, reader, state, readings)
     return state
 
 
@@ -89,27 +98,86 @@ def _load_keys(batch: Batch, reader: StateReader, state: State) -> None:
 
 
 def _load_sessions(batch: Batch, reader: StateReader, state: State) -> None:
-    rows = np.flatnonzero(
-        (batch.kind != USAGE_CODE) & (batch.kind != MARK_CODE) & (batch.kind != KIND_CODES["VOID"])
-    )
-    wanted: set[SessionKey] = set()
-    if len(rows):
-        sessions = batch.columns.column("session").take(rows).to_pylist()
-        tenants, types = batch.tenant.values, batch.type.values
-        for partition, tenant, of_type, session in zip(
-            batch.partition[rows].tolist(),
-            batch.tenant.codes[rows].tolist(),
-            batch.type.codes[rows].tolist(),
-            sessions,
-            strict=True,
-        ):
-            if session is not None:
-                wanted.add(SessionKey(partition, tenants[tenant], types[of_type], session))
-    state.sessions = reader.known_sessions(wanted) if wanted else {}
-    due: list[SessionKey] = []
+    """The sessions, and subjects without session ids, that the boundaries of a batch are about."""
+    rows = np.flatnonzero(_TELLS_OF_SESSIONS[batch.kind])
+    if not len(rows):
+        return
+    sessions: set[SessionKey] = set()
+    subjects: set[SubjectKey] = set()
+    tenants, types = batch.tenant.values, batch.type.values
+    told = batch.columns.select(["session", "subject"]).take(pa.array(rows))
+    for partition, tenant, of_type, session, subject in zip(
+        batch.partition[rows].tolist(),
+        batch.tenant.codes[rows].tolist(),
+        batch.type.codes[rows].tolist(),
+        *(column.to_pylist() for column in told.columns),
+        strict=True,
+    ):
+        if session is not None:
+            sessions.add(SessionKey(partition, tenants[tenant], types[of_type], session))
+        else:
+            subjects.add(SubjectKey(partition, tenants[tenant], types[of_type], subject or ""))
+    if sessions:
+        state.sessions = reader.known_sessions(sessions)
+    if subjects:
+        state.subjects = reader.known_subjects(subjects)
+
+
+def _load_due(reader: StateReader, state: State) -> None:
+    """What the log's time alone changes."""
+    due: list[SessionKey | SubjectKey] = []
     for partition, appended in state.after.items():
         if appended != state.before[partition]:
-            found = reader.due_sessions(partition, appended)
-            state.sessions.update(found)
-            due.extend(found)
+            sessions = reader.due_sessions(partition, appended)
+            subjects = reader.due_subjects(partition, appended)
+            state.sessions.update(sessions)
+            state.subjects.update(subjects)
+            due += [*sessions, *subjects]
     state.due = due
+
+
+def _load_series(batch: Batch, reader: StateReader, state: State, readings: Readings) -> None:
+    """The series of those who may get one: the batch's tenants, by the definitions of its types."""
+    wanted: list[SeriesOwner] = []
+    for versions, partitions, tenants in _tenants_by_type(batch, readings):
+        for version in versions:
+            owners = map(SeriesOwner._make, zip(partitions, tenants, repeat(version)))
+            wanted += state.series.unknown(owners)
+    due = (
+        SeriesOwner(key.partition, key.tenant, version)
+        for key in state.due
+        for version in readings.grouped.get(key.type, ())
+    )
+    wanted += state.series.unknown(due)
+    if wanted:
+        state.series.learn(reader.known_series(dict.fromkeys(wanted).keys()))
+
+
+def _tenants_by_type(
+    batch: Batch, readings: Readings
+) -> Iterator[tuple[tuple[str, ...], list[int], list[str]]]:
+    """(grouped definitions, partitions, tenants beside them) for each type that has the former."""
+    if not len(batch):
+        return
+    width = len(batch.tenant.values)
+    partitions = int(batch.partition.max()) + 1
+    packed = (batch.type.codes * partitions + batch.partition) * width + batch.tenant.codes
+    spots = _which(packed, len(batch.type.values) * partitions * width)
+    type_code, spots = np.divmod(spots, partitions * width)
+    partition, tenant = np.divmod(spots, width)
+    ends = np.searchsorted(type_code, np.arange(len(batch.type.values)), side="right").tolist()
+    tenants = batch.tenant.values
+    for name, begin, end in zip(batch.type.values, [0, *ends[:-1]], ends, strict=True):
+        versions = readings.grouped.get(name)
+        if versions:
+            names = [tenants[code] for code in tenant[begin:end].tolist()]
+            yield versions, partition[begin:end].tolist(), names
+
+
+def _which(values: Int64Array, width: int) -> Int64Array:
+    """The distinct values, ascending; all are below ``width``."""
+    if width > _FLAGS_PER_VALUE * len(values):
+        return np.sort(distinct(values)[0])
+    flags = np.zeros(width, dtype=np.bool_)
+    flags[values] = True
+    return np.flatnonzero(flags)

@@ -37,8 +37,10 @@ class KnownSeries:
         self.settled: set[SeriesKey] = set()
         """Series that need no admission any more: a shortcut past the question."""
 
-    def __contains__(self, owner: SeriesOwner) -> bool:
-        return owner in self._groups
+    def unknown(self, owners: Iterable[SeriesOwner]) -> list[SeriesOwner]:
+        """Those of which nothing is known yet."""
+        known = self._groups
+        return [owner for owner in owners if owner not in known]
 
     def learn(self, found: Mapping[SeriesOwner, set[tuple[str, ...]]]) -> None:
         """What the store answered; an owner of none has an empty set."""
@@ -159,6 +161,17 @@ class Readings:
             if meters
         }
         """The longest session of a type: what the strictest of its definitions allows."""
+        self.grouped: Final[dict[str, tuple[str, ...]]] = {
+            name: tuple(
+                dict.fromkeys(
+                    meter.version
+                    for meter in (*self.usage[name], *self.sessions[name])
+                    if meter.group_by
+                )
+            )
+            for name in types
+        }
+        """The versions of the definitions of a type that have series by group values."""
         self.usage_spans: Final = {name: _spans(meters) for name, meters in self.usage.items()}
         """Event times that are read, per type: see `_spans`."""
         self.session_spans: Final = {name: _spans(meters) for name, meters in self.sessions.items()}
@@ -167,12 +180,10 @@ class Readings:
 def _spans(meters: Iterable[Meter]) -> list[tuple[int, int]]:
     """The times that definitions read, half-open, as few spans as possible, in order."""
     joined: list[tuple[int, int]] = []
-    for since, until in sorted(
-        (meter.since, TIME_MAX_MICROSECONDS if meter.until is None else meter.until)
-        for meter in meters
-    ):
-        if joined and since <= joined[-1][1]:
-            since, before = joined.pop()
-            until = max(until, before)
-        joined.append((since, until))
+    for meter in sorted(meters, key=lambda meter: meter.since):
+        until = TIME_MAX_MICROSECONDS if meter.until is None else meter.until
+        if joined and meter.since <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(until, joined[-1][1]))
+        else:
+            joined.append((meter.since, until))
     return joined

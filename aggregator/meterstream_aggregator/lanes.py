@@ -1,0 +1,175 @@
+"""Taking the numbers of a whole batch: compared run by run, one run being one producer's lane.
+
+Most runs simply continue what was seen. The others are walked number by number, and with them the
+marks between their numbers: since when a lane has a hole is told by the order of both. Producers
+that may have been silent for too long are left to the judge, who sees them record by record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, distinct
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.dedup import PRODUCER_HORIZON, Numbers, ProducerKey, TooManyHoles
+from meterstream_aggregator.refusals import Reason, Refusal
+from meterstream_aggregator.state import State
+from meterstream_schemas.events import LANES
+
+
+class Taken(NamedTuple):
+    """What became of the numbers of a batch, by row."""
+
+    fresh: BoolArray
+    """The number was new."""
+    left: BoolArray
+    """The number was not looked at: let the judge accept the record as it comes."""
+    refused: dict[int, Refusal]
+    """Numbers for which their lane has no room."""
+
+
+def take_numbers(
+    batch: Batch, numbered: BoolArray, marks: BoolArray, state: State, changes: Changes
+) -> Taken:
+    """Note the numbers of all numbered rows. ``marks`` are the rows that are marks."""
+    taken = Taken(np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_), {})
+    rows = np.flatnonzero(numbered)
+    if not len(rows):
+        return taken
+    owners, owner = owners_of(batch, rows)
+    states = [state.numbers_of(key) for key in owners]
+    silent = _silent(batch, states)
+    if silent:
+        left = np.isin(owner, silent)
+        taken.left[rows[left]] = True
+        rows = rows[~left]
+        if not len(rows):
+            return taken
+        owners, owner = owners_of(batch, rows)
+        states = [state.numbers[key] for key in owners]
+    last_append = _highest(batch.append_time[rows], owner, len(owners))
+    for key, numbers, at in zip(owners, states, last_append, strict=True):
+        numbers.last_append = max(numbers.last_append, at)
+        changes.numbers[key] = numbers
+    _take(_Runs(batch, rows, owner), marks, owners, states, taken)
+    return taken
+
+
+def owners_of(batch: Batch, rows: Int64Array) -> tuple[list[ProducerKey], Int64Array]:
+    """The (partition, producer) pairs of these rows, and which one each row has."""
+    width = len(batch.producer.values)
+    pairs, owner = distinct(batch.partition[rows] * width + batch.producer.codes[rows])
+    names = batch.producer.values
+    keys = [ProducerKey(pair // width, names[pair % width]) for pair in pairs.tolist()]
+    return keys, owner
+
+
+def _silent(batch: Batch, states: list[Numbers]) -> list[int]:
+    """Which producers may be `dedup.expired` at some record of the batch; seldom any."""
+    earliest, latest = int(batch.append_time.min()), int(batch.append_time.max())
+    return [
+        at
+        for at, numbers in enumerate(states)
+        if latest - (numbers.last_append or earliest) > PRODUCER_HORIZON
+    ]
+
+
+class _Runs:
+    """Numbered rows sorted by lane, in log order within each: run n is ``begins[n]:ends[n]``."""
+
+    def __init__(self, batch: Batch, rows: Int64Array, owner: Int64Array) -> None:
+        self.batch = batch
+        lanes, run = distinct(owner * LANES + batch.lane[rows])
+        order = np.argsort(_narrowed(run, len(lanes)), kind="stable")
+        run = run[order]
+        self.rows = rows[order]
+        self.number = batch.sequence[self.rows]
+        self.begins = np.flatnonzero(np.r_[True, run[1:] != run[:-1]])
+        self.ends = np.r_[self.begins[1:], len(rows)]
+        self.lane = lanes[run[self.begins]]
+        """Of each run the owner's place times `LANES`, plus the lane."""
+
+    def seen_before(self, run: int, row: int) -> int | None:
+        """The number of the run that came last before a row of the batch."""
+        begin, end = self.begins[run], self.ends[run]
+        at = begin + int(np.searchsorted(self.rows[begin:end], row))
+        return int(self.number[at - 1]) if at > begin else None
+
+
+def _take(
+    runs: _Runs, marks: BoolArray, owners: list[ProducerKey], states: list[Numbers], taken: Taken
+) -> None:
+    upto = np.stack([numbers.upto for numbers in states])
+    expected = np.empty_like(runs.number)
+    expected[1:] = runs.number[:-1] + 1
+    expected[runs.begins] = upto.reshape(-1)[runs.lane] + 1
+    continues = np.logical_and.reduceat(runs.number == expected, runs.begins)
+    for at, numbers in enumerate(states):
+        if numbers.since:
+            holed = at * LANES + np.fromiter(numbers.since, dtype=np.int64)
+            continues &= ~np.isin(runs.lane, holed)
+    marks_of = _marks_of(runs, marks, owners)
+    for run, rows in marks_of.items():
+        for row in rows:
+            seen = runs.seen_before(run, row)
+            known = int(upto.reshape(-1)[runs.lane[run]]) if seen is None else seen
+            continues[run] &= int(runs.batch.sequence[row]) <= known
+    upto.reshape(-1)[runs.lane[continues]] = runs.number[runs.ends[continues] - 1]
+    for at, numbers in enumerate(states):
+        numbers.upto[:] = upto[at]
+    taken.fresh[runs.rows[np.repeat(continues, runs.ends - runs.begins)]] = True
+    for run in np.flatnonzero(~continues).tolist():
+        rows = runs.rows[runs.begins[run] : runs.ends[run]].tolist()
+        _walk(runs.batch, rows, marks_of.get(run, []), states[runs.lane[run] // LANES], taken)
+
+
+def _marks_of(
+    runs: _Runs, marks: BoolArray, owners: list[ProducerKey]
+) -> dict[int, list[int]]:
+    """The marks that speak of a run's lane, by run, in log order."""
+    found: dict[int, list[int]] = {}
+    rows = np.flatnonzero(marks)
+    if not len(rows):
+        return found
+    batch = runs.batch
+    place = {key: at for at, key in enumerate(owners)}
+    run_of = {lane: run for run, lane in enumerate(runs.lane.tolist())}
+    for row in rows.tolist():
+        name = batch.producer.values[batch.producer.codes[row]]
+        at = place.get(ProducerKey(int(batch.partition[row]), name), -1)
+        run = run_of.get(at * LANES + int(batch.lane[row]))
+        if run is not None:
+            found.setdefault(run, []).append(row)
+    return found
+
+
+def _walk(
+    batch: Batch, rows: list[int], marks: list[int], numbers: Numbers, taken: Taken
+) -> None:
+    """Take the numbers of one lane one by one, its marks among them."""
+    speaking = set(marks)
+    for row in sorted([*rows, *marks]):
+        lane, number = int(batch.lane[row]), int(batch.sequence[row])
+        at = int(batch.append_time[row])
+        if row in speaking:
+            numbers.claim(lane, number, at, closing=False)
+            continue
+        try:
+            taken.fresh[row] = numbers.take(lane, number, at)
+        except TooManyHoles as problem:
+            taken.refused[row] = Refusal(Reason.INVALID_IDENTITY, str(problem))
+
+
+def _highest(values: Int64Array, group: Int64Array, groups: int) -> list[int]:
+    """The highest value of each group."""
+    highest = np.full(groups, np.iinfo(np.int64).min)
+    np.maximum.at(highest, group, values)
+    return [int(value) for value in highest]
+
+
+def _narrowed(codes: Int64Array, distinct_codes: int) -> npt.NDArray[Any]:
+    """Codes in the narrowest type: numpy sorts 16-bit integers in linear time."""
+    return codes.astype(np.uint16) if distinct_codes <= 2**16 else codes
