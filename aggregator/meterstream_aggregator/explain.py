@@ -1,0 +1,292 @@
+"""One figure explained: what it is made of, by which rules, and where the log has its events. Pure.
+
+Everything comes from the store, in one snapshot; `evidence` goes on from here with the log itself.
+What is found may be long: lists keep the first few, and say how many there are and the hash of all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from meterstream_aggregator.answering import Scope, figures
+from meterstream_aggregator.catalogue import HOUR, KEPT, Aggregate, Catalogue, Condition, Meter
+from meterstream_aggregator.changes import CallerKey, Place, Span
+from meterstream_aggregator.questions import Figure, Question, ask, folded_until
+from meterstream_aggregator.store.port import (
+    ItemRow,
+    ProducerRow,
+    ReadingRow,
+    SessionRow,
+    StoreReader,
+    TopicBinding,
+    UsageRow,
+)
+from meterstream_schemas.placement import lane_of, partition_of
+
+LIMIT: Final = 1_000
+"""Most entries of one list of an explanation."""
+PRODUCERS_MAX: Final = 100
+"""Most producers that are told with their numbers."""
+SEGMENTS_MAX: Final = 2_000
+"""Most segments of the log that are looked through for producers: 131 million offsets."""
+SESSIONS_MAX: Final = 100_000
+"""Most sessions of one figure."""
+NEAR: Final = 5_000
+"""Offsets between two ranges that are read through sooner than sought over."""
+
+
+class Asked(NamedTuple):
+    """Which figure: of one tenant and meter, over windows in [start, end), of some groups.
+
+    ``partitions`` None: the one that the tenant's events belong to.
+    """
+
+    tenant: str
+    meter: str
+    start: int
+    end: int
+    where: tuple[Condition, ...] = ()
+    partitions: tuple[int, ...] | None = None
+
+
+class Presence(NamedTuple):
+    """A producer with events near those of the figure, and its numbers where it is shown."""
+
+    producer: str
+    span: Span
+    numbers: ProducerRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All facts about one figure. Rows come with the version of their definition."""
+
+    asked: Asked
+    topic: TopicBinding
+    catalogue: Catalogue
+    catalogues: dict[str, Catalogue]
+    question: Question
+    definitions: tuple[Meter, ...]
+    figure: Figure
+    lane: int
+    partitions: tuple[int, ...]
+    appended: dict[int, int]
+    readings: list[ReadingRow]
+    windows: list[tuple[str, UsageRow]]
+    admitted: frozenset[tuple[str, tuple[str, ...]]]
+    """Every (version, group) with rows there, of other groups than those asked for as well."""
+    items: list[tuple[str, ItemRow]]
+    places: list[tuple[Place, Span]]
+    presences: list[Presence]
+    producers: int
+    keys: tuple[int, list[CallerKey]]
+    sessions: list[SessionRow]
+
+    def ranges(self) -> list[tuple[int, int, int]]:
+        """(partition, first, end): offsets that hold every event of the figure, and others."""
+        found: list[tuple[int, int, int]] = []
+        spans = sorted((place.partition, span.first, span.last + 1) for place, span in self.places)
+        for partition, first, end in spans:
+            if found and found[-1][0] == partition and first <= found[-1][2] + NEAR:
+                found[-1] = (partition, found[-1][1], max(found[-1][2], end))
+            else:
+                found.append((partition, first, end))
+        return found
+
+    def catalogue_at(self, partition: int) -> Callable[[int], Catalogue]:
+        """Which catalogue read an offset of a partition."""
+        rows = [row for row in self.readings if row.partition == partition]
+
+        def at(offset: int) -> Catalogue:
+            before = [row.version for row in rows if row.first_offset <= offset]
+            return self.catalogues[before[-1]] if before else self.catalogue
+
+        return at
+
+
+def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None:
+    """The explanation, or None before any worker bound the store. Call it in one snapshot.
+
+    ``now`` decides only whether the figure is still open. Raises `UnknownMeter`, and
+    `InvalidQuestion` where the time or the groups are none that the meter can be asked for.
+    """
+    topic = store.topic()
+    if topic is None:
+        return None
+    catalogue = store.catalogue()
+    lane = lane_of(asked.tenant)
+    partitions = asked.partitions or (partition_of(lane, topic.partitions),)
+    positions = store.positions()
+    question = ask(
+        catalogue.definitions(asked.meter),
+        (asked.start, asked.end),
+        where=asked.where,
+        total=True,
+        metering_since=catalogue.metering_since,
+    )
+    progress = folded_until(positions, topic.partitions)
+    [figure] = figures(store, question, scope=Scope((asked.tenant,)), progress=progress, now=now)
+    [stretch] = question.stretches
+    rows = sorted(_windows(store, asked, stretch.meters))
+    grouped_by = {meter.version: meter.group_by for meter in stretch.meters}
+    windows = [
+        (version, row)
+        for version, row in rows
+        if in_groups(grouped_by[version], row.group, asked.where)
+    ]
+    told = {version for version, _ in windows} | {meter.version for meter in stretch.holding}
+    definitions = tuple(meter for meter in stretch.meters if meter.version in told)
+    sessions = list(_sessions(store, asked, definitions))
+    places = [
+        found
+        for partition in partitions
+        for start, end in _times(asked, sessions)
+        for found in store.places(partition, start, end)
+    ]
+    present, producers = _presences(store, lane, partitions, places)
+    return Explanation(
+        asked=asked,
+        topic=topic,
+        catalogue=catalogue,
+        catalogues=store.catalogues(),
+        question=question,
+        definitions=definitions,
+        figure=figure,
+        lane=lane,
+        partitions=tuple(partitions),
+        appended={row.partition: row.appended for row in positions},
+        readings=[row for row in store.readings() if row.partition in partitions],
+        windows=windows,
+        admitted=frozenset((version, row.group) for version, row in rows),
+        items=sorted(_items(store, asked, definitions)),
+        places=sorted(set(places)),
+        presences=present,
+        producers=producers,
+        keys=store.keys_of(asked.tenant, asked.start, asked.end, LIMIT),
+        sessions=sessions,
+    )
+
+
+def in_groups(names: Sequence[str], group: tuple[str, ...], where: Iterable[Condition]) -> bool:
+    """Whether a group, the values of these names, fulfils what is asked of groups."""
+    values = dict(zip(names, group, strict=True))
+    return all(condition.holds(values) for condition in where)
+
+
+def _windows(
+    store: StoreReader, asked: Asked, definitions: Sequence[Meter]
+) -> Iterator[tuple[str, UsageRow]]:
+    for meter in definitions:
+        for row in store.usage(meter, tenants=[asked.tenant], start=asked.start, end=asked.end):
+            yield meter.version, row
+
+
+def _items(
+    store: StoreReader, asked: Asked, definitions: Sequence[Meter]
+) -> Iterator[tuple[str, ItemRow]]:
+    for meter in definitions:
+        if meter.aggregate not in KEPT:
+            continue
+        for row in store.items(meter, tenants=[asked.tenant], start=asked.start, end=asked.end):
+            if in_groups(meter.group_by, row.group, asked.where):
+                yield meter.version, row
+
+
+def _sessions(
+    store: StoreReader, asked: Asked, definitions: Sequence[Meter]
+) -> Iterator[SessionRow]:
+    """The sessions that reach into the time; without ids, those before that they pair up with."""
+    types = {meter.type for meter in definitions if meter.aggregate is Aggregate.SESSION}
+    for of_type in sorted(types):
+        start = asked.start
+        while True:
+            found = store.sessions(
+                tenants=[asked.tenant],
+                type=of_type,
+                start=start,
+                end=asked.end,
+                limit=SESSIONS_MAX,
+            )
+            earliest = min((_begins(row) for row in found if not row.session), default=start)
+            if earliest >= start:
+                break
+            start = earliest
+        yield from found
+
+
+def _begins(row: SessionRow) -> int:
+    known = [time for time in (row.start, row.end, row.last_sign) if time is not None]
+    return min(known)
+
+
+def _times(asked: Asked, sessions: Sequence[SessionRow]) -> list[tuple[int, int]]:
+    """The times of the figure's events: those asked for, and those of its sessions' boundaries."""
+    times = [(asked.start, asked.end)]
+    for row in sessions:
+        last = max(row.last_sign, row.end or 0)
+        times.append((_begins(row), last + 1))
+    hours = sorted((start - start % HOUR, -(-end // HOUR) * HOUR) for start, end in times)
+    joined = [hours[0]]
+    for start, end in hours[1:]:
+        if start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _presences(
+    store: StoreReader,
+    lane: int,
+    partitions: Sequence[int],
+    places: Sequence[tuple[Place, Span]],
+) -> tuple[list[Presence], int]:
+    """The producers with events between the offsets of these places, the busiest first."""
+    found: dict[str, Span] = {}
+    for partition in partitions:
+        spans: dict[int, tuple[int, int]] = {}
+        for place, span in places:
+            if place.partition == partition:
+                low, high = spans.get(place.segment, (span.first, span.last))
+                spans[place.segment] = (min(low, span.first), max(high, span.last))
+        segments = sorted(spans)[:SEGMENTS_MAX]
+        for presence, span in store.presences(partition, segments):
+            low, high = spans[presence.segment]
+            if span.first <= high and span.last >= low:
+                known = found.get(presence.producer, Span(span.first, span.last, 0))
+                found[presence.producer] = Span(
+                    min(known.first, span.first),
+                    max(known.last, span.last),
+                    known.events + span.events,
+                )
+    busiest = sorted(found.items(), key=lambda pair: (-pair[1].events, pair[0]))[:PRODUCERS_MAX]
+    shown = [
+        Presence(name, span, next(iter(_of_lane(store, name, lane, partitions)), None))
+        for name, span in busiest
+    ]
+    return shown, len(found)
+
+
+def _of_lane(
+    store: StoreReader, producer: str, lane: int, partitions: Sequence[int]
+) -> Iterator[ProducerRow]:
+    """What the partitions know of a producer, its numbers of one lane alone."""
+    for row in store.producers(producer):
+        if row.partition in partitions:
+            yield row._replace(
+                lanes=tuple(each for each in row.lanes if each[0] == lane),
+                missing=tuple(run for run in row.missing if run[0] == lane),
+            )
+
+
+def segments_left_out(places: Sequence[tuple[Place, Span]]) -> int:
+    """How many segments of a long figure were not looked through for producers."""
+    return max(len({(p.partition, p.segment) for p, _ in places}) - SEGMENTS_MAX, 0)
+
+
+def canonical(content: object) -> bytes:
+    """Canonical JSON: what hashes are made of."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,179 @@
+"""The events of a figure, read from the log, judged again, and held against the store's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from meterstream_aggregator.answering import Scope, figures
+from meterstream_aggregator.batch import LogRecord
+from meterstream_aggregator.catalogue import HOUR, Aggregate, Meter
+from meterstream_aggregator.civil import InvalidQuestion
+from meterstream_aggregator.evidence import Judged, Known, judge
+from meterstream_aggregator.evidence_rows import (
+    Frame,
+    Mismatch,
+    Rows,
+    mismatches,
+    rows_of_events,
+    rows_of_sessions,
+    rows_of_store,
+)
+from meterstream_aggregator.explain import Explanation
+from meterstream_aggregator.questions import Figure
+from meterstream_aggregator.store.port import (
+    DeadLettersWanted,
+    ItemRow,
+    StoreReader,
+    UsageRow,
+)
+from meterstream_consumers.gathering import tenant_records
+from meterstream_consumers.logreader import LogReader, Range
+from meterstream_schemas.registry import WriterSchemas
+
+EVENTS_MAX: Final = 500_000
+"""Most events of one figure that are held in memory."""
+_LETTERS_MAX: Final = 1_000_000
+_KEYS_MAX: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The events of a figure, judged; the figure that they make; and where rows do not follow."""
+
+    judged: list[Judged]
+    figure: Figure
+    mismatches: list[Mismatch]
+
+    def adds_up(self, explanation: Explanation) -> bool:
+        """Whether the events make the very rows, and the very figure."""
+        mine, theirs = self.figure, explanation.figure
+        return not self.mismatches and mine[:8] == theirs[:8]
+
+
+def evidence(
+    store: StoreReader,
+    explanation: Explanation,
+    log: LogReader,
+    schemas: WriterSchemas,
+    *,
+    now: int,
+) -> Evidence:
+    """Read, judge and add up, in the snapshot that the explanation was made in.
+
+    Raises `LogUnusable`, and `InvalidQuestion` for more than `EVENTS_MAX` events.
+    """
+    asked, definitions = explanation.asked, explanation.definitions
+    frame = Frame(
+        definitions,
+        asked.start,
+        asked.end,
+        explanation.catalogue.metering_since,
+        explanation.admitted,
+        asked.where,
+    )
+    made = Rows(frame.aggregate)
+    judged: list[Judged] = []
+    known = _known(store, explanation)
+    for partition, records in _records(explanation, log, schemas).items():
+        part = judge(records, explanation.catalogue_at(partition), known[partition])
+        judged += part
+        if frame.aggregate is Aggregate.SESSION:
+            appended = explanation.appended[partition]
+            _join(made, rows_of_sessions(part, explanation.catalogue, frame, appended))
+        else:
+            _join(made, rows_of_events(part, frame))
+    theirs = rows_of_store(frame.aggregate, explanation.windows, explanation.items)
+    [figure] = figures(
+        cast("StoreReader", _OfEvents(store, made, asked.tenant)),
+        explanation.question,
+        scope=Scope((asked.tenant,)),
+        progress=0,
+        now=now,
+    )
+    return Evidence(judged, figure, mismatches(theirs, made))
+
+
+def _records(
+    explanation: Explanation, log: LogReader, schemas: WriterSchemas
+) -> dict[int, list[LogRecord]]:
+    """The tenant's events of the types and times in question, by partition."""
+    asked = explanation.asked
+    types = {meter.type for meter in explanation.definitions}
+    sessions = explanation.definitions[-1].aggregate is Aggregate.SESSION
+    ranges = [Range(*each) for each in explanation.ranges()]
+    log.check(ranges)
+    found: dict[int, list[LogRecord]] = {}
+    held = 0
+    for batch in tenant_records(log, schemas, ranges, asked.tenant):
+        for record in batch:
+            event = record.event
+            if event.type in types and (sessions or asked.start <= event.time < asked.end):
+                found.setdefault(record.partition, []).append(record)
+                held += 1
+        if held > EVENTS_MAX:
+            raise InvalidQuestion(
+                "events", f"the figure has more than {EVENTS_MAX} events; ask for a shorter time"
+            )
+    return found
+
+
+def _known(store: StoreReader, explanation: Explanation) -> dict[int, Known]:
+    """What only the store knows of the tenant, by partition."""
+    tenant = explanation.asked.tenant
+    hours = [place.hour for place, _ in explanation.places] or [0]
+    _, keys = store.keys_of(tenant, min(hours) * HOUR, (max(hours) + 1) * HOUR, _KEYS_MAX)
+    found: dict[int, Known] = {}
+    for partition in explanation.partitions:
+        wanted = DeadLettersWanted(tenant=tenant, partition=partition)
+        letters = store.dead_letters(wanted, limit=_LETTERS_MAX)
+        found[partition] = Known(
+            {letter.offset: letter.reason for letter in letters},
+            {known.key: known for known in keys if known.partition == partition},
+        )
+    return found
+
+
+def _join(made: Rows, part: Rows) -> None:
+    for key, row in part.usage.items():
+        made.add(key, *row)
+    for kept, item in part.items.items():
+        made.keep(kept, item)
+
+
+class _OfEvents:
+    """A reader whose rows are those that events make; what was before them is the store's."""
+
+    def __init__(self, store: StoreReader, rows: Rows, tenant: str) -> None:
+        self._store = store
+        self._rows = rows
+        self._tenant = tenant
+
+    def usage(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+    ) -> Iterator[UsageRow]:
+        del tenants
+        for key, (events, quantity) in sorted(self._rows.usage.items()):
+            if key.version == meter.version and start <= key.start < end:
+                yield UsageRow(
+                    self._tenant, key.group, key.start, events, quantity, key.scale, key.arrival
+                )
+
+    def items(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+    ) -> Iterator[ItemRow]:
+        del tenants
+        for key, item in sorted(self._rows.items.items()):
+            if key.version == meter.version and start <= key.start < end:
+                yield ItemRow(self._tenant, key.group, key.start, key.arrival, key.item, item)
+
+    def levels_before(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int
+    ) -> Iterator[ItemRow]:
+        return self._store.levels_before(meter, tenants=tenants, start=start)
+
+    def changes_before(
+        self, meter: Meter, *, tenants: Sequence[str] | None, start: int
+    ) -> Iterator[UsageRow]:
+        return self._store.changes_before(meter, tenants=tenants, start=start)

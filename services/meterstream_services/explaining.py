@@ -1,0 +1,215 @@
+"""An explanation as a document, with its hashes.
+
+Times are ISO 8601 in UTC, amounts exact decimals as text, so that the same facts always give the
+same bytes. Two hashes, each BLAKE2b of 16 bytes over canonical JSON (sorted keys, no spaces,
+ASCII):
+
+``figure_hash``
+    over tenant, meter, time, groups, amounts, definitions and all rows: what an invoice rests on.
+    It changes only when the figure gets an adjustment.
+``hash``
+    over the whole document without ``hash`` and without the status of the figure, which time alone
+    moves. Producers' numbers and places are in it, so it moves on while the log does.
+
+A long list is shown as its first entries, with the count and the hash of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any, Final
+
+from meterstream_aggregator.catalogue import HOUR, MOMENT, dated
+from meterstream_aggregator.civil import format_time
+from meterstream_aggregator.explain import Explanation, Presence, canonical, segments_left_out
+from meterstream_aggregator.questions import Figure
+from meterstream_aggregator.store.port import ItemRow, UsageRow
+from meterstream_schemas.quantity import Amount, format_amount
+
+Json = dict[str, Any]
+_HASH_BYTES: Final = 16
+_MOVING: Final = frozenset({"hash", "status"})
+
+
+def document(explanation: Explanation, *, limit: int) -> Json:
+    """The document of an explanation. Lists are cut after ``limit`` entries."""
+    asked, topic = explanation.asked, explanation.topic
+    figure = _figure(explanation.figure)
+    made: Json = {
+        "tenant": asked.tenant,
+        "meter": asked.meter,
+        "unit": explanation.figure.unit,
+        "from": _time(asked.start),
+        "to": _time(asked.end),
+        "group": {each.name: list(each.values) for each in asked.where},
+        **figure,
+        "definitions": [
+            {"version": meter.version, "unit": meter.unit}
+            | dated(meter)
+            | {"since": _time(meter.since), "until": _optional(meter.until)}
+            for meter in explanation.definitions
+        ],
+        "windows": _list(
+            [_window(*row) for row in explanation.windows if not row[1].arrival], limit
+        ),
+        "adjustments": _list(
+            [_window(*row) for row in explanation.windows if row[1].arrival], limit
+        ),
+        "items": _list([_item(*row) for row in explanation.items], limit),
+    }
+    made["figure_hash"] = hash_of(made)
+    made |= {
+        "log": {
+            "topic": topic.topic,
+            "topic_id": topic.topic_id,
+            "lane": explanation.lane,
+            "partitions": list(explanation.partitions),
+            "catalogues": [
+                {
+                    "partition": row.partition,
+                    "from_offset": row.first_offset,
+                    "version": row.version,
+                }
+                for row in explanation.readings
+            ],
+            "places": _list(_places(explanation), limit),
+            "ranges": _list(
+                [
+                    {"partition": partition, "first": first, "last": end - 1}
+                    for partition, first, end in explanation.ranges()
+                ],
+                limit,
+            ),
+        },
+        "producers": {
+            "count": explanation.producers,
+            "segments_left_out": segments_left_out(explanation.places),
+            "first": [_producer(each) for each in explanation.presences],
+        },
+        "keys": {
+            "count": explanation.keys[0],
+            "first": [
+                {
+                    "key": known.key,
+                    "time": _time(known.time),
+                    "state": known.state.name.lower(),
+                    "append_time": _time(known.append_time),
+                }
+                for known in explanation.keys[1][:limit]
+            ],
+        },
+        "sessions": _list(
+            [
+                {
+                    "type": row.type,
+                    "session": row.session or None,
+                    "subject": row.subject,
+                    "start": _optional(row.start),
+                    "end": _optional(row.end),
+                    "state": row.state,
+                    "conflicts": row.conflicts,
+                }
+                for row in explanation.sessions
+            ],
+            limit,
+        ),
+    }
+    made["hash"] = hash_of(made)
+    return made
+
+
+def hash_of(made: Json) -> str:
+    """The hash of a document, but for its own and what time alone moves."""
+    facts = {name: value for name, value in made.items() if name not in _MOVING}
+    return hashlib.blake2b(canonical(facts), digest_size=_HASH_BYTES).hexdigest()
+
+
+def _list(entries: Sequence[Json], limit: int) -> Json:
+    whole = hashlib.blake2b(canonical(list(entries)), digest_size=_HASH_BYTES).hexdigest()
+    return {"count": len(entries), "hash": whole, "first": list(entries[:limit])}
+
+
+def _figure(figure: Figure) -> Json:
+    return {
+        "value": decimal(figure.total),
+        "closing": decimal(figure.closing),
+        "adjustment": decimal(figure.adjustment),
+        "events": figure.events,
+        "average": decimal(figure.average),
+        "running": decimal(figure.running),
+        "status": figure.status.value,
+        "final_at": _time(figure.final_at),
+    }
+
+
+def _window(version: str, row: UsageRow) -> Json:
+    is_moment = row.scale >= MOMENT
+    made: Json = {
+        "start": _time(row.start),
+        "group": list(row.group),
+        "arrival": _time(row.arrival) if row.arrival else None,
+        "events": row.events,
+        "amount": format_amount(row.quantity, row.scale - MOMENT if is_moment else row.scale),
+        "definition": version,
+    }
+    return made | {"moment": True} if is_moment else made
+
+
+def _item(version: str, row: ItemRow) -> Json:
+    return {
+        "start": _time(row.start),
+        "group": list(row.group),
+        "arrival": _time(row.arrival) if row.arrival else None,
+        "item": row.item,
+        "time": _time(row.by.time),
+        "producer": row.by.producer,
+        "sequence": row.by.sequence,
+        "offset": row.by.offset,
+        "amount": format_amount(row.by.quantity, row.by.scale),
+        "definition": version,
+    }
+
+
+def _places(explanation: Explanation) -> list[Json]:
+    return [
+        {
+            "partition": place.partition,
+            "hour": _time(place.hour * HOUR),
+            "first": span.first,
+            "last": span.last,
+            "events": span.events,
+        }
+        for place, span in explanation.places
+    ]
+
+
+def _producer(presence: Presence) -> Json:
+    numbers = presence.numbers
+    lanes = numbers.lanes if numbers is not None else ()
+    return {
+        "producer": presence.producer,
+        "first": presence.span.first,
+        "last": presence.span.last,
+        "events": presence.span.events,
+        "highest": lanes[0][1] if lanes else None,
+        "missing": [
+            {"from": start, "to": end, "since": _time(since)}
+            for _, start, end, since in (numbers.missing if numbers is not None else ())
+        ],
+        "closed": numbers.closed if numbers is not None else None,
+    }
+
+
+def decimal(amount: Amount | None) -> str | None:
+    """An amount as exact text."""
+    return None if amount is None else format_amount(*amount)
+
+
+def _time(time: int) -> str:
+    return format_time(time, UTC)
+
+
+def _optional(time: int | None) -> str | None:
+    return None if time is None else _time(time)
