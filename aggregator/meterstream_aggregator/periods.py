@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
@@ -100,23 +100,33 @@ def parse_every(text: str, *, anchor_day: int = 1) -> Every:
 
 
 def period_bounds(
-    start: int, end: int, every: Every | str, zone: tzinfo, *, window: int = MINUTE
+    start: int,
+    end: int,
+    every: Every | str,
+    zone: tzinfo,
+    *,
+    window: int | Callable[[int], int] = MINUTE,
+    shown: tzinfo | None = None,
 ) -> list[int]:
     """The boundaries of the periods of [start, end), both ends included; microseconds UTC.
 
-    Raises `InvalidQuestion` when the span is empty or out of range, when a boundary does not lie
-    on a boundary of ``window`` (microseconds), or when there are more than `PERIODS_MAX` periods.
+    ``window`` is the length of the windows in microseconds, or says it for an instant; ``shown`` is
+    the zone of messages where it is not ``zone``. Raises `InvalidQuestion` when the span is empty
+    or out of range, when a boundary does not lie on a boundary of a window, or when there are more
+    than `PERIODS_MAX` periods.
     """
     cut = parse_every(every) if isinstance(every, str) else every
-    _check_span(start, end, zone, window)
+    size_at = window if callable(window) else _always(window)
+    shown = shown or zone
+    _check_span(start, end, shown, size_at)
     bounds = [start]
     for bound in _starts(start, end, cut, zone):
         if bound <= bounds[-1]:
             continue
         if bound >= end:
             break
-        if bound % window:
-            raise _off_window(bound, zone, window)
+        if bound % (size := size_at(bound)):
+            raise _off_window(bound, shown, size)
         bounds.append(bound)
         if len(bounds) > PERIODS_MAX:
             raise InvalidQuestion(
@@ -127,12 +137,16 @@ def period_bounds(
     return bounds
 
 
-def _check_span(start: int, end: int, zone: tzinfo, window: int) -> None:
+def _always(window: int) -> Callable[[int], int]:
+    return lambda _time: window
+
+
+def _check_span(start: int, end: int, zone: tzinfo, size_at: Callable[[int], int]) -> None:
     for field, time_ in (("from", start), ("to", end)):
         if not TIME_MIN <= time_ <= TIME_MAX:
             raise InvalidQuestion(field, "lies outside the years 1970 to 9998")
-        if time_ % window:
-            raise InvalidQuestion(field, _nearest(time_, zone, window))
+        if time_ % (size := size_at(time_)):
+            raise InvalidQuestion(field, _nearest(time_, zone, size))
     if end <= start:
         raise InvalidQuestion(
             "to",
