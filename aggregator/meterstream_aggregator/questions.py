@@ -66,9 +66,7 @@ class Stretch(NamedTuple):
             first = closes_at(0, window, metering_since, grace)
             if self.meters[0].until is None:
                 return [max(end + grace, first) for end in self.bounds[1:]]
-        return [
-            self._final_at(start, end, metering_since) for start, end in pairwise(self.bounds)
-        ]
+        return [self._final_at(start, end, metering_since) for start, end in pairwise(self.bounds)]
 
     def _final_at(self, start: int, end: int, metering_since: int) -> int:
         closes = [
@@ -86,7 +84,8 @@ class Question:
     """What is asked of one meter. Made by `ask`, which checks it.
 
     ``by`` are the attributes that figures are kept apart by, ``where`` what their groups must
-    fulfil; with ``total`` tenants are joined.
+    fulfil; a group that fulfils all of a combination in ``unless`` is left out. With ``total``
+    tenants are joined.
     """
 
     stretches: tuple[Stretch, ...]
@@ -94,6 +93,7 @@ class Question:
     where: tuple[Condition, ...]
     total: bool
     metering_since: int
+    unless: tuple[tuple[Condition, ...], ...] = ()
 
     @property
     def span(self) -> tuple[int, int]:
@@ -135,6 +135,7 @@ def ask(
     *,
     by: Sequence[str] = (),
     where: Sequence[Condition] = (),
+    unless: Sequence[Sequence[Condition]] = (),
     total: bool = False,
     metering_since: int = 0,
     zone: tzinfo = UTC,
@@ -146,12 +147,21 @@ def ask(
     meter changed what it counts.
     """
     stretches = tuple(_stretches(definitions, tuple(bounds), zone))
-    names = [("by", name) for name in by] + [("where", condition.name) for condition in where]
+    names = [("by", name) for name in by] + [
+        ("where", condition.name) for condition in [*where, *chain.from_iterable(unless)]
+    ]
     for meter in dict.fromkeys(meter for stretch in stretches for meter in stretch.holding):
         for field, name in names:
             if name not in meter.group_by:
                 raise InvalidQuestion(field, _not_kept(meter, name, zone))
-    return Question(stretches, tuple(dict.fromkeys(by)), tuple(where), total, metering_since)
+    return Question(
+        stretches,
+        tuple(dict.fromkeys(by)),
+        tuple(where),
+        total,
+        metering_since,
+        tuple(tuple(combination) for combination in unless),
+    )
 
 
 def window_at(definitions: Sequence[Meter], time: int) -> int:
@@ -193,10 +203,14 @@ class Groups(dict[tuple[str, ...], "tuple[str, ...] | None"]):
         self._names = meter.group_by
         self._by = question.by
         self._where = question.where
+        self._unless = question.unless
 
     def __missing__(self, group: tuple[str, ...]) -> tuple[str, ...] | None:
         values: Mapping[str, str] = dict(zip(self._names, group, strict=True))
-        wanted = all(condition.holds(values) for condition in self._where)
+        wanted = all(condition.holds(values) for condition in self._where) and not any(
+            all(condition.holds(values) for condition in combination)
+            for combination in self._unless
+        )
         kept = tuple(values.get(name, "") for name in self._by) if wanted else None
         self[group] = kept
         return kept
