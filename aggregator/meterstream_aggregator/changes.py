@@ -211,8 +211,9 @@ class Tally:
 class Changes:
     """All that one batch changes.
 
-    ``numbers``, ``sessions``, ``subjects`` and ``keys`` are whole new states, the rest joins what is
-    there: items by the greater, places and presences by first, last and sum. Sessions and subjects come with their next deadline (append time, None for none).
+    ``numbers``, ``sessions``, ``subjects`` and ``keys`` are whole new states, the rest joins what
+    is there: items by the greater, places and presences by first, last and sum. Sessions and
+    subjects come with their next deadline (append time, None for none).
     """
 
     usage: list[UsageDelta] = field(default_factory=list)
@@ -229,7 +230,7 @@ class Changes:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     tallies: dict[int, Tally] = field(default_factory=dict)
     outbox: list[OutboxMessage] = field(default_factory=list)
-    signs: npt.NDArray[np.int8] | None = None
+    times: npt.NDArray[np.int64] | None = None
     """By row of the batch: 1 counted, -1 taken back, 0 neither. Not stored: thresholds ask it."""
     charge_moves: list[ChargeMove] = field(default_factory=list)
     """Of session meters that a threshold watches. Not stored either."""

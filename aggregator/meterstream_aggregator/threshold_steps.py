@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from meterstream_aggregator.batch import KIND_CODES, USAGE_CODE, Batch, BoolArray, Int64Array
-from meterstream_aggregator.catalogue import Aggregate, Condition, Meter, Test
+from meterstream_aggregator.catalogue import Aggregate, Condition, Meter, Test, Threshold
 from meterstream_aggregator.changes import ChargeMove
+from meterstream_aggregator.thresholds import Movement, Periods
 from meterstream_aggregator.values import column_amounts
 from meterstream_aggregator.windows import split
 from meterstream_schemas.events import EventKind
@@ -30,8 +31,8 @@ _LEAST: Final = -(2**63)
 class Steps:
     """Steps of many tenants under one meter, as parallel columns in log order.
 
-    ``tenant`` are codes into ``tenants``; ``window`` is the start of the window that a step is about.
-    ``place`` has one row (partition, offset, log time) per step.
+    ``tenant`` are codes into ``tenants``; ``window`` is where a step's window starts; ``place`` has
+    one row (partition, offset, log time) per step.
     """
 
     tenants: Sequence[str]
@@ -61,12 +62,12 @@ class _Amounts(NamedTuple):
     scale: Int64Array
 
 
-def usage_steps(batch: Batch, signs: npt.NDArray[np.int8], meters: Iterable[Meter]) -> Steps | None:
+def usage_steps(batch: Batch, times: Int64Array, meters: Iterable[Meter]) -> Steps | None:
     """The steps under the definitions of one usage meter, or None where there are none.
 
-    ``signs`` say of each row whether it was counted (1), taken back (-1) or neither.
+    ``times`` say of each row whether it was counted (1), taken back (-1) or neither.
     """
-    moved = (signs != 0) & ((batch.kind == USAGE_CODE) | (batch.kind == _VOID_CODE))
+    moved = (times != 0) & ((batch.kind == USAGE_CODE) | (batch.kind == _VOID_CODE))
     rows_of: list[Int64Array] = []
     amounts_of: list[_Amounts] = []
     windows_of: list[Int64Array] = []
@@ -75,7 +76,7 @@ def usage_steps(batch: Batch, signs: npt.NDArray[np.int8], meters: Iterable[Mete
         if len(rows):
             amounts = _amounts(batch, rows, meter)
             rows_of.append(rows)
-            amounts_of.append(_Amounts(_signed(amounts.quantity, signs[rows]), amounts.scale))
+            amounts_of.append(_Amounts(_signed(amounts.quantity, times[rows]), amounts.scale))
             windows_of.append(batch.time[rows] - batch.time[rows] % meter.window)
     if not rows_of:
         return None
@@ -120,6 +121,60 @@ def session_steps(moves: Iterable[ChargeMove]) -> Steps | None:
         _SESSION_SCALE,
         np.array([(key[1], key[2], key[0]) for key in keys], dtype=np.int64),
     )
+
+
+def tenants_watched(threshold: Threshold, steps: Steps) -> Int64Array:
+    """Of each step the code of who it is about, -1 where the threshold does not ask for them."""
+    if not threshold.of:
+        return steps.tenant
+    wanted = np.array([name in threshold.of for name in steps.tenants], dtype=np.bool_)
+    return np.where(wanted[steps.tenant], steps.tenant, -1)
+
+
+def movements(
+    threshold: Threshold,
+    steps: Steps,
+    who: Int64Array,
+    names: Sequence[str],
+    *,
+    periods: Periods,
+    greatest: bool,
+    topic: str,
+) -> Iterator[Movement]:
+    """The steps by figure: by who (codes into ``names``, -1 for nobody) and period."""
+    windows, window = np.unique(steps.window, return_inverse=True)
+    spans = [periods.of(start) for start in windows.tolist()]
+    distinct_spans = sorted(set(spans))
+    span = np.array([distinct_spans.index(each) for each in spans], dtype=np.int64)[window]
+    figure = who * len(distinct_spans) + span
+    order = np.argsort(figure, kind="stable")
+    order = order[figure[order] >= 0]
+    sorted_figure = figure[order]
+    begins = np.flatnonzero(np.r_[True, sorted_figure[1:] != sorted_figure[:-1]])
+    for rows in np.split(order, begins[1:]) if len(order) else ():
+        code, at = divmod(int(figure[rows[0]]), len(distinct_spans))
+        amounts, places = _at_once(steps.amount[rows], steps.place[rows], greatest=greatest)
+        yield Movement(
+            threshold,
+            names[code],
+            *distinct_spans[at],
+            greatest=greatest,
+            scale=steps.scale,
+            amounts=amounts,
+            places=places,
+            topic=topic,
+        )
+
+
+def _at_once(
+    amounts: npt.NDArray[Any], places: Int64Array, *, greatest: bool
+) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Steps of one place as one step."""
+    first = np.r_[True, (places[1:] != places[:-1]).any(axis=1)]
+    if first.all():
+        return amounts, places
+    join = np.maximum if greatest else np.add
+    return join.reduceat(amounts, np.flatnonzero(first)), places[first]
 
 
 def _parts(move: ChargeMove) -> Iterator[tuple[int, int, int]]:
@@ -170,12 +225,12 @@ def _amounts(batch: Batch, rows: Int64Array, meter: Meter) -> _Amounts:
     return _Amounts(batch.quantity[rows], batch.scale[rows])
 
 
-def _signed(quantity: npt.NDArray[Any], sign: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
-    if not (sign < 0).any():
+def _signed(quantity: npt.NDArray[Any], times: Int64Array) -> npt.NDArray[Any]:
+    if not (times < 0).any():
         return quantity
     if int(quantity.min()) == _LEAST:
         quantity = quantity.astype(object)
-    return quantity * sign.astype(np.int64)
+    return quantity * times
 
 
 def _one_scale(quantity: npt.NDArray[Any], scale: Int64Array) -> tuple[npt.NDArray[Any], int]:

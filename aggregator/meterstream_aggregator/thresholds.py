@@ -24,12 +24,15 @@ import numpy.typing as npt
 from meterstream_aggregator.catalogue import DAY, Aggregate, Threshold, digest
 from meterstream_aggregator.civil import TIME_MAX, TIME_MIN, InvalidQuestion, format_time
 from meterstream_aggregator.periods import Every, Unit, parse_every, period_bounds
+from meterstream_schemas.events import NOTICES_TOPIC
 from meterstream_schemas.quantity import Amount, format_amount, parse_amount, rescale
 
 WATCHED: Final = frozenset({Aggregate.COUNT, Aggregate.SUM, Aggregate.MAX, Aggregate.SESSION})
 """Aggregates of which a threshold may be watched."""
 TENANT: Final = "tenant"
 """The scope of a threshold that watches each tenant by itself; the other is ``account``."""
+NOBODY: Final = ""
+"""In place of an account: whoever belongs to none."""
 NO_OFFSET: Final = -1
 """In place of an offset where no record took the step: a session timed out."""
 
@@ -50,8 +53,8 @@ class Movement:
     """The steps of one watched figure in one batch, in log order, as parallel columns.
 
     ``amounts`` are integers at ``scale`` (int64, or Python integers where sums might outgrow it),
-    added up, or with ``greatest`` joined by the greater. ``pending`` are the ids of rows that waited
-    for their account and are told of here.
+    added up, or with ``greatest`` joined by the greater. ``waited`` are the ids of rows that waited
+    for their account and are told of here. ``topic`` is where notices go.
     """
 
     threshold: Threshold
@@ -63,16 +66,21 @@ class Movement:
     amounts: npt.NDArray[Any]
     places: npt.NDArray[np.int64]
     """One row per step: see `Place`."""
-    pending: tuple[int, ...] = ()
+    waited: tuple[int, ...] = ()
+    topic: str = NOTICES_TOPIC
 
 
 class Waiting(NamedTuple):
-    """Steps of a tenant in one window whose account could not be asked for, joined."""
+    """A step of a tenant whose account could not be asked for. ``threshold`` is its `identity`.
+
+    The period is [start, end). ``place`` has the log time 0 for what nobody watched when it came.
+    """
 
     threshold: str
-    """See `identity`."""
     tenant: str
     window: int
+    start: int
+    end: int
     amount: Amount
     place: Place
 
@@ -98,7 +106,7 @@ def advanced(
 
     ``total`` is the figure before, None where there was none.
     """
-    scale = max([movement.scale, *([total.scale] if total else [])])
+    scale = movement.scale if total is None else max(movement.scale, total.scale)
     amounts = _at_scale(movement.amounts, scale - movement.scale)
     before = None if total is None else rescale(total.quantity, total.scale, scale)
     heights = _heights(before, amounts, movement.greatest)
@@ -118,8 +126,18 @@ def advanced(
         if len(reached):
             step = int(reached[0])
             place = Place(*movement.places[step].tolist())
-            crossings.append(Crossing(at, Amount(int(heights[step]), scale), place))
+            known = place if place.log_time else None
+            crossings.append(Crossing(at, Amount(int(heights[step]), scale), known))
     return Amount(int(heights[-1]), scale), crossings
+
+
+def joined(total: Amount | None, amount: Amount, *, greatest: bool) -> Amount:
+    """A figure and one amount more."""
+    if total is None:
+        return amount
+    scale = max(total.scale, amount.scale)
+    one, other = rescale(*total, scale), rescale(*amount, scale)
+    return Amount(max(one, other) if greatest else one + other, scale)
 
 
 def _at_scale(amounts: npt.NDArray[Any], places: int) -> npt.NDArray[Any]:
@@ -129,20 +147,22 @@ def _at_scale(amounts: npt.NDArray[Any], places: int) -> npt.NDArray[Any]:
     factor = 10**places
     if amounts.dtype == object or _largest(amounts) * factor >= _SPAN_MAX:
         amounts = amounts.astype(object)
-    return amounts * factor
+    scaled: npt.NDArray[Any] = amounts * factor
+    return scaled
 
 
-def _heights(before: int | None, amounts: npt.NDArray[Any], greatest: bool) -> npt.NDArray[Any]:  # noqa: FBT001 - one of two ways to join, private
+def _heights(before: int | None, amounts: npt.NDArray[Any], greatest: bool) -> npt.NDArray[Any]:
     """The figure after each step."""
     if greatest:
         if before is not None and abs(before) >= _SPAN_MAX:
             amounts = amounts.astype(object)
-        heights = np.maximum.accumulate(amounts)
-        return heights if before is None else np.maximum(heights, before)
+        highest: npt.NDArray[Any] = np.maximum.accumulate(amounts)
+        return highest if before is None else np.maximum(highest, before)
     first = before or 0
     if amounts.dtype != object and _largest(amounts) * len(amounts) + abs(first) >= _SPAN_MAX:
         amounts = amounts.astype(object)
-    return np.cumsum(amounts) + first
+    heights: npt.NDArray[Any] = np.cumsum(amounts) + first
+    return heights
 
 
 def _largest(amounts: npt.NDArray[np.int64]) -> int:

@@ -1,0 +1,298 @@
+"""Thresholds in the store's transaction: running totals, and what was told of already.
+
+`settle` runs before the usage of its batch is written, so that a figure nobody has watched yet
+begins with what the store has of its period. Tables: ``threshold_total``, ``threshold_fired`` and
+``threshold_waiting`` of schema.sql. A total is plain decimal text, exact and the same however it
+came about.
+
+A threshold on accounts asks for the usage of a whole period at once, tenant by tenant, when the
+period is first touched: what is there goes to the waiting steps, whose accounts are asked for
+afterwards. The total of the account ``""`` marks that this was done.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from meterstream_aggregator.catalogue import MINUTE, Aggregate, Catalogue, Meter, Threshold
+from meterstream_aggregator.changes import OutboxMessage
+from meterstream_aggregator.store.sqlite_usage import LOW_BITS, WINDOWS_PER_BLOCK
+from meterstream_aggregator.thresholds import (
+    NO_OFFSET,
+    NOBODY,
+    TENANT,
+    Crossing,
+    Movement,
+    Place,
+    Waiting,
+    advanced,
+    identity,
+    joined,
+    notice,
+)
+from meterstream_schemas.quantity import Amount, format_amount
+
+_BEFORE: Final = """
+    SELECT series.tenant, series.partition, usage.start, usage.events,
+           usage.quantity_high, usage.quantity_low, usage.scale
+    FROM series CROSS JOIN usage
+    WHERE series.version = ?1 AND (?2 IS NULL OR series.tenant = ?2)
+      AND usage.block BETWEEN ?3 AND ?4 AND usage.series = series.id
+      AND usage.start >= ?5 AND usage.start < ?6
+"""
+
+
+class Used(NamedTuple):
+    """What one row of usage amounts to."""
+
+    tenant: str
+    partition: int
+    window: int
+    amount: Amount
+
+
+class TotalRow(NamedTuple):
+    """A running total. ``threshold`` is its `identity`, ``who`` a tenant or an account."""
+
+    threshold: str
+    start: int
+    who: str
+    total: Amount
+
+
+class FiredRow(NamedTuple):
+    """A value that was told of; ``place`` has no log time where nobody watched before."""
+
+    threshold: str
+    start: int
+    who: str
+    at: str
+    value: Amount
+    place: Place
+
+
+class Ledger(Protocol):
+    """What `settle` reads and writes, inside one transaction."""
+
+    def total(self, threshold: str, who: str, start: int) -> Amount | None:
+        """The running total, None where there is none yet."""
+        ...
+
+    def keep_total(self, threshold: str, who: str, start: int, total: Amount) -> None:
+        """Put it in place of what is there."""
+        ...
+
+    def fired(self, threshold: str, who: str, start: int) -> set[str]:
+        """The values of the period that were told of."""
+        ...
+
+    def keep_fired(self, movement: Movement, crossing: Crossing) -> None:
+        """Note a value as told of."""
+        ...
+
+    def keep_waiting(self, waiting: Waiting) -> None:
+        """Keep a step until its account is known."""
+        ...
+
+    def take_waiting(self, ids: Collection[int]) -> bool:
+        """Remove these steps; False, and nothing removed, when somebody else has taken one."""
+        ...
+
+    def usage(self, meter: Meter, tenant: str | None, start: int, end: int) -> Iterable[Used]:
+        """What a definition has in [start, end), of one tenant or of all."""
+        ...
+
+
+def settle(
+    ledger: Ledger, catalogue: Catalogue, movements: Sequence[Movement], waiting: Sequence[Waiting]
+) -> Iterator[OutboxMessage]:
+    """Add up a batch's steps; the notices of values that are reached. To be run to its end."""
+    by_name = {identity(threshold): threshold for threshold in catalogue.thresholds}
+    for step in waiting:
+        _mark(ledger, catalogue, by_name[step.threshold], step.start, step.end)
+        ledger.keep_waiting(step)
+    for movement in movements:
+        threshold = identity(movement.threshold)
+        if movement.waited and not ledger.take_waiting(movement.waited):
+            continue
+        if movement.threshold.scope != TENANT:
+            _mark(ledger, catalogue, movement.threshold, movement.start, movement.end)
+            if movement.who == NOBODY:
+                continue
+        total = ledger.total(threshold, movement.who, movement.start)
+        if total is None and movement.threshold.scope == TENANT:
+            total = _before(ledger, catalogue, movement)
+        told = ledger.fired(threshold, movement.who, movement.start)
+        after, crossings = advanced(total, movement, told)
+        ledger.keep_total(threshold, movement.who, movement.start, after)
+        for crossing in crossings:
+            ledger.keep_fired(movement, crossing)
+            key, value = notice(movement, crossing)
+            sender = int(movement.places[0][0])
+            yield OutboxMessage(sender, movement.topic, key, value, ())
+
+
+def unwatched(before: Catalogue, after: Catalogue) -> list[str]:
+    """Thresholds whose totals are void, for between two catalogues somebody did not watch them."""
+    kept = {(identity(each), each.of) for each in before.thresholds} & {
+        (identity(each), each.of) for each in after.thresholds
+    }
+    both = (*before.thresholds, *after.thresholds)
+    return sorted({identity(each) for each in both if (identity(each), each.of) not in kept})
+
+
+def _before(ledger: Ledger, catalogue: Catalogue, movement: Movement) -> Amount | None:
+    total: Amount | None = None
+    start, end = movement.start, movement.end
+    for meter in catalogue.definitions(movement.threshold.meter):
+        for used in ledger.usage(meter, movement.who, start, end):
+            total = joined(total, used.amount, greatest=movement.greatest)
+    return total
+
+
+def _mark(ledger: Ledger, catalogue: Catalogue, threshold: Threshold, start: int, end: int) -> None:
+    """Before an account's period is first touched: let all that it has wait for its accounts."""
+    name = identity(threshold)
+    if ledger.total(name, NOBODY, start) is not None:
+        return
+    ledger.keep_total(name, NOBODY, start, Amount(0, 0))
+    for meter in catalogue.definitions(threshold.meter):
+        for tenant, partition, window, amount in ledger.usage(meter, None, start, end):
+            place = Place(partition, NO_OFFSET, 0)
+            ledger.keep_waiting(Waiting(name, tenant, window, start, end, amount, place))
+
+
+class SqliteLedger:
+    """The tables of one database, inside its writer's transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def total(self, threshold: str, who: str, start: int) -> Amount | None:
+        """The running total, None where there is none yet."""
+        row = self._db.execute(
+            "SELECT value FROM threshold_total WHERE threshold = ? AND start = ? AND who = ?",
+            (threshold, start, who),
+        ).fetchone()
+        return None if row is None else amount_of(row[0])
+
+    def keep_total(self, threshold: str, who: str, start: int, total: Amount) -> None:
+        """Put it in place of what is there."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO threshold_total VALUES (?, ?, ?, ?)",
+            (threshold, start, who, format_amount(*total)),
+        )
+
+    def fired(self, threshold: str, who: str, start: int) -> set[str]:
+        """The values of the period that were told of."""
+        found = self._db.execute(
+            "SELECT at FROM threshold_fired WHERE threshold = ? AND start = ? AND who = ?",
+            (threshold, start, who),
+        )
+        return {row[0] for row in found}
+
+    def keep_fired(self, movement: Movement, crossing: Crossing) -> None:
+        """Note a value as told of."""
+        place = crossing.place or Place(int(movement.places[0][0]), NO_OFFSET, 0)
+        self._db.execute(
+            "INSERT INTO threshold_fired VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                identity(movement.threshold),
+                movement.start,
+                movement.who,
+                crossing.at,
+                format_amount(*crossing.value),
+                *place,
+            ),
+        )
+
+    def keep_waiting(self, waiting: Waiting) -> None:
+        """Keep a step until its account is known."""
+        self._db.execute(
+            'INSERT INTO threshold_waiting (threshold, tenant, "window", start, "end", value,'
+            ' partition, "offset", log_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+            (*waiting[:5], format_amount(*waiting.amount), *waiting.place),
+        )
+
+    def take_waiting(self, ids: Collection[int]) -> bool:
+        """Remove these steps; False, and nothing removed, when somebody else has taken one."""
+        for place in ids:
+            found = self._db.execute("SELECT 1 FROM threshold_waiting WHERE id = ?", (place,))
+            if found.fetchone() is None:
+                return False
+        self._db.executemany(
+            "DELETE FROM threshold_waiting WHERE id = ?", [(place,) for place in ids]
+        )
+        return True
+
+    def usage(self, meter: Meter, tenant: str | None, start: int, end: int) -> Iterator[Used]:
+        """What a definition has in [start, end), of one tenant or of all."""
+        block = meter.window * WINDOWS_PER_BLOCK
+        found = self._db.execute(
+            _BEFORE,
+            (
+                meter.version,
+                tenant,
+                start // block,
+                (end - 1) // block,
+                start // MINUTE,
+                end // MINUTE,
+            ),
+        ).fetchall()
+        for name, partition, minute, events, high, low, scale in found:
+            amount = (
+                Amount(events, 0)
+                if meter.aggregate is Aggregate.COUNT
+                else Amount((high << LOW_BITS) + low, scale)
+            )
+            yield Used(name, partition, minute * MINUTE, amount)
+
+    def forget(self, thresholds: Iterable[str]) -> None:
+        """Drop totals that are void; what was told of stays told of."""
+        gone = [(threshold,) for threshold in thresholds]
+        self._db.executemany("DELETE FROM threshold_total WHERE threshold = ?", gone)
+        self._db.executemany("DELETE FROM threshold_waiting WHERE threshold = ?", gone)
+
+    def waiting(self, partitions: Collection[int], limit: int) -> list[tuple[int, Waiting]]:
+        """The oldest steps of these partitions that wait for their account, with their ids."""
+        marks = ", ".join("?" * len(partitions))
+        found = self._db.execute(
+            'SELECT id, threshold, tenant, "window", start, "end", value, partition,'  # noqa: S608 - marks, no values
+            f' "offset", log_time FROM threshold_waiting WHERE partition IN ({marks})'
+            " ORDER BY id LIMIT ?",
+            (*partitions, limit),
+        ).fetchall()
+        return [
+            (row[0], Waiting(*row[1:6], amount=amount_of(row[6]), place=Place(*row[7:])))
+            for row in found
+        ]
+
+
+def totals(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> list[TotalRow]:
+    """Running totals of periods that begin at ``start`` or later, the latest first."""
+    found = db.execute(
+        "SELECT threshold, start, who, value FROM threshold_total"  # noqa: S608 - marks, no values
+        f" WHERE threshold IN ({', '.join('?' * len(thresholds))}) AND start >= ? AND who <> ''"
+        " ORDER BY threshold, start DESC, who",
+        (*thresholds, start),
+    )
+    return [TotalRow(*row[:3], amount_of(row[3])) for row in found]
+
+
+def told(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> list[FiredRow]:
+    """What was told of, of the same periods."""
+    found = db.execute(
+        "SELECT threshold, start, who, at, value, partition, "  # noqa: S608 - marks, no values
+        f'"offset", log_time FROM threshold_fired WHERE threshold IN'
+        f" ({', '.join('?' * len(thresholds))}) AND start >= ? ORDER BY threshold, start, who, at",
+        (*thresholds, start),
+    )
+    return [FiredRow(*row[:4], amount_of(row[4]), Place(*row[5:])) for row in found]
+
+
+def amount_of(text: str) -> Amount:
+    """The amount that `format_amount` wrote, of any size."""
+    whole, _, fraction = text.partition(".")
+    return Amount(int(whole + fraction), len(fraction))
