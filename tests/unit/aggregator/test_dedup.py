@@ -77,7 +77,7 @@ def test_missing_is_what_lies_below(
     }
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from((0, 3)), st.integers(1, 12)), max_size=60))
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from((0, 3)), st.integers(1, 8)), max_size=60))
 def test_since_is_when_a_lane_stopped_being_whole(said: list[tuple[bool, int, int]]) -> None:
     """Numbers and marks in any order: a lane's time begins and ends with its holes."""
     numbers, seen, since = Numbers(), dict[int, set[int]](), dict[int, int]()
@@ -170,6 +170,7 @@ def test_a_mark_of_what_was_seen_leaves_no_hole() -> None:
 
     assert (usual, lost, numbers.missing()) == ([], [(0, 3, 3, AT + 1)], [])
     assert numbers.lanes() == ((0, 3),)
+    assert not numbers.since
 
 
 def test_a_producer_expires_after_its_horizon() -> None:

@@ -85,6 +85,16 @@ def test_a_mark_is_no_event() -> None:
     assert judge.numbers.last_append == NOW
 
 
+def test_a_sign_of_life_is_the_latest() -> None:
+    """The columnar fold hears of marks after the numbers that came later: no time goes back."""
+    judge = Judge()
+
+    judge(numbered(1), at=NOW + 5)
+    judge(MARK, at=NOW)
+
+    assert judge.numbers.last_append == NOW + 5
+
+
 def test_a_tick_leaves_no_trace() -> None:
     """A mark of nobody carries the log's time and nothing else."""
     judge = Judge()
