@@ -102,8 +102,9 @@ class Watching:
         """Add to ``changes`` what the batch moves."""
         for name, several in self._by_meter.items():
             steps = self._steps(batch, changes, name)
-            for watched in several if steps is not None else ():
-                assert steps is not None, "narrowed above"
+            if steps is None:
+                continue
+            for watched in several:
                 if watched.threshold.scope == TENANT:
                     who = tenants_watched(watched.threshold, steps)
                     changes.movements.extend(self._moved(watched, steps, who, steps.tenants))
@@ -153,8 +154,9 @@ class Watching:
         found: list[int] = []
         unknown: list[bool] = []
         for each in pairs.tolist():
-            tenant, at = divmod(each, len(windows))
-            known, account = self._accounts.of(steps.tenants[tenant], int(windows[at]))
+            code, at = divmod(each, len(windows))
+            tenant: str = steps.tenants[code]
+            known, account = self._accounts.of(tenant, int(windows[at]))
             asked = account is not None and _asks_for(watched.threshold, account)
             found.append(codes.setdefault(account, len(codes)) if asked and account else -1)
             unknown.append(not known)

@@ -265,8 +265,8 @@ class SqliteLedger:
             (*partitions, limit),
         ).fetchall()
         return [
-            (row[0], Waiting(*row[1:6], amount=amount_of(row[6]), place=Place(*row[7:])))
-            for row in found
+            (waited, Waiting(name, tenant, at, begins, ends, amount_of(value), Place(*place)))
+            for waited, name, tenant, at, begins, ends, value, *place in found
         ]
 
 
@@ -278,7 +278,7 @@ def totals(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> l
         " ORDER BY threshold, start DESC, who",
         (*thresholds, start),
     )
-    return [TotalRow(*row[:3], amount_of(row[3])) for row in found]
+    return [TotalRow(name, at, who, amount_of(value)) for name, at, who, value in found]
 
 
 def told(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> list[FiredRow]:
@@ -289,7 +289,10 @@ def told(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> lis
         f" ({', '.join('?' * len(thresholds))}) AND start >= ? ORDER BY threshold, start, who, at",
         (*thresholds, start),
     )
-    return [FiredRow(*row[:4], amount_of(row[4]), Place(*row[5:])) for row in found]
+    return [
+        FiredRow(name, begins, who, at, amount_of(value), Place(*place))
+        for name, begins, who, at, value, *place in found
+    ]
 
 
 def amount_of(text: str) -> Amount:
