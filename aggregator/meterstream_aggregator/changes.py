@@ -13,7 +13,7 @@ import numpy.typing as npt
 from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.refusals import Refusal
-from meterstream_aggregator.sessions import Session, SessionKey
+from meterstream_aggregator.sessions import Charge, Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Movement, Waiting
 
@@ -183,7 +183,7 @@ class OutboxMessage(NamedTuple):
 
 
 class ChargeMove(NamedTuple):
-    """Time of a session that a watched definition counts from now on, or with ``sign`` -1 no more.
+    """What a session is charged under a watched definition, before and after a record or deadline.
 
     ``cause`` is the log time that did it; ``offset`` is `thresholds.NO_OFFSET` for a deadline.
     """
@@ -192,9 +192,8 @@ class ChargeMove(NamedTuple):
     window: int
     partition: int
     tenant: str
-    start: int
-    until: int
-    sign: int
+    before: Charge | None
+    after: Charge | None
     cause: int
     offset: int
 

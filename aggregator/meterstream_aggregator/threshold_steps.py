@@ -105,9 +105,9 @@ def session_steps(moves: Iterable[ChargeMove]) -> Steps | None:
     """
     joined: dict[tuple[int, int, int, str, int], int] = {}
     for move in moves:
-        for window, microseconds in split(move.start, move.until, move.window):
+        for window, microseconds in _shares(move):
             key = (move.cause, move.partition, move.offset, move.tenant, window)
-            joined[key] = joined.get(key, 0) + move.sign * microseconds
+            joined[key] = joined.get(key, 0) + microseconds
     keys = sorted(key for key, amount in joined.items() if amount)
     if not keys:
         return None
@@ -175,6 +175,14 @@ def _at_once(
         return amounts, places
     join = np.maximum if greatest else np.add
     return join.reduceat(amounts, np.flatnonzero(first)), places[first]
+
+
+def _shares(move: ChargeMove) -> Iterator[tuple[int, int]]:
+    """What windows gain and lose."""
+    for charged, sign in ((move.before, -1), (move.after, 1)):
+        if charged is not None and charged.until is not None:
+            for window, inside in split(charged.start, charged.until, move.window):
+                yield window, sign * inside
 
 
 def _read_by(batch: Batch, moved: BoolArray, meter: Meter) -> Int64Array:

@@ -154,9 +154,8 @@ class Watching:
         found: list[int] = []
         unknown: list[bool] = []
         for each in pairs.tolist():
-            code, at = divmod(each, len(windows))
-            tenant: str = steps.tenants[code]
-            known, account = self._accounts.of(tenant, int(windows[at]))
+            code, at = divmod(int(each), len(windows))
+            known, account = self._accounts.of(steps.tenants[code], int(windows[at]))
             asked = account is not None and _asks_for(watched.threshold, account)
             found.append(codes.setdefault(account, len(codes)) if asked and account else -1)
             unknown.append(not known)
