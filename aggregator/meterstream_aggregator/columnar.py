@@ -70,6 +70,7 @@ def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
     intake = Intake(state, readings, changes, settled_by(readings))
     times = plain.astype(np.int64)
     _judge_rare_rows(batch, rare, times, intake, state, taken=taken, refused=refused)
+    changes.times = times
     note_places(batch, times != 0, changes)
     _count_usage(batch, times * ~session, state, readings, changes)
     sessions = SessionFold(state, readings, changes)
