@@ -7,78 +7,75 @@ runs over both. Nothing survives the process.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from meterstream_aggregator.catalogue import Catalogue, Meter
+from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import (
+    CallerKey,
     Changes,
-    DeadLetter,
     OutboxMessage,
+    Place,
+    Presence,
+    Span,
     UsageDelta,
-    UsageKey,
 )
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
-from meterstream_aggregator.errors import Fenced, StoreUnavailable
+from meterstream_aggregator.errors import Fenced
 from meterstream_aggregator.fold import joined
-from meterstream_aggregator.sessions import Session, SessionKey, state_of
+from meterstream_aggregator.sessions import Session, SessionKey
+from meterstream_aggregator.state import KEY_HORIZON, SeriesOwner
 from meterstream_aggregator.store.binding import check_binding
+from meterstream_aggregator.store.memory_reader import Content, MemoryReader
 from meterstream_aggregator.store.port import (
-    ALL_DEAD_LETTERS,
     Advance,
     Claim,
-    DeadLetterRow,
-    DeadLettersWanted,
     OutboxRow,
     PositionRow,
-    ProducerRow,
-    SessionRow,
     TopicBinding,
-    UsageRow,
 )
+from meterstream_aggregator.subjects import Subject, SubjectKey
+
+_Where = TypeVar("_Where", Place, Presence)
 
 
-class MemoryStore:
-    """A `Store` and a `StoreReader` in one. One thread."""
+class MemoryStore(MemoryReader):
+    """A `Store`, and a `StoreReader` of what it holds. One thread."""
 
     def __init__(self) -> None:
-        self._bound: tuple[TopicBinding, Catalogue] | None = None
-        self._counted_by: list[Catalogue] = []
-        self._tenants: set[str] = set()
-        self._positions: dict[int, PositionRow] = {}
-        self._numbers: dict[ProducerKey, Numbers] = {}
+        super().__init__(Content())
         self._refused: set[RefusedNumber] = set()
-        self._keys: dict[tuple[int, str, str], tuple[bytes, int]] = {}
-        self._sessions: dict[SessionKey, tuple[Session, int | None]] = {}
-        self._dead_letters: list[DeadLetter] = []
         self._outbox: dict[int, OutboxMessage] = {}
         self._outbox_last = 0
-        self.rows: dict[UsageKey, tuple[int, int]] = {}
+        self.rows = self.content.usage
         """Usage: (events, quantity) per row."""
-
-    # The writing side.
 
     def bind(self, binding: TopicBinding, catalogue: Catalogue) -> None:
         """Tie the store to a topic and catalogue: see `Store.bind`."""
-        if self._bound is not None:
-            check_binding(self._bound[0], self._counted_by, binding, catalogue)
-        self._bound = (binding, catalogue)
-        self._counted_by.append(catalogue)
+        content = self.content
+        if content.bound is not None:
+            appended = max((row.appended for row in content.positions.values()), default=0)
+            check_binding(
+                content.bound[0], content.catalogues, binding, catalogue, appended=appended
+            )
+        content.bound = (binding, catalogue)
+        content.catalogues.append(catalogue)
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Own a partition from now on: see `Store.claim`."""
-        known = self._positions.get(partition)
+        known = self.content.positions.get(partition)
         if known is None:
             known = PositionRow(partition, -1, 0, 0, owner, 0, 0, 0)
         claimed = known._replace(epoch=known.epoch + 1, owner=owner)
-        self._positions[partition] = claimed
+        self.content.positions[partition] = claimed
         offset = claimed.next_offset if claimed.next_offset >= 0 else None
         return Claim(partition, claimed.epoch, offset, claimed.appended)
 
     def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
         """Write one batch, all of it or nothing: see `Store.commit`."""
+        content = self.content
         for advance in advances:
-            position = self._positions[advance.partition]
+            position = content.positions[advance.partition]
             previous = -1 if advance.previous is None else advance.previous
             if (position.epoch, position.next_offset) != (advance.epoch, previous):
                 raise Fenced(advance.partition, advance.epoch, previous)
@@ -86,14 +83,20 @@ class MemoryStore:
             self._advance(advance)
         for delta in changes.usage:
             self._add_usage(delta)
+        for key, item in changes.items.items():
+            content.series.add(key.series)
+            content.items[key] = max(item, content.items.get(key, item))
         for producer, numbers in changes.numbers.items():
-            self._numbers[producer] = copy.deepcopy(numbers)
-        self._sessions.update(changes.sessions)
+            content.numbers[producer] = copy.deepcopy(numbers)
         for number, refused in changes.refused.items():
             (self._refused.add if refused else self._refused.discard)(number)
-        for key in changes.keys:
-            self._keys[(key.partition, key.tenant, key.key)] = (key.content, key.append_time)
-        self._dead_letters.extend(changes.dead_letters)
+        content.sessions.update(changes.sessions)
+        content.subjects.update(changes.subjects)
+        _join_spans(content.places, changes.places)
+        _join_spans(content.presences, changes.presences)
+        self._write_keys(changes, advances)
+        for letter in changes.dead_letters:
+            content.dead_letters[(letter.partition, letter.offset)] = letter
         for message in changes.outbox:
             self._outbox_last += 1
             self._outbox[self._outbox_last] = message
@@ -108,37 +111,54 @@ class MemoryStore:
         for done in ids:
             self._outbox.pop(done, None)
 
-    def close(self) -> None:
-        """There is nothing to let go of."""
-
     def _advance(self, advance: Advance) -> None:
-        known = self._positions[advance.partition]
-        self._positions[advance.partition] = known._replace(
+        content, partition = self.content, advance.partition
+        known = content.positions[partition]
+        content.positions[partition] = known._replace(
             next_offset=advance.next_offset,
             appended=advance.appended,
             counted=known.counted + advance.counted,
             duplicates=known.duplicates + advance.duplicates,
             refused=known.refused + advance.refused,
         )
+        read_by = [
+            version for (of, _), version in sorted(content.readings.items()) if of == partition
+        ]
+        version = content.bound[1].version if content.bound else ""
+        if read_by[-1:] != [version]:
+            content.readings[(partition, advance.first)] = version
 
     def _add_usage(self, delta: UsageDelta) -> None:
-        self._tenants.update(series.tenant for series in delta.series)
+        usage = self.content.usage
+        self.content.series.update(delta.series)
         for key, (events, quantity) in delta.rows().items():
-            known = self.rows.get(key)
-            if known is None:
-                self.rows[key] = (events, quantity)
-                continue
-            total = (known[0] + events, joined(delta.aggregate, known[1], quantity))
+            known = usage.get(key)
+            total = (events, quantity)
+            if known is not None:
+                total = (known[0] + events, joined(delta.aggregate, known[1], quantity))
             if any(total):
-                self.rows[key] = total
+                usage[key] = total
             else:
-                del self.rows[key]
+                usage.pop(key, None)
+
+    def _write_keys(self, changes: Changes, advances: Sequence[Advance]) -> None:
+        keys = self.content.keys
+        keys.update(changes.keys)
+        for advance in advances:
+            oldest = advance.appended - KEY_HORIZON
+            for place in [
+                place
+                for place, key in keys.items()
+                if key.partition == advance.partition and key.append_time < oldest
+            ]:
+                del keys[place]
 
     # What the fold asks.
 
     def numbers(self, wanted: Iterable[ProducerKey]) -> dict[ProducerKey, Numbers]:
         """The seen numbers of those producers that are known."""
-        return {key: copy.deepcopy(self._numbers[key]) for key in wanted if key in self._numbers}
+        known = self.content.numbers
+        return {key: copy.deepcopy(known[key]) for key in wanted if key in known}
 
     def refused_numbers(self, wanted: Collection[RefusedNumber]) -> set[RefusedNumber]:
         """Those of these numbers that were seen and not counted."""
@@ -146,152 +166,61 @@ class MemoryStore:
 
     def refused_offsets(self, partition: int, first: int) -> list[int]:
         """Where a partition's dead letters lie from offset ``first`` on, rising."""
-        found = (letter for letter in self._dead_letters if letter.partition == partition)
-        return sorted(letter.offset for letter in found if letter.offset >= first)
+        places = sorted(self.content.dead_letters)
+        return [offset for of, offset in places if of == partition and offset >= first]
 
     def caller_keys(
         self, partition: int, wanted: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], tuple[bytes, int]]:
-        """Content hash and append time by (tenant, key), for those that are known."""
-        found = {pair: self._keys.get((partition, *pair)) for pair in wanted}
+    ) -> dict[tuple[str, str], CallerKey]:
+        """What is known, by (tenant, key)."""
+        found = {pair: self.content.keys.get((partition, *pair)) for pair in wanted}
         return {pair: known for pair, known in found.items() if known is not None}
 
     def known_sessions(self, wanted: Collection[SessionKey]) -> dict[SessionKey, Session]:
         """Those of these sessions that are known."""
-        return {key: self._sessions[key][0] for key in wanted if key in self._sessions}
+        known = self.content.sessions
+        return {key: known[key][0] for key in wanted if key in known}
 
     def due_sessions(self, partition: int, appended: int) -> dict[SessionKey, Session]:
         """Sessions of a partition whose next deadline is at or before ``appended``."""
         return {
             key: session
-            for key, (session, deadline) in self._sessions.items()
+            for key, (session, deadline) in self.content.sessions.items()
             if key.partition == partition and deadline is not None and deadline <= appended
         }
 
-    # The reading side.
+    def known_subjects(self, wanted: Collection[SubjectKey]) -> dict[SubjectKey, Subject]:
+        """Those of these subjects that are known."""
+        known = self.content.subjects
+        return {key: known[key][0] for key in wanted if key in known}
 
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Nothing: one thread reads and writes."""
-        return nullcontext()
+    def due_subjects(self, partition: int, appended: int) -> dict[SubjectKey, Subject]:
+        """Subjects of a partition whose next deadline is at or before ``appended``."""
+        return {
+            key: subject
+            for key, (subject, deadline) in self.content.subjects.items()
+            if key.partition == partition and deadline is not None and deadline <= appended
+        }
 
-    def catalogue(self) -> Catalogue:
-        """The catalogue that the rows were made with."""
-        if self._bound is None:
-            raise StoreUnavailable("no worker has bound this store yet; start one")
-        return self._bound[1]
+    def known_series(
+        self, wanted: Collection[SeriesOwner]
+    ) -> dict[SeriesOwner, set[tuple[str, ...]]]:
+        """The group values that have a series; an owner of none has an empty set."""
+        found: dict[SeriesOwner, set[tuple[str, ...]]] = {owner: set() for owner in wanted}
+        for series in self.content.series:
+            owner = SeriesOwner(series.partition, series.tenant, series.version)
+            if owner in found:
+                found[owner].add(series.group)
+        return found
 
-    def topic(self) -> TopicBinding | None:
-        """The topic generation this store belongs to, None before any worker bound it."""
-        return self._bound[0] if self._bound else None
 
-    def usage(
-        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
-    ) -> Iterator[UsageRow]:
-        """Rows of windows that begin in [start, end), of some tenants or of all."""
-        for (series, window, scale), (events, quantity) in sorted(self.rows.items()):
-            if series.meter != meter.name or not start <= window < end:
-                continue
-            if tenants is None or series.tenant in tenants:
-                yield UsageRow(series.tenant, series.group, window, events, quantity, scale, False)
-
-    def sessions(
-        self,
-        *,
-        tenants: Sequence[str] | None = None,
-        type: str | None = None,  # noqa: A002 - the word of every layer
-        state: str | None = None,
-        start: int | None = None,
-        end: int | None = None,
-        limit: int = 1000,
-        after: str | None = None,
-    ) -> list[SessionRow]:
-        """Sessions that overlap [start, end), in order: see `StoreReader.sessions`."""
-        rows: list[SessionRow] = []
-        for key in sorted(self._sessions, key=lambda known: (*known[1:], known.partition)):
-            row = self._session_row(key)
-            begins = row.last_sign if row.start is None else row.start
-            ends = row.last_sign if row.end is None else row.end
-            if (
-                (tenants is None or row.tenant in tenants)
-                and type in (None, row.type)
-                and state in (None, row.state)
-                and (end is None or begins < end)
-                and (start is None or ends >= start or row.state == "open")
-                and (after is None or "\x1f".join(key[1:]) > after)
-            ):
-                rows.append(row)
-        return rows[:limit]
-
-    def positions(self) -> list[PositionRow]:
-        """One row per partition that was ever claimed."""
-        return [self._positions[partition] for partition in sorted(self._positions)]
-
-    def producers(self, producer: str | None = None) -> list[ProducerRow]:
-        """One row per (producer, partition)."""
-        return [
-            ProducerRow(
-                producer=key.producer,
-                partition=key.partition,
-                seen=numbers.seen(),
-                counted=numbers.counted,
-                duplicates=numbers.duplicates,
-                refused=numbers.refusals,
-                missing=tuple(numbers.missing()),
-                last_append=numbers.last_append,
-                closed=numbers.closed,
+def _join_spans(known: dict[_Where, Span], new: Mapping[_Where, Span]) -> None:
+    for where, span in new.items():
+        was = known.get(where)
+        known[where] = (
+            span
+            if was is None
+            else Span(
+                min(was.first, span.first), max(was.last, span.last), was.events + span.events
             )
-            for key, numbers in sorted(self._numbers.items(), key=lambda item: item[0][::-1])
-            if producer in (None, key.producer)
-        ]
-
-    def dead_letters(
-        self,
-        wanted: DeadLettersWanted = ALL_DEAD_LETTERS,
-        *,
-        after: tuple[int, int] | None = None,
-        limit: int = 1000,
-    ) -> list[DeadLetterRow]:
-        """Newest first; with ``after`` by place: see `StoreReader.dead_letters`."""
-        rows = [row for letter in self._dead_letters if wanted.fits(row := _row_of_letter(letter))]
-        if after is not None:
-            return sorted(row for row in rows if row[:2] > after)[:limit]
-        rows.sort(key=lambda row: (row.append_time, row.partition, row.offset), reverse=True)
-        return rows[:limit]
-
-    def tenants(self) -> list[str]:
-        """Every tenant that ever had usage, sorted."""
-        return sorted(self._tenants | {key.series.tenant for key in self.rows})
-
-    def _session_row(self, key: SessionKey) -> SessionRow:
-        session = self._sessions[key][0]
-        meters = self.catalogue().session_meters(key.type)
-        appended = self._positions[key.partition].appended
-        return SessionRow(
-            partition=key.partition,
-            tenant=key.tenant,
-            type=key.type,
-            session=key.session,
-            subject=session.subject,
-            attributes=session.attributes,
-            start=session.start,
-            end=session.end,
-            last_sign=session.last_sign,
-            last_append=session.last_append,
-            state=state_of(session, meters, appended),
-            conflicts=session.conflicts,
         )
-
-
-def _row_of_letter(letter: DeadLetter) -> DeadLetterRow:
-    return DeadLetterRow(
-        letter.partition,
-        letter.offset,
-        letter.refusal.reason.value,
-        letter.refusal.detail,
-        letter.tenant,
-        letter.type,
-        letter.producer,
-        letter.lane,
-        letter.sequence,
-        letter.append_time,
-    )

@@ -147,8 +147,9 @@ class UsageRow(NamedTuple):
     """One part of one window's usage. Several rows may describe the same window: merge them.
 
     ``arrival`` is 0 for what came in time, else see `windows.arrival_of`. A scale of
-    `catalogue.MOMENT` or more marks a first moment. ``group`` follows the meter's ``group_by``, empty text where the attribute was absent. For
-    session meters the amount is seconds, and ``events`` the sessions that started in the window.
+    `catalogue.MOMENT` or more marks a first moment. ``group`` follows the meter's ``group_by``,
+    empty text where the attribute was absent. For session meters the amount is seconds, and
+    ``events`` the sessions that started in the window.
     """
 
     tenant: str
@@ -182,7 +183,8 @@ class ReadingRow(NamedTuple):
 class SessionRow(NamedTuple):
     """A session as its boundaries tell it. ``state``: open, closed, timed_out or unstarted.
 
-    ``session`` is empty for one without an id: its start tells it from the subject's others.
+    ``session`` is empty for one without an id: its start tells it from the subject's others, and
+    ``conflicts`` are the subject's.
     """
 
     partition: int
@@ -290,18 +292,27 @@ class StoreReader(Protocol):
         ...
 
     def usage(
-        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+        self,
+        meter: Meter,
+        *,
+        tenants: Sequence[str] | None,
+        start: int,
+        end: int,
+        periods: Sequence[int] | None = None,
     ) -> Iterator[UsageRow]:
         """Rows of windows that begin in [start, end), of some tenants or of all.
 
-        Of the meter's one definition: `Meter.version` decides.
+        Of the meter's one definition: `Meter.version` decides. With ``periods``, the boundaries of
+        those that are asked for, rows of a series that differ only in their windows may come added
+        up by period: as one row that begins with the first of the windows, and one of nothing that
+        begins with the last.
         """
         ...
 
     def items(
         self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
     ) -> Iterator[ItemRow]:
-        """The items of windows that begin in [start, end), likewise."""
+        """The items of windows that begin in [start, end), of some tenants or of all."""
         ...
 
     def levels_before(
@@ -349,11 +360,14 @@ class StoreReader(Protocol):
         ...
 
     def presences(self, partition: int, segments: Collection[int]) -> list[tuple[Presence, Span]]:
-        """Which producers have events in these segments."""
+        """Which producers have events in these segments, by producer and segment."""
         ...
 
     def keys_of(self, tenant: str, start: int, end: int, limit: int) -> tuple[int, list[CallerKey]]:
-        """How many callers' keys of a tenant have event times in [start, end), and the first."""
+        """How many callers' keys of a tenant have event times in [start, end), and the first.
+
+        Ordered by (time, partition, key).
+        """
         ...
 
     def awaited(self) -> int:
@@ -375,10 +389,11 @@ class StoreReader(Protocol):
         limit: int = 1000,
         after: str | None = None,
     ) -> list[SessionRow]:
-        r"""Sessions that overlap [start, end), ordered by (tenant, type, session).
+        """Sessions that overlap [start, end), ordered by (tenant, type, session).
 
-        ``after`` is the cursor ``tenant + "\x1f" + type + "\x1f" + session`` of the last one
-        seen.
+        ``state`` is one of `SessionRow`, or ``conflicting``: with conflicts, in any state.
+        ``after`` is the cursor of the last one seen: see `session_rows.cursor_of`. A limit of 0
+        gives none.
         """
         ...
 

@@ -8,9 +8,12 @@ from typing import Any, Final
 
 import orjson
 
+from meterstream_aggregator.catalogue import LENGTH_MAX
 from meterstream_aggregator.changes import DeadLetter
-from meterstream_aggregator.dedup import Numbers, unpack
+from meterstream_aggregator.dedup import Numbers, ProducerKey, unpack
 from meterstream_aggregator.sessions import Session, SessionKey, Start
+from meterstream_aggregator.store.port import ProducerRow
+from meterstream_aggregator.subjects import Subject, SubjectKey, dump
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
@@ -24,6 +27,22 @@ def numbers_of_row(row: tuple[Any, ...]) -> Numbers:
     numbers.closed = bool(row[2])
     numbers.counted, numbers.duplicates, numbers.refusals, numbers.last_append = row[3:7]
     return numbers
+
+
+def producer_row(key: ProducerKey, numbers: Numbers) -> ProducerRow:
+    """What is told of a producer."""
+    return ProducerRow(
+        producer=key.producer,
+        partition=key.partition,
+        seen=numbers.seen(),
+        counted=numbers.counted,
+        duplicates=numbers.duplicates,
+        refused=numbers.refusals,
+        missing=tuple(numbers.missing()),
+        lanes=numbers.lanes(),
+        last_append=numbers.last_append,
+        closed=numbers.closed,
+    )
 
 
 def session_of_row(row: tuple[Any, ...]) -> Session:
@@ -47,9 +66,9 @@ def session_of_row(row: tuple[Any, ...]) -> Session:
 
 
 def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> tuple[Any, ...]:
-    """A row of the table ``session``. Equal sessions give equal rows."""
+    """A row of the table ``session``. Equal sessions give equal rows, whatever reads them."""
     starts, ends = session.starts, session.ends
-    end = session.end
+    end = session.end_within(LENGTH_MAX)
     first = starts[0] if starts else None
     plain = len(starts) <= 1 and ends == (() if end is None else (end,))
     return (
@@ -70,6 +89,11 @@ def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> t
 
 def _attributes_text(start: Start | None) -> str | None:
     return orjson.dumps(dict(start.attributes)).decode() if start and start.attributes else None
+
+
+def row_of_subject(key: SubjectKey, subject: Subject, deadline: int | None) -> tuple[Any, ...]:
+    """A row of the table ``subject``. Equal subjects give equal rows."""
+    return (*key, dump(subject), subject.last_append, deadline)
 
 
 def row_of_dead_letter(letter: DeadLetter) -> tuple[Any, ...]:

@@ -35,7 +35,8 @@ CREATE TABLE reading (
     PRIMARY KEY (partition, first_offset)
 ) WITHOUT ROWID;
 
--- One line of figures. "groups" is a JSON array in the meter's group_by order.
+-- One line of figures. "groups" is a JSON array in the meter's group_by order; "version" is that of
+-- the meter's definition, its name included. Rows are never deleted.
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     meter TEXT NOT NULL,
@@ -43,8 +44,9 @@ CREATE TABLE series (
     groups TEXT NOT NULL,
     partition INTEGER NOT NULL,
     version TEXT NOT NULL,
-    UNIQUE (meter, tenant, groups, partition, version)
+    UNIQUE (version, tenant, partition, groups)
 );
+CREATE INDEX series_overflow ON series (version) WHERE substr(groups, 1, 13) = '["(overflow)"';
 
 -- Usage. A block is sixteen windows: rows of one commit lie close together, and so do the rows that
 -- one question reads. "start" is in minutes since 1970; "arrival" is 0 for what came in time, else
@@ -135,9 +137,11 @@ CREATE TABLE caller_key (
     PRIMARY KEY (partition, tenant, key)
 ) WITHOUT ROWID;
 CREATE INDEX caller_key_age ON caller_key (partition, append_time);
+CREATE INDEX caller_key_time ON caller_key (tenant, time);
+CREATE INDEX caller_key_awaited ON caller_key (partition) WHERE state = 2;
 
--- Sessions. "claims" is JSON [starts, ends] where there is more than one start and one end;
--- "attributes" is a JSON object, NULL when empty.
+-- Sessions. "claims" is JSON [starts, ends] where there is more than one start and one end after
+-- it; "attributes" is a JSON object, NULL when empty.
 CREATE TABLE session (
     partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
@@ -154,8 +158,12 @@ CREATE TABLE session (
     PRIMARY KEY (tenant, type, session, partition)
 ) WITHOUT ROWID;
 CREATE INDEX session_deadline ON session (partition, deadline) WHERE deadline IS NOT NULL;
+-- Every session that is not plainly over: without an end, in conflict, or so long (a day) that its
+-- type may not allow it.
+CREATE INDEX session_not_plain ON session (tenant, type, session)
+    WHERE claims IS NOT NULL OR "end" IS NULL OR "end" - start > 86400000000;
 
--- Sessions without an id, by subject: "facts" is JSON (see store/rows.py).
+-- Sessions without an id, by subject: "facts" is JSON (see subjects.dump).
 CREATE TABLE subject (
     partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
@@ -182,6 +190,44 @@ CREATE TABLE dead_letter (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (partition, "offset")
 ) WITHOUT ROWID;
+
+-- Thresholds: running totals of what is watched, by period; "value" is plain decimal text. "who" is a
+-- tenant or an account; "" marks a period of accounts whose earlier usage was seen to.
+CREATE TABLE threshold_total (
+    threshold TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (threshold, start, who)
+) WITHOUT ROWID;
+
+-- What was told of: each value once per period. "offset" is -1 where no record did it, "log_time" 0
+-- where the value was reached before it was watched.
+CREATE TABLE threshold_fired (
+    threshold TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    at TEXT NOT NULL,
+    value TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    log_time INTEGER NOT NULL,
+    PRIMARY KEY (threshold, start, who, at)
+) WITHOUT ROWID;
+
+-- Steps whose account could not be asked for yet.
+CREATE TABLE threshold_waiting (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    threshold TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    "window" INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    "end" INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    log_time INTEGER NOT NULL
+);
 
 -- Messages that wait to leave.
 CREATE TABLE outbox (

@@ -1,24 +1,34 @@
-"""How usage rows are written: the upserts of the table ``usage``, and the order of its key.
+"""How usage rows and items are written: their upserts, and the order of the table's key.
 
 Amounts outgrow 64 bits, SQLite's integers do not: they are kept as two integers, see schema.sql.
+A row of nothing is never left behind: what adds nothing is not written, and a row that may have
+come to nothing is looked at afterwards. So the table does not tell how the log was cut into
+batches.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 
-from meterstream_aggregator.catalogue import Aggregate
-from meterstream_aggregator.changes import ADDED, UsageDelta
+from meterstream_aggregator.catalogue import ADDED, KEPT, MINUTE, MOMENT, Aggregate
+from meterstream_aggregator.changes import Item, ItemKey, SeriesKey, UsageDelta
 from meterstream_aggregator.dedup import Int64Array
 
 WINDOWS_PER_BLOCK: Final = 16
 LOW_BITS: Final = 62
 LOW_MASK: Final = (1 << LOW_BITS) - 1
+SECOND: Final = 1_000_000
+SERIES_CACHED_MAX: Final = 200_000
+_SCALE_BITS: Final = 6
 
 _KEY: Final = (
-    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
     " events = events + excluded.events, "
 )
 _ADD: Final = _KEY + (
@@ -37,30 +47,123 @@ _MORE: Final = _EXTREME.format(
     better="(excluded.quantity_high, excluded.quantity_low) > (quantity_high, quantity_low)"
 )
 UPSERTS: Final[dict[Aggregate, str]] = {Aggregate.MIN: _LESS, Aggregate.MAX: _MORE} | dict.fromkeys(
-    ADDED, _ADD
+    ADDED | KEPT, _ADD
 )
 """By how a meter's rows join what is there; the columns are those of the table."""
-REMOVE_EMPTY: Final = (
-    "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND scale = ?"
+_REMOVE_EMPTY: Final = (
+    "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND arrival = ? AND scale = ?"
     " AND events = 0 AND quantity_high = 0 AND quantity_low = 0"
+)
+_KEEP_GREATER: Final = """
+    INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+    SET time = excluded.time, sequence = excluded.sequence, producer = excluded.producer,
+        "offset" = excluded."offset", quantity = excluded.quantity, scale = excluded.scale
+    WHERE (excluded.time, excluded.sequence, excluded.producer, excluded."offset",
+           excluded.quantity, excluded.scale)
+        > (time, sequence, producer, "offset", quantity, scale)
+"""
+_SERIES: Final = (
+    "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING id"
 )
 
 
-def table_order(
-    block: Int64Array, series: Int64Array, start: Int64Array, scale: Int64Array
-) -> Int64Array:
-    """The order of the primary key, through one packed integer where that has room."""
-    blocks, minutes = block - block.min(), start - start.min()
-    bits = int(series.max()).bit_length(), int(minutes.max()).bit_length()
-    if int(blocks.max()).bit_length() + sum(bits) + 5 >= 63:
-        return np.lexsort((scale, start, series, block))
-    packed = (((blocks << bits[0]) + series << bits[1]) + minutes << 5) + scale
-    return np.argsort(packed)
+class SeriesIds(dict[SeriesKey, int]):
+    """The ids of series, found or made when first asked for; a bounded cache of the table.
+
+    To be emptied whenever a transaction that asked is rolled back.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self._db = db
+
+    def __missing__(self, key: SeriesKey) -> int:
+        if len(self) >= SERIES_CACHED_MAX:
+            self.clear()
+        groups = orjson.dumps(key.group).decode()
+        row = self._db.execute(
+            _SERIES, (key.meter, key.tenant, groups, key.partition, key.version)
+        ).fetchone()
+        known = self[key] = int(row[0])
+        return known
 
 
-def alike(deltas: list[UsageDelta]) -> list[list[UsageDelta]]:
+def write_usage(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta]) -> None:
+    """Join all deltas to what is there, those that join alike in one go."""
+    for some in _alike(deltas):
+        _write_alike(db, ids, some)
+
+
+def write_items(db: sqlite3.Connection, ids: SeriesIds, items: Mapping[ItemKey, Item]) -> None:
+    """Keep the greater of each item and what is there."""
+    db.executemany(
+        _KEEP_GREATER,
+        (
+            (ids[key.series], key.start // MINUTE, key.item, key.arrival // SECOND, *item)
+            for key, item in items.items()
+        ),
+    )
+
+
+def _alike(deltas: list[UsageDelta]) -> list[list[UsageDelta]]:
     """Deltas by how their rows join what is there: added, the smaller, the greater."""
     by_upsert: dict[str, list[UsageDelta]] = {}
     for delta in deltas:
         by_upsert.setdefault(UPSERTS[delta.aggregate], []).append(delta)
     return list(by_upsert.values())
+
+
+def _write_alike(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta]) -> None:
+    columns = [_columns(delta, ids) for delta in deltas]
+    joined = [np.concatenate(parts) for parts in zip(*columns, strict=True)]
+    if not len(joined[0]):
+        return
+    order = table_order(joined[0], joined[1], joined[2], joined[4])
+    upsert = UPSERTS[deltas[0].aggregate]
+    events, high, low = joined[5:]
+    if upsert is _ADD:
+        something = (events != 0) | (high != 0) | (low != 0)
+        if not something.all():
+            order = order[something[order]]
+    ordered = [column[order].tolist() for column in joined]
+    db.executemany(upsert, zip(*ordered, strict=True))
+    if upsert is _ADD:
+        # In time, only what is taken back can bring a row to nothing; late, or of first moments,
+        # anything can.
+        late, scale = joined[3] != 0, joined[4]
+        doubtful = ((events < 0) | (high < 0) | late | (scale >= MOMENT))[order]
+        if doubtful.any():
+            keys = list(zip(*ordered[:5], strict=True))
+            db.executemany(_REMOVE_EMPTY, [keys[at] for at in np.flatnonzero(doubtful).tolist()])
+
+
+def _columns(delta: UsageDelta, ids: SeriesIds) -> tuple[npt.NDArray[Any], ...]:
+    """The columns of the table ``usage`` for a delta."""
+    assert delta.arrival % SECOND == 0, "windows and grace are whole seconds"
+    series = [ids[key] for key in delta.series]
+    return (
+        delta.start // (delta.window * WINDOWS_PER_BLOCK),
+        np.array(series, dtype=np.int64)[delta.index],
+        delta.start // MINUTE,
+        np.full(len(delta.start), delta.arrival // SECOND, dtype=np.int64),
+        delta.scale,
+        delta.events,
+        delta.quantity >> LOW_BITS,
+        delta.quantity & LOW_MASK,
+    )
+
+
+def table_order(
+    block: Int64Array, series: Int64Array, start: Int64Array, scale: Int64Array
+) -> Int64Array:
+    """The order of the primary key, but for arrivals: they lie side by side anyway.
+
+    Through one packed integer where that has room.
+    """
+    blocks, minutes = block - block.min(), start - start.min()
+    bits = int(series.max()).bit_length(), int(minutes.max()).bit_length()
+    if int(blocks.max()).bit_length() + sum(bits) + _SCALE_BITS >= 63:
+        return np.lexsort((scale, start, series, block))
+    packed = (((blocks << bits[0]) + series << bits[1]) + minutes << _SCALE_BITS) + scale
+    return np.argsort(packed)

@@ -1,0 +1,138 @@
+"""How everything but usage is written: one function per part of `Changes`, inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from meterstream_aggregator.changes import Changes, OutboxMessage
+from meterstream_aggregator.dedup import pack
+from meterstream_aggregator.errors import Fenced
+from meterstream_aggregator.state import KEY_HORIZON
+from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.port import Advance
+
+_ADVANCE: Final = (
+    "UPDATE position SET next_offset = ?, appended = ?, counted = counted + ?,"
+    " duplicates = duplicates + ?, refused = refused + ?"
+    " WHERE partition = ? AND epoch = ? AND next_offset IS ?"
+)
+_READING: Final = """
+    INSERT OR REPLACE INTO reading SELECT ?1, ?2, ?3 WHERE ?3 IS NOT (
+        SELECT version FROM reading WHERE partition = ?1 ORDER BY first_offset DESC LIMIT 1
+    )
+"""
+_SPANS: Final = (
+    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " first = min(first, excluded.first), last = max(last, excluded.last),"
+    " events = events + excluded.events"
+)
+_PLACE: Final = _SPANS.format(table="place")
+_PRESENCE: Final = _SPANS.format(
+    table="presence (partition, producer, segment, first, last, events)"
+)
+
+
+def advance_positions(
+    db: sqlite3.Connection, advances: Sequence[Advance], catalogue_version: str
+) -> None:
+    """Move each partition from where it must be, and note what reads it from there on."""
+    for advance in advances:
+        moved = db.execute(
+            _ADVANCE,
+            (
+                advance.next_offset,
+                advance.appended,
+                advance.counted,
+                advance.duplicates,
+                advance.refused,
+                advance.partition,
+                advance.epoch,
+                advance.previous,
+            ),
+        )
+        if moved.rowcount != 1:
+            raise Fenced(advance.partition, advance.epoch, advance.previous or 0)
+        db.execute(_READING, (advance.partition, advance.first, catalogue_version))
+
+
+def write_numbers(db: sqlite3.Connection, changes: Changes) -> None:
+    """Numbers of producers, whole, and which single numbers are refused."""
+    db.executemany(
+        "INSERT OR REPLACE INTO producer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                key.partition,
+                key.producer,
+                *pack(numbers),
+                numbers.closed,
+                numbers.counted,
+                numbers.duplicates,
+                numbers.refusals,
+                numbers.last_append,
+            )
+            for key, numbers in changes.numbers.items()
+        ),
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO refused_number VALUES (?, ?, ?, ?)",
+        [number for number, refused in changes.refused.items() if refused],
+    )
+    db.executemany(
+        "DELETE FROM refused_number"
+        " WHERE partition = ? AND producer = ? AND lane = ? AND sequence = ?",
+        [number for number, refused in changes.refused.items() if not refused],
+    )
+
+
+def write_keys(db: sqlite3.Connection, changes: Changes, advances: Sequence[Advance]) -> None:
+    """Callers' keys; then those are forgotten that the log's time has left behind."""
+    db.executemany(
+        "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?, ?, ?)", changes.keys.values()
+    )
+    db.executemany(
+        "DELETE FROM caller_key WHERE partition = ? AND append_time < ?",
+        [(advance.partition, advance.appended - KEY_HORIZON) for advance in advances],
+    )
+
+
+def write_sessions(db: sqlite3.Connection, changes: Changes) -> None:
+    """Sessions and subjects, whole."""
+    db.executemany(
+        "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            rows.row_of_session(key, session, deadline)
+            for key, (session, deadline) in changes.sessions.items()
+        ),
+    )
+    db.executemany(
+        "INSERT OR REPLACE INTO subject VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            rows.row_of_subject(key, subject, deadline)
+            for key, (subject, deadline) in changes.subjects.items()
+        ),
+    )
+
+
+def write_log_index(db: sqlite3.Connection, changes: Changes) -> None:
+    """Places and presences, joined to what is there."""
+    db.executemany(_PLACE, ((*place, *span) for place, span in changes.places.items()))
+    db.executemany(_PRESENCE, ((*where, *span) for where, span in changes.presences.items()))
+
+
+def write_letters(db: sqlite3.Connection, changes: Changes) -> None:
+    """Dead letters, and the messages that leave after the commit."""
+    db.executemany(
+        "INSERT OR REPLACE INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (rows.row_of_dead_letter(letter) for letter in changes.dead_letters),
+    )
+    write_messages(db, changes.outbox)
+
+
+def write_messages(db: sqlite3.Connection, messages: Iterable[OutboxMessage]) -> None:
+    """Messages that leave after the commit."""
+    db.executemany(
+        "INSERT INTO outbox (partition, topic, key, value, headers) VALUES (?, ?, ?, ?, ?)",
+        [(*message[:4], rows.dump_headers(message.headers)) for message in messages],
+    )
