@@ -17,20 +17,63 @@ A long list is shown as its first entries, with the count and the hash of all of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from datetime import UTC
+from collections.abc import Iterator, Sequence
+from datetime import UTC, tzinfo
+from functools import partial
 from typing import Any, Final
 
-from meterstream_aggregator.catalogue import HOUR, MOMENT, dated
-from meterstream_aggregator.civil import format_time
-from meterstream_aggregator.explain import Explanation, Presence, canonical, segments_left_out
-from meterstream_aggregator.questions import Figure
-from meterstream_aggregator.store.port import ItemRow, UsageRow
+from meterstream_aggregator.catalogue import HOUR, MOMENT, Condition, Test, dated
+from meterstream_aggregator.civil import InvalidQuestion, format_time, parse_time
+from meterstream_aggregator.explain import (
+    Asked,
+    Explanation,
+    Presence,
+    canonical,
+    segments_left_out,
+)
+from meterstream_aggregator.periods import period_bounds
+from meterstream_aggregator.questions import Figure, window_at
+from meterstream_aggregator.store.port import ItemRow, StoreReader, UsageRow
 from meterstream_schemas.quantity import Amount, format_amount
 
 Json = dict[str, Any]
 _HASH_BYTES: Final = 16
 _MOVING: Final = frozenset({"hash", "status"})
+
+
+def asked_of(
+    store: StoreReader,
+    *,
+    tenant: str,
+    meter: str,
+    start: str,
+    end: str,
+    zone: tzinfo,
+    group: Sequence[str] = (),
+    everywhere: bool = False,
+) -> Asked:
+    """What is asked, from the words of a caller; ``group`` are ``NAME=VALUE``.
+
+    ``everywhere``: in all partitions, for tenants whose events were sent to others than theirs.
+    Raises `UnknownMeter` and `InvalidQuestion`.
+    """
+    definitions = store.catalogue().definitions(meter)
+    first, last = parse_time(start, zone, field="from"), parse_time(end, zone, field="to")
+    period_bounds(first, last, "total", zone, window=partial(window_at, definitions))
+    topic = store.topic()
+    partitions = tuple(range(topic.partitions)) if everywhere and topic is not None else None
+    return Asked(tenant, meter, first, last, tuple(_conditions(group)), partitions)
+
+
+def _conditions(group: Sequence[str]) -> Iterator[Condition]:
+    found: dict[str, list[str]] = {}
+    for text in group:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidQuestion("group", f"{text[:64]!r} is no group; write NAME=VALUE")
+        found.setdefault(name, []).append(value)
+    for name, values in found.items():
+        yield Condition(name, Test.IN, tuple(sorted(set(values))))
 
 
 def document(explanation: Explanation, *, limit: int) -> Json:

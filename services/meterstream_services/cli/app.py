@@ -11,6 +11,7 @@ from meterstream_services.cli import (
     check,
     deadletters,
     demo,
+    explain,
     importing,
     rebuild,
     reconcile,
@@ -39,6 +40,7 @@ app.command()(usage.usage)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
 app.command()(status.status)
+app.command()(explain.explain)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
 app.command()(rebuild.verify)

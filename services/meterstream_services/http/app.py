@@ -19,6 +19,7 @@ from meterstream_services.http import (
     accounts,
     deadletters,
     docs,
+    explain,
     health,
     meters,
     reconcile,
@@ -84,6 +85,7 @@ def create_app(
     app.state.parts = parts
     for module in (
         usage,
+        explain,
         sessions,
         meters,
         accounts,

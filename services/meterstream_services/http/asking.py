@@ -19,7 +19,7 @@ from meterstream_aggregator.civil import InvalidQuestion, format_time
 ROWS_DEFAULT: Final = 1000
 ROWS_MAX: Final = 10_000
 
-_REPEATABLE: Final = frozenset({"tenant", "by", "where"})
+_REPEATABLE: Final = frozenset({"tenant", "by", "where", "group"})
 
 
 class Query(BaseModel):
