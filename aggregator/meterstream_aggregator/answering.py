@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from meterstream_aggregator import questions
-from meterstream_aggregator.catalogue import KEPT, Aggregate, Meter
+from meterstream_aggregator.catalogue import EXTREMES, KEPT, Aggregate, Meter
 from meterstream_aggregator.figures_of_items import ItemCourses
-from meterstream_aggregator.gauges import GaugeCourses, Spans
+from meterstream_aggregator.gauges import GaugeCourses
 from meterstream_aggregator.merging import (
     EVER,
     RUNNING,
@@ -33,6 +33,7 @@ from meterstream_aggregator.merging import (
 from meterstream_aggregator.questions import (
     Figure,
     Question,
+    Spans,
     Stretch,
     status_of,
     too_many,
@@ -112,7 +113,9 @@ class _Gathered(NamedTuple):
 
     def running_amount(self, key: Key) -> Amount:
         """How much of a figure is time of sessions that still run."""
-        both = merged(Aggregate.SESSION, self.running[0].get(key), self.running.get(EVER, {}).get(key))
+        both = merged(
+            Aggregate.SESSION, self.running[0].get(key), self.running.get(EVER, {}).get(key)
+        )
         return _ZERO if both is None else Amount(both.quantity, both.scale)
 
     def keys(self, question: Question, stretch: Stretch) -> list[Key]:
@@ -268,11 +271,19 @@ def _gather(  # noqa: PLR0917 - everything that says which rows
     gauges = GaugeCourses(question, stretch, now=now, spans=scope.spans, apart=apart)
     items = ItemCourses(question, stretch, apart=apart)
     aggregate = stretch.aggregate
+    # Only sums may come added up: extremes are not sums, and of changes every window matters.
+    joins = aggregate not in EXTREMES and aggregate is not Aggregate.TIME_WEIGHTED_CHANGES
     for meter in stretch.meters:
         low, high = _time_of(meter, stretch)
         rows: Iterable[UsageRow] = ()
         if low < high:
-            rows = store.usage(meter, tenants=scope.tenants, start=low, end=high)
+            rows = store.usage(
+                meter,
+                tenants=scope.tenants,
+                start=low,
+                end=high,
+                periods=stretch.bounds if joins and scope.spans is None else None,
+            )
         if aggregate is Aggregate.TIME_WEIGHTED_CHANGES:
             rows = list(rows)
             gauges.join_changes(meter, rows)

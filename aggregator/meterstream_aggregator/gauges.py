@@ -27,7 +27,7 @@ from meterstream_aggregator import questions
 from meterstream_aggregator.catalogue import MOMENT, Aggregate, Meter
 from meterstream_aggregator.changes import Item
 from meterstream_aggregator.merging import EVER, Course, Key, quotient
-from meterstream_aggregator.questions import Groups, Question, Stretch
+from meterstream_aggregator.questions import Groups, Question, Spans, Stretch
 from meterstream_aggregator.store.port import ItemRow, UsageRow
 from meterstream_aggregator.windows import closes_at
 from meterstream_schemas.quantity import Amount, rescale
@@ -35,7 +35,6 @@ from meterstream_schemas.quantity import Amount, rescale
 MICROSECOND_PLACES: Final = 6
 """What the scale of an amount grows by when it is multiplied with microseconds."""
 
-Spans = Sequence[tuple[int, int]]
 _Series = tuple[str, tuple[str, ...]]
 
 

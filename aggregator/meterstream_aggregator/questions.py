@@ -35,6 +35,10 @@ class Status(StrEnum):
     """Every partition was folded past the close: the closing figure will never change."""
 
 
+Spans = Sequence[tuple[int, int]]
+"""Parts of time, [from, until) each."""
+
+
 class Stretch(NamedTuple):
     """Consecutive periods answered by definitions that agree on aggregate and unit.
 

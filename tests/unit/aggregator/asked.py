@@ -86,7 +86,13 @@ class Counted:
         self._since = since
 
     def usage(
-        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+        self,
+        meter: Meter,
+        *,
+        tenants: Sequence[str] | None,
+        start: int,
+        end: int,
+        periods: Sequence[int] | None = None,
     ) -> Iterator[UsageRow]:
         """See `StoreReader.usage`. Rows are not merged: the reader may hand out as many."""
         for use, window, arrival in self._of(meter, tenants):

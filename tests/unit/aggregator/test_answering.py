@@ -53,14 +53,14 @@ def _integral(meter: Meter, members: list[Use], start: int, end: int, upto: int)
     """
     total, known = Fraction(0), False
     levels = meter.aggregate is Aggregate.TIME_WEIGHTED
-    series = defaultdict(list)
+    series: dict[object, list[Use]] = defaultdict(list)
     for use in members:
         series[use.tenant, use.group].append(use)
     for window in range(start, end, WINDOW):
         limit = max(closes(meter, window), upto)
         for of_series in series.values():
             seen = [u for u in of_series if u.append < limit and u.time < window + WINDOW]
-            seen.sort(key=lambda use: (use.time, use.number))
+            seen.sort(key=_order)
             known = known or bool(seen)
             edges = [*(max(use.time, window) for use in seen), window + WINDOW]
             level = Fraction(0)
