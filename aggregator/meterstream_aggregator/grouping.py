@@ -18,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from meterstream_aggregator.batch import Batch, BoolArray, Codes, Int64Array, distinct
-from meterstream_aggregator.catalogue import EXTREMES, KEPT, MOMENT, Aggregate, Condition, Meter, Test
+from meterstream_aggregator.catalogue import (
+    EXTREMES,
+    KEPT,
+    MOMENT,
+    Aggregate,
+    Condition,
+    Meter,
+    Test,
+)
 from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
 from meterstream_aggregator.items import Lines, kept_items, unique_amounts, unique_texts
 from meterstream_aggregator.state import KnownSeries, SeriesOwner, State
@@ -81,7 +89,7 @@ def count_usage(
         return
     series = _Series(batch, chosen.rows, meter)
     lines = _Grouped(counted, chosen, series, meter)
-    if meter.group_by and not _have_room(state.series, lines.series, meter.series_per_tenant):
+    if not _have_room(state.series, lines.series, meter):
         series.admit(state)
         lines = _Grouped(counted, chosen, series, meter)
     times = None if counted.times is None else counted.times[chosen.rows]
@@ -271,9 +279,7 @@ class _Late(NamedTuple):
     values: list[int]
 
 
-def _arrivals(
-    counted: Counted, rows: Int64Array, window: Int64Array, meter: Meter
-) -> _Late | None:
+def _arrivals(counted: Counted, rows: Int64Array, window: Int64Array, meter: Meter) -> _Late | None:
     """The rows' arrivals; None where all came in time, as is usual."""
     size, grace, since = meter.window, meter.grace, counted.metering_since
     if counted.appended < closes_at(window_start(counted.earliest, size), size, since, grace):
@@ -307,22 +313,24 @@ def _totals(
     return totals
 
 
-def _have_room(known: KnownSeries, keys: list[SeriesKey], limit: int) -> bool:
+def _have_room(known: KnownSeries, keys: list[SeriesKey], meter: Meter) -> bool:
     """Whether all these series fit below the limits of their owners; then they are admitted."""
-    if known.settled.issuperset(keys):
+    if not meter.group_by or meter.version in known.roomy:
         return True
-    wanted: dict[SeriesOwner, set[tuple[str, ...]]] = {}
-    for partition, tenant, _, group, version in keys:
-        wanted.setdefault(SeriesOwner(partition, tenant, version), set()).add(group)
-    for owner, groups in wanted.items():
+    settled, limit = known.settled, meter.series_per_tenant
+    wanted = [key for key in keys if key not in settled]
+    new: dict[SeriesOwner, set[tuple[str, ...]]] = {}
+    for partition, tenant, _, group, version in wanted:
+        new.setdefault(SeriesOwner(partition, tenant, version), set()).add(group)
+    for owner, groups in new.items():
         held = known.groups_of(owner)
-        new = len(groups - held)
-        if new and len(held) + new > limit:
+        more = len(groups - held)
+        if more and len(held) + more > limit:
             return False
-    for owner, groups in wanted.items():
+    for owner, groups in new.items():
         for group in groups:
             known.admitted(owner, group, limit)
-    known.settled.update(keys)
+    settled.update(wanted)
     return True
 
 

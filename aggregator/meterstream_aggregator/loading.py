@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import repeat
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from meterstream_aggregator.batch import KINDS, Batch, Int64Array, distinct
+from meterstream_aggregator.batch import KINDS, Batch, distinct
+from meterstream_aggregator.catalogue import Aggregate
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.sessions import SessionKey
@@ -20,7 +20,6 @@ from meterstream_schemas.events import LANES
 
 _NO_NUMBERS: Final = np.zeros(LANES, dtype=np.int64)
 _TELLS_OF_SESSIONS: Final = np.array([kind in SESSION_KINDS for kind in KINDS])
-_FLAGS_PER_VALUE: Final = 16
 
 
 def load_state(
@@ -137,47 +136,42 @@ def _load_due(reader: StateReader, state: State) -> None:
 
 
 def _load_series(batch: Batch, reader: StateReader, state: State, readings: Readings) -> None:
-    """The series of those who may get one: the batch's tenants, by the definitions of its types."""
-    wanted: list[SeriesOwner] = []
-    for versions, partitions, tenants in _tenants_by_type(batch, readings):
-        for version in versions:
-            owners = map(SeriesOwner._make, zip(partitions, tenants, repeat(version)))
-            wanted += state.series.unknown(owners)
-    due = (
-        SeriesOwner(key.partition, key.tenant, version)
-        for key in state.due
-        for version in readings.grouped.get(key.type, ())
-    )
-    wanted += state.series.unknown(due)
-    if wanted:
-        state.series.learn(reader.known_series(dict.fromkeys(wanted).keys()))
-
-
-def _tenants_by_type(
-    batch: Batch, readings: Readings
-) -> Iterator[tuple[tuple[str, ...], list[int], list[str]]]:
-    """(grouped definitions, partitions, tenants beside them) for each type that has the former."""
-    if not len(batch):
+    """The series of definitions whose limits the batch may reach, for the tenants that it names."""
+    series = state.series
+    types = {*batch.type.values, *(key.type for key in state.due)}
+    meters = [meter for name in types for meter in readings.grouped.get(name, ())]
+    for meter in meters:
+        if meter.version not in series.roomy and meter.version not in series.crowded:
+            limit = meter.series_per_tenant
+            series.begin(meter, reader.groups_in_use(meter.name, meter.version, limit))
+    for name in {name for meter in meters for name in meter.group_by}:
+        series.saw(name, batch.attribute(name).values)
+    told = len(state.sessions) + sum(len(subject.starts) for subject in state.subjects.values())
+    crowded = {
+        meter.version
+        for meter in meters
+        if series.look(meter, others=told if meter.aggregate is Aggregate.SESSION else 0)
+    }
+    if not crowded:
         return
-    width = len(batch.tenant.values)
-    partitions = int(batch.partition.max()) + 1
-    packed = (batch.type.codes * partitions + batch.partition) * width + batch.tenant.codes
-    spots = _which(packed, len(batch.type.values) * partitions * width)
-    type_code, spots = np.divmod(spots, partitions * width)
-    partition, tenant = np.divmod(spots, width)
-    ends = np.searchsorted(type_code, np.arange(len(batch.type.values)), side="right").tolist()
-    tenants = batch.tenant.values
-    for name, begin, end in zip(batch.type.values, [0, *ends[:-1]], ends, strict=True):
-        versions = readings.grouped.get(name)
-        if versions:
-            names = [tenants[code] for code in tenant[begin:end].tolist()]
-            yield versions, partition[begin:end].tolist(), names
+    wanted: dict[SeriesOwner, None] = {}
+    for name, partition, tenant in _tenants(batch, state):
+        for meter in readings.grouped.get(name, ()):
+            if meter.version in crowded:
+                wanted[SeriesOwner(partition, tenant, meter.version)] = None
+    unknown = series.unknown(wanted)
+    if unknown:
+        series.learn(reader.known_series(unknown))
 
 
-def _which(values: Int64Array, width: int) -> Int64Array:
-    """The distinct values, ascending; all are below ``width``."""
-    if width > _FLAGS_PER_VALUE * len(values):
-        return np.sort(distinct(values)[0])
-    flags = np.zeros(width, dtype=np.bool_)
-    flags[values] = True
-    return np.flatnonzero(flags)
+def _tenants(batch: Batch, state: State) -> Iterator[tuple[str, int, str]]:
+    """(type, partition, tenant) of everything that a batch tells of or that is due."""
+    for key in state.due:
+        yield key.type, key.partition, key.tenant
+    if len(batch):
+        tenants, types = batch.tenant.values, batch.type.values
+        packed = (batch.partition * len(types) + batch.type.codes) * len(tenants)
+        for spot in distinct(packed + batch.tenant.codes)[0].tolist():
+            rest, tenant = divmod(spot, len(tenants))
+            partition, of_type = divmod(rest, len(types))
+            yield types[of_type], partition, tenants[tenant]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Final, NamedTuple
 
 from meterstream_aggregator.catalogue import DAY, Aggregate, Catalogue, Meter
@@ -26,16 +27,53 @@ class SeriesOwner(NamedTuple):
 
 
 class KnownSeries:
-    """Which group values have a series, by owner: asked of the store once, then kept up to date."""
+    """Which group values have a series: asked of the store once, then kept up to date.
 
-    __slots__ = ("_groups", "held", "settled")
+    A definition is *roomy* while its attributes have had so few values that no tenant can be beyond
+    the limit: then nothing is kept per tenant. Else it is *crowded*: the group values are known by
+    owner, and so they stay until everything is forgotten.
+    """
 
     def __init__(self) -> None:
+        self.roomy: Final[dict[str, tuple[set[str], ...]]] = {}
+        """Per version the values that each attribute of ``group_by`` has had."""
+        self.crowded: Final[set[str]] = set()
+        self.settled: Final[set[SeriesKey]] = set()
+        """Series of crowded definitions that are admitted: a shortcut past the question."""
+        self._values: dict[str, set[str]] = {}
         self._groups: dict[SeriesOwner, set[tuple[str, ...]]] = {}
-        self.held = 0
-        """How many owners and group values are held, about."""
-        self.settled: set[SeriesKey] = set()
-        """Series that need no admission any more: a shortcut past the question."""
+        self._held = 0
+
+    def begin(self, meter: Meter, found: Iterable[tuple[str, ...]] | None) -> None:
+        """Take up a definition, with the group values that the store has; None for too many."""
+        if found is None:
+            self.crowded.add(meter.version)
+            return
+        values = tuple(self._values.setdefault(name, {""}) for name in meter.group_by)
+        for group in found:
+            for held, value in zip(values, group, strict=True):
+                held.add(value)
+        self.roomy[meter.version] = values
+
+    def saw(self, name: str, values: Iterable[str]) -> None:
+        """Values of an attribute that series may be about from now on."""
+        held = self._values.get(name)
+        if held is not None:
+            held.update(values)
+
+    def look(self, meter: Meter, *, others: int) -> bool:
+        """Whether a definition is crowded by now.
+
+        ``others``: how many groups may come that nobody saw.
+        """
+        values = self.roomy.get(meter.version)
+        if values is None:
+            return True
+        if prod(len(held) + others for held in values) <= meter.series_per_tenant:
+            return False
+        del self.roomy[meter.version]
+        self.crowded.add(meter.version)
+        return True
 
     def unknown(self, owners: Iterable[SeriesOwner]) -> list[SeriesOwner]:
         """Those of which nothing is known yet."""
@@ -45,7 +83,7 @@ class KnownSeries:
     def learn(self, found: Mapping[SeriesOwner, set[tuple[str, ...]]]) -> None:
         """What the store answered; an owner of none has an empty set."""
         self._groups.update(found)
-        self.held += sum(1 + len(groups) for groups in found.values())
+        self._held += sum(1 + len(groups) for groups in found.values())
 
     def groups_of(self, owner: SeriesOwner) -> set[tuple[str, ...]]:
         """The group values that have a series. Not to be changed."""
@@ -53,26 +91,30 @@ class KnownSeries:
 
     def admitted(self, owner: SeriesOwner, group: tuple[str, ...], limit: int) -> tuple[str, ...]:
         """The group values to count under: these while the owner has room, else the overflow's."""
+        values = self.roomy.get(owner.version)
+        if values is not None:
+            for held, value in zip(values, group, strict=True):
+                held.add(value)
+            return group
         groups = self.groups_of(owner)
         if group in groups:
             return group
         if len(groups) >= limit:
             return (OVERFLOW,) * len(group)
         groups.add(group)
-        self.held += 1
+        self._held += 1
         return group
 
-    def drop(self, partitions: Collection[int]) -> None:
-        """Forget what is known of these partitions."""
-        for owner in [owner for owner in self._groups if owner.partition in partitions]:
-            self.held -= 1 + len(self._groups.pop(owner))
-        self.settled.clear()
+    @property
+    def held(self) -> int:
+        """How many values, owners and groups are held, about."""
+        return self._held + sum(map(len, self._values.values()))
 
     def clear(self) -> None:
         """Forget everything."""
-        self._groups.clear()
-        self.settled.clear()
-        self.held = 0
+        for kept in (self.roomy, self.crowded, self.settled, self._values, self._groups):
+            kept.clear()
+        self._held = 0
 
 
 class Memory:
@@ -92,10 +134,10 @@ class Memory:
             self.series.clear()
 
     def drop(self, partitions: Collection[int]) -> None:
-        """Forget what is known of these partitions."""
+        """Forget what is known of these partitions, and all series: others may have made some."""
         for key in [key for key in self.numbers if key.partition in partitions]:
             del self.numbers[key]
-        self.series.drop(partitions)
+        self.series.clear()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -161,17 +203,17 @@ class Readings:
             if meters
         }
         """The longest session of a type: what the strictest of its definitions allows."""
-        self.grouped: Final[dict[str, tuple[str, ...]]] = {
+        self.grouped: Final[dict[str, tuple[Meter, ...]]] = {
             name: tuple(
-                dict.fromkeys(
-                    meter.version
+                {
+                    meter.version: meter
                     for meter in (*self.usage[name], *self.sessions[name])
                     if meter.group_by
-                )
+                }.values()
             )
             for name in types
         }
-        """The versions of the definitions of a type that have series by group values."""
+        """The definitions of a type that have series by group values."""
         self.usage_spans: Final = {name: _spans(meters) for name, meters in self.usage.items()}
         """Event times that are read, per type: see `_spans`."""
         self.session_spans: Final = {name: _spans(meters) for name, meters in self.sessions.items()}

@@ -51,6 +51,7 @@ _SUBJECT: Final = (
 _DUE_SUBJECTS: Final = (
     "SELECT tenant, type, subject, facts FROM subject WHERE partition = ? AND deadline <= ?"
 )
+_GROUPS: Final = "SELECT DISTINCT groups FROM series WHERE meter = ? AND version = ? LIMIT ?"
 _SERIES: Final = """
     SELECT wanted.key, known.groups FROM json_each(?1) AS wanted CROSS JOIN series AS known
     WHERE known.partition = wanted.value ->> 0 AND known.tenant = wanted.value ->> 1
@@ -135,3 +136,11 @@ def known_series(
     for at, groups in db.execute(_SERIES, (json.dumps(owners),)):
         found[owners[at]].add(tuple(json.loads(groups)))
     return found
+
+
+def groups_in_use(
+    db: sqlite3.Connection, meter: str, version: str, limit: int
+) -> set[tuple[str, ...]] | None:
+    """The group values of all series of a definition; None where there are more than limit."""
+    found = db.execute(_GROUPS, (meter, version, limit + 1)).fetchall()
+    return None if len(found) > limit else {tuple(json.loads(groups)) for (groups,) in found}

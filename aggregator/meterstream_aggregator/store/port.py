@@ -110,6 +110,10 @@ class StateReader(Protocol):
         """The group values that have a series; an owner of none has an empty set."""
         ...
 
+    def groups_in_use(self, meter: str, version: str, limit: int) -> set[tuple[str, ...]] | None:
+        """The group values of all series of a definition; None where there are more than limit."""
+        ...
+
 
 class Store(StateReader, Protocol):
     """The writing side. Used by one thread. Every method may raise `StoreUnavailable`."""
