@@ -151,9 +151,15 @@ class _OfEvents:
         self._tenant = tenant
 
     def usage(
-        self, meter: Meter, *, tenants: Sequence[str] | None, start: int, end: int
+        self,
+        meter: Meter,
+        *,
+        tenants: Sequence[str] | None,
+        start: int,
+        end: int,
+        periods: Sequence[int] | None = None,
     ) -> Iterator[UsageRow]:
-        del tenants
+        del tenants, periods
         for key, (events, quantity) in sorted(self._rows.usage.items()):
             if key.version == meter.version and start <= key.start < end:
                 yield UsageRow(

@@ -113,6 +113,8 @@ LEFT_OUT: Final = {
     "binding": "which topic and catalogue a store was last started with: given, not folded",
     "catalogue_version": "the catalogues themselves are given; which read what is in 'reading'",
     "outbox": "what waits to leave; when it left is no fact of the log",
+    "threshold_total": "follows from usage, accounts and what is watched just now",
+    "threshold_fired": "what was watched when, and what was told of it",
     "position.epoch": "how often a partition was claimed",
     "position.owner": "by whom",
     "series.id": "in which order series were first written",
