@@ -213,6 +213,15 @@ class MemoryStore(MemoryReader):
                 found[owner].add(series.group)
         return found
 
+    def groups_in_use(self, meter: str, version: str, limit: int) -> set[tuple[str, ...]] | None:
+        """The group values of all series of a definition; None where there are more than limit."""
+        found = {
+            series.group
+            for series in self.content.series
+            if (series.meter, series.version) == (meter, version)
+        }
+        return found if len(found) <= limit else None
+
 
 def _join_spans(known: dict[_Where, Span], new: Mapping[_Where, Span]) -> None:
     for where, span in new.items():

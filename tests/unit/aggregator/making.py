@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from meterstream_aggregator.batch import LogRecord, appended_after, batch_of_records
-from meterstream_aggregator.catalogue import HOUR, MINUTE
+from meterstream_aggregator.catalogue import DAY, HOUR, MINUTE
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.columnar import fold_columns
-from meterstream_aggregator.dedup import pack
+from meterstream_aggregator.dedup import PRODUCER_HORIZON, pack
 from meterstream_aggregator.fold import fold
 from meterstream_aggregator.state import Readings, State
 from meterstream_schemas.events import EventKind, MeterEvent
@@ -39,6 +39,22 @@ meters:
      timeout: 45m, timeout_bills: timeout}
   - {name: run.steps, type: run, aggregate: sum}
   - {name: call, aggregate: session, window: 1m}
+  - {name: seats, type: seat, aggregate: unique, value: subject, operation: attributes.status,
+     group_by: [route], limits: {series_per_tenant: 2}}
+  - {name: seat.routes, type: seat, aggregate: unique, value: attributes.route, window: 1h,
+     where: {status: {exists: true}}}
+  - {name: seat.last, type: seat, aggregate: latest}
+  - {name: level, type: gauge, aggregate: time_weighted, value: attributes.bytes, window: 1m}
+  - {name: level.last, type: gauge, aggregate: latest, value: attributes.bytes, group_by: [route]}
+  - {name: pay, aggregate: sum, group_by: [route], limits: {series_per_tenant: 2}, grace: 0s}
+  - {name: pay.count, type: pay, aggregate: count, group_by: [route, status],
+     where: {status: {not_in: ["500", "remove"]}}, limits: {series_per_tenant: 3}}
+  - {name: pay.mean, type: pay, aggregate: average, value: attributes.bytes}
+  - {name: pay.flow, type: pay, aggregate: time_weighted, samples: changes, window: 1h,
+     where: {bytes: {exists: false}}}
+  - {name: plan, aggregate: sum, from: 2026-01-02T00:00:00Z}
+  - {name: plan, aggregate: sum, from: 2026-01-05T03:00:00Z, group_by: [route], grace: 1h}
+  - {name: plan.early, type: plan, aggregate: count, from: 2026-01-01T02:00:00Z}
 """)
 READINGS = Readings(CATALOGUE)
 PRODUCER = "a" * 32
@@ -94,9 +110,12 @@ def reaching(state: State, records: Sequence[LogRecord]) -> State:
         before=state.before,
         after=after,
         numbers=copy.deepcopy(state.numbers),
+        refused=set(state.refused),
         keys=dict(state.keys),
         sessions=dict(state.sessions),
+        subjects=dict(state.subjects),
         due=state.due,
+        series=copy.deepcopy(state.series),
     )
 
 
@@ -113,18 +132,25 @@ def plainly(records: Sequence[LogRecord], state: State) -> tuple[Changes, State]
 
 
 def comparable(changes: Changes) -> dict[str, Any]:
-    """Changes as values that compare: usage rows by meter, numbers in their stored form."""
+    """Changes as values that compare: usage as rows, numbers in their stored form."""
     usage: dict[Any, Any] = {}
     for delta in changes.usage:
+        assert len(set(delta.series)) == len(delta.series), "a series was told twice"
+        assert len(delta.rows()) == len(delta.index), "a row was told twice"
         assert not usage.keys() & delta.rows().keys(), "a row was told twice"
         usage.update(delta.rows())
     return {
         "usage": usage,
+        "items": changes.items,
+        "places": changes.places,
+        "presences": changes.presences,
         "numbers": {
             key: (pack(n), n.closed, n.counted, n.duplicates, n.refusals, n.last_append)
             for key, n in changes.numbers.items()
         },
+        "refused": changes.refused,
         "sessions": changes.sessions,
+        "subjects": changes.subjects,
         "keys": changes.keys,
         "dead_letters": changes.dead_letters,
         "tallies": {p: tally for p, tally in changes.tallies.items() if tally != type(tally)()},
@@ -164,12 +190,14 @@ AMOUNTS = st.sampled_from(
 _EDGES = (NOW - 1, NOW + MINUTE, NOW + HOUR, NOW + HOUR + 1, SINCE, SINCE - 1, 0, -1)
 _FAR = (253_402_300_800_000_000, 2**63 - 1, -(2**63))
 TIMES = st.sampled_from((NOW, NOW, NOW, *_EDGES, *_FAR)) | st.integers(SINCE, NOW + HOUR + 2)
+_STEPS = (0, 0, 1000, 90_000_000, MINUTE, HOUR, 40 * DAY, PRODUCER_HORIZON + 1)
+"""How far the log's time goes on from one record to the next."""
 ATTRIBUTES: st.SearchStrategy[Mapping[str, str]] = st.fixed_dictionaries(
     {},
     optional={
         "bytes": AMOUNTS,
         "route": _texts("/", "/pay"),
-        "status": _texts("200", "500"),
+        "status": _texts("200", "500", "remove"),
         "closing": st.sampled_from(("true", "false")),
         "": _texts("x"),
     },
@@ -183,7 +211,7 @@ def nasty_events(draw: st.DrawFn) -> MeterEvent:
     return MeterEvent(
         kind=draw(st.sampled_from((EventKind.USAGE,) * 5 + tuple(EventKind))),
         tenant=draw(_texts("acme", "b", "Ünï")),
-        type=draw(_texts("api", "credit", "run", "call")),
+        type=draw(_texts("api", "credit", "run", "call", "seat", "gauge", "pay", "pay", "plan")),
         time=draw(TIMES),
         quantity=draw(INTEGERS),
         scale=draw(st.sampled_from((0, 0, 0, 1, 6, 18, 19, -1, 2**31 - 1, -(2**31), 99))),
@@ -199,13 +227,19 @@ def nasty_events(draw: st.DrawFn) -> MeterEvent:
 
 @st.composite
 def nasty_records(draw: st.DrawFn, size_max: int = 25) -> list[LogRecord]:
-    """A few records of some partitions; append times may step back."""
-    events = draw(st.lists(nasty_events(), max_size=size_max))
-    offsets = [0, 0, 0]
+    """A few records of some partitions, at log times; events may be repeated or taken back."""
     records: list[LogRecord] = []
-    for each in events:
-        partition = draw(st.sampled_from((0, 0, 1, 2)))
-        at = NOW + draw(st.integers(-5, 5_000)) * 1000
-        records.append(LogRecord(partition, offsets[partition], at, each))
+    offsets, times = [0, 0, 65_530], [NOW, NOW, NOW]
+    for _ in range(draw(st.integers(0, size_max))):
+        partition = draw(st.sampled_from((0, 0, 0, 1, 2)))
+        times[partition] += draw(st.sampled_from(_STEPS))
+        said = draw(nasty_events())
+        again = draw(st.sampled_from((None, None, None, EventKind.USAGE, EventKind.VOID)))
+        if again is not None and records:
+            before = draw(st.sampled_from(records)).event
+            key = draw(st.sampled_from((before.key, "k1")))
+            number = {"sequence": said.sequence, "lane": said.lane, "producer": said.producer}
+            said = before._replace(kind=again, key=key, **number)
+        records.append(LogRecord(partition, offsets[partition], times[partition], said))
         offsets[partition] += draw(st.sampled_from((1, 1, 3)))
     return records
