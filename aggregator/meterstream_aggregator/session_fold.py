@@ -1,104 +1,171 @@
-"""Folding session boundaries into sessions, and changes of sessions into usage."""
+"""Folding session boundaries into sessions, record by record, and their charges into usage.
+
+Before a record is taken in, every deadline that the log time has reached by then is applied to its
+session, each as of that deadline; then the record, as of its append time. Deadlines that no record
+of the batch came upon are applied at the end, up to the log time that the batch reaches. So what is
+late does not depend on how the log was cut into batches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
-
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue import Meter
-from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
+from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.session_usage import Cause, TypeReading, TypeReadings
 from meterstream_aggregator.sessions import (
     Session,
     SessionKey,
-    Share,
-    change,
-    charge,
-    deadline,
+    Start,
+    groups_of,
+    is_over,
     observed,
+    timed_out_until,
 )
 from meterstream_aggregator.state import Readings, State
-
-MICROSECOND_SCALE = 6
-"""Session usage is kept in microseconds: seconds with six decimal places."""
+from meterstream_aggregator.subject_fold import SubjectFold
+from meterstream_aggregator.subjects import SubjectKey
+from meterstream_aggregator.thresholds import NO_OFFSET
+from meterstream_schemas.events import MeterEvent
 
 
 class SessionFold:
-    """Collects a batch's boundaries; `finish` turns what they changed into usage rows."""
+    """Takes in a batch's boundaries and heartbeats; `finish` writes what they changed."""
 
-    def __init__(self, state: State, readings: Readings) -> None:
+    def __init__(self, state: State, readings: Readings, changes: Changes) -> None:
         self._state = state
-        self._readings = readings
-        self._after: dict[SessionKey, Session] = {}
+        self._changes = changes
+        self._types = TypeReadings(state, readings, changes)
+        self._touched: dict[SessionKey, _Touched] = {}
+        self._subjects = SubjectFold(state, self._types, readings.catalogue.metering_since)
 
     def observe(self, record: LogRecord) -> None:
-        """One accepted boundary or heartbeat."""
+        """One accepted boundary or heartbeat; in log order within each partition."""
         event = record.event
-        assert event.session is not None, "refusal() lets no boundary without a session pass"
+        if event.session is None:
+            self._subjects.observe(record)
+            return
         key = SessionKey(record.partition, event.tenant, event.type, event.session)
-        before = self._after.get(key) or self._state.sessions.get(key)
-        self._after[key] = observed(before, event, record.append_time)
+        touched = self._touched.get(key)
+        if touched is None:
+            touched = self._touch(key)
+        at = record.append_time
+        if touched.due is not None and touched.due <= at:
+            touched.time_out(at)
+        touched.observe(event, (at, record.offset))
 
-    def finish(self, changes: Changes) -> None:
-        """Write sessions, and their usage as of ``state.after``.
+    def finish(self) -> None:
+        """Write sessions, subjects and their usage as of ``state.after``.
 
-        Due sessions are looked at even when no boundary came: time alone ends them.
+        Those that are due are looked at even when no boundary came: time alone ends them.
         """
-        state, readings = self._state, self._readings
-        for key in state.due:
-            self._after.setdefault(key, state.sessions[key])
-        usage = {meter.name: _SessionUsage(meter) for meter in readings.session_meters}
-        for key, after in self._after.items():
-            before = state.sessions.get(key)
-            then, now = state.before[key.partition], state.after[key.partition]
-            meters = readings.sessions.get(key.type, ())
-            changes.sessions[key] = (after, deadline(after, meters, now))
-            for meter in meters:
-                charged, charging = charge(before, meter, then), charge(after, meter, now)
-                if charged != charging:
-                    usage[meter.name].add(key, change(charged, charging, meter.window))
-        changes.usage.extend(
-            delta for of_meter in usage.values() if (delta := of_meter.delta()) is not None
-        )
+        changes, after = self._changes, self._state.after
+        for key in self._state.due:
+            if isinstance(key, SubjectKey):
+                self._subjects.touch(key)
+            elif key not in self._touched:
+                self._touch(key)
+        for session_key, touched in self._touched.items():
+            if touched.due is not None and touched.due <= after[session_key.partition]:
+                touched.time_out(after[session_key.partition])
+            assert touched.session is not None, "it was told of, or known and due"
+            changes.sessions[session_key] = (touched.session, touched.due)
+        self._subjects.finish(changes)
+        changes.usage.extend(self._types.deltas())
+
+    def _touch(self, key: SessionKey) -> _Touched:
+        before = self._state.before[key.partition]
+        made = _Touched(key, self._state.sessions.get(key), self._types[key.type], before)
+        self._touched[key] = made
+        return made
 
 
-class _SessionUsage:
-    """The usage of one session meter, joined by (series, window) as it comes in."""
+class _Touched:
+    """A session that the batch changes, and what it is charged by now.
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._series: dict[tuple[int, str, tuple[str, ...]], int] = {}
-        self._rows: dict[tuple[int, int], list[int]] = {}
+    Beside the definitions that may read it stand the group values of its start under each (None:
+    not read), and until when it is charged.
+    """
 
-    def add(self, key: SessionKey, shares: Iterable[Share]) -> None:
-        for group, window, microseconds, started in shares:
-            named = (key.partition, key.tenant, group)
-            series = self._series.setdefault(named, len(self._series))
-            row = self._rows.get((series, window))
-            if row is None:
-                self._rows[series, window] = [started, microseconds]
-            else:
-                row[0] += started
-                row[1] += microseconds
+    __slots__ = ("due", "groups", "key", "reading", "session", "untils")
 
-    def delta(self) -> UsageDelta | None:
-        """The rows that change, or None where none does."""
-        places = [place for place, row in self._rows.items() if row[0] or row[1]]
-        if not places:
-            return None
-        rows = [self._rows[place] for place in places]
-        return UsageDelta(
-            meter=self._meter.name,
-            aggregate=self._meter.aggregate,
-            window=self._meter.window,
-            series=[
-                SeriesKey(partition, tenant, self._meter.name, group)
-                for partition, tenant, group in self._series
-            ],
-            index=np.array([series for series, _ in places], dtype=np.int64),
-            start=np.array([window for _, window in places], dtype=np.int64),
-            scale=np.full(len(places), MICROSECOND_SCALE, dtype=np.int64),
-            events=np.array([started for started, _ in rows], dtype=np.int64),
-            quantity=np.array([microseconds for _, microseconds in rows], dtype=np.int64),
-        )
+    def __init__(
+        self, key: SessionKey, session: Session | None, reading: TypeReading, appended: int
+    ) -> None:
+        self.key = key
+        self.session = session
+        self.reading = reading
+        self.due: int | None = None
+        self.groups: list[tuple[str, ...] | None]
+        self.untils: list[int | None]
+        if session is None or not session.starts:
+            self.groups = [None] * len(reading.meters)
+            self.untils = [None] * len(reading.meters)
+            return
+        start = session.starts[0]
+        self.groups = groups_of(start, reading.meters)
+        end = session.end_within(reading.longest)
+        self.untils = [end] * len(reading.meters)
+        if end is None:
+            self.due = reading.deadline(start.time, session.last_append, appended)
+            for at, meter in enumerate(reading.meters):
+                if is_over(meter, session.last_append, appended):
+                    self.untils[at] = self._given_up_at(session, meter)
+
+    def time_out(self, appended: int) -> None:
+        """Apply the deadlines up to ``appended``; each meter has one, so their order is nothing."""
+        session, reading = self.session, self.reading
+        assert session is not None, "only what was heard of has a deadline"
+        start, last = session.starts[0].time, session.last_append
+        untils = list(self.untils)
+        for at, meter in enumerate(reading.meters):
+            if untils[at] is None and is_over(meter, last, appended):
+                assert meter.timeout is not None, "without a timeout nothing is over"
+                untils[at] = self._given_up_at(session, meter)
+                self._move_end(at, start, untils[at], (last + meter.timeout, NO_OFFSET))
+        self.untils = untils
+        self.due = reading.deadline(start, last, appended)
+
+    def observe(self, event: MeterEvent, cause: Cause) -> None:
+        """Take in one record. Whatever had timed out has not any more: there is a sign of life."""
+        before, reading, append_time = self.session, self.reading, cause[0]
+        session = self.session = observed(before, event, append_time)
+        starts = session.starts
+        if not starts:
+            return
+        end = session.end_within(reading.longest)
+        untils = [end] * len(self.untils)
+        if before is None or not before.starts or before.starts[0] is not starts[0]:
+            self._restart(before, starts[0], end, cause)
+        elif self.untils != untils:
+            for at, until in enumerate(self.untils):
+                if until != end:
+                    self._move_end(at, starts[0].time, end, cause)
+        self.untils = untils
+        self.due = None
+        if end is None:
+            self.due = reading.deadline(starts[0].time, append_time, append_time)
+
+    def _restart(self, before: Session | None, start: Start, end: int | None, cause: Cause) -> None:
+        """Charge the session by another start: perhaps other groups, perhaps other definitions."""
+        key = self.key
+        groups = groups_of(start, self.reading.meters)
+        for at, usage in enumerate(self.reading.usages):
+            group = self.groups[at]
+            if group is not None:
+                assert before is not None, "only what was heard of has groups"
+                line = (key.partition, key.tenant, group)
+                usage.add(line, before.starts[0].time, self.untils[at], -1, cause)
+            group = groups[at]
+            if group is not None:
+                usage.add((key.partition, key.tenant, group), start.time, end, 1, cause)
+        self.groups = groups
+
+    def _given_up_at(self, session: Session, meter: Meter) -> int:
+        start = session.starts[0].time
+        return timed_out_until(start, session.last_sign, meter, self.reading.longest)
+
+    def _move_end(self, at: int, start: int, end: int | None, cause: Cause) -> None:
+        group, key = self.groups[at], self.key
+        if group is not None:
+            line = (key.partition, key.tenant, group)
+            self.reading.usages[at].move_end(line, start, self.untils[at], end, cause)

@@ -7,28 +7,28 @@ that order and repetition change nothing:
 * the latest sign of life in event time, and the latest append time of any of its records.
 
 From the facts follow, always the same way: the start (the earliest), the end (the earliest that is
-not before the start and within `LENGTH_MAX` of it), conflicts (every further claim), and whether a
-meter's timeout has passed: ``appended >= last_append + timeout``, where ``appended`` is the highest
-append time that the partition was folded to. A real end outlives a timeout.
+not before the start and no further from it than sessions of the type may last), conflicts (every
+further claim), and whether a meter's timeout has passed: ``appended >= last_append + timeout``,
+where ``appended`` is the log time that the partition was folded to. A real end outlives a timeout.
 
-What a session is charged under a meter is a function of facts and ``appended``; when they change,
-the windows change by the difference of the two charges.
+A session is read by the definitions of its type that read its start. What it is charged under one
+is a function of facts and ``appended``. ``longest`` is always the type's: see `longest_of`.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from meterstream_aggregator.catalogue import DAY, Meter, TimeoutBills
-from meterstream_aggregator.windows import split, window_start
+from meterstream_aggregator.catalogue import LENGTH_MAX, Meter, TimeoutBills
 from meterstream_schemas.events import EventKind, MeterEvent
 
 CLAIMS_MAX: Final = 32
 """Distinct starts, and distinct ends, kept for one session."""
-LENGTH_MAX: Final = 31 * DAY
-"""No session is longer; an end further from the start is a conflict, not an end."""
+
+_START: Final = EventKind.SESSION_START
+_END: Final = EventKind.SESSION_END
 
 
 class SessionKey(NamedTuple):
@@ -64,21 +64,19 @@ class Session(NamedTuple):
         """The earliest claimed start."""
         return self.starts[0].time if self.starts else None
 
-    @property
-    def end(self) -> int | None:
-        """The earliest claimed end not before the start; None while open or unstarted."""
+    def end_within(self, longest: int) -> int | None:
+        """The earliest claimed end that can be one; None while open or unstarted."""
         if not self.starts or not self.ends:
             return None
         start = self.starts[0].time
         for end in self.ends:
-            if start <= end <= start + LENGTH_MAX:
+            if start <= end <= start + longest:
                 return end
         return None
 
-    @property
-    def conflicts(self) -> int:
+    def conflicts_within(self, longest: int) -> int:
         """Claims beyond one start and one end, and ends that cannot be one."""
-        one_counts = self.end is not None or bool(self.ends and not self.starts)
+        one_counts = self.end_within(longest) is not None or bool(self.ends and not self.starts)
         return max(len(self.starts) - 1, 0) + len(self.ends) - int(one_counts)
 
     @property
@@ -100,111 +98,104 @@ class Charge(NamedTuple):
     until: int | None
 
 
-class Share(NamedTuple):
-    """A change of one window of one meter: microseconds, and how many sessions started in it."""
-
-    group: tuple[str, ...]
-    window: int
-    microseconds: int
-    started: int
+def longest_of(meters: Iterable[Meter]) -> int:
+    """How long a session may last that these definitions read: what the strictest of them says."""
+    return min((meter.longest for meter in meters), default=LENGTH_MAX)
 
 
 def observed(session: Session | None, event: MeterEvent, append_time: int) -> Session:
     """The session after one more boundary or heartbeat."""
-    starts = session.starts if session is not None else ()
-    ends = session.ends if session is not None else ()
-    if event.kind is EventKind.SESSION_START:
-        start = Start(event.time, event.subject or "", tuple(sorted(event.attributes.items())))
-        starts = _with_claim(starts, start)
-    elif event.kind is EventKind.SESSION_END:
-        ends = _with_claim(ends, event.time)
+    kind, time = event.kind, event.time
     if session is None:
-        return Session(starts, ends, event.time, append_time)
-    return Session(
-        starts, ends, max(session.last_sign, event.time), max(session.last_append, append_time)
-    )
+        starts: tuple[Start, ...] = ()
+        ends: tuple[int, ...] = ()
+        last_sign, last_append = time, append_time
+    else:
+        starts, ends, last_sign, last_append = session
+        if time > last_sign:  # noqa: PLR1730 - a call of max costs three times as much
+            last_sign = time
+        if append_time > last_append:  # noqa: PLR1730 - likewise
+            last_append = append_time
+    if kind is _START:
+        starts = _with_claim(starts, start_of(event, event.subject or ""))
+    elif kind is _END:
+        ends = _with_claim(ends, time)
+    return Session(starts, ends, last_sign, last_append)
 
 
-def deadline(session: Session, meters: Iterable[Meter], appended: int) -> int | None:
-    """The next append time at which a meter gives the session up; None when nothing will change."""
-    if not session.starts or session.end is not None:
+def start_of(event: MeterEvent, subject: str) -> Start:
+    """What a start claims."""
+    attributes = event.attributes
+    return Start(event.time, subject, tuple(sorted(attributes.items())) if attributes else ())
+
+
+def deadline(session: Session, meters: Iterable[Meter], appended: int, longest: int) -> int | None:
+    """The next log time at which a meter gives the session up; None when nothing will change."""
+    if not session.starts or session.end_within(longest) is not None:
         return None
-    coming = [session.last_append + meter.timeout for meter in meters if meter.timeout is not None]
+    return next_deadline(session.starts[0].time, session.last_append, meters, appended)
+
+
+def next_deadline(
+    start: int, last_append: int, meters: Iterable[Meter], appended: int
+) -> int | None:
+    """The first deadline after ``appended`` that an open session has under what reads its start."""
+    coming = [
+        last_append + meter.timeout
+        for meter in meters
+        if meter.timeout is not None and meter.reads(start)
+    ]
     return min((at for at in coming if at > appended), default=None)
 
 
-def state_of(session: Session, meters: Iterable[Meter], appended: int) -> str:
+def state_of(session: Session, meters: Iterable[Meter], appended: int, longest: int) -> str:
     """``unstarted``, ``closed``, ``timed_out`` (for at least one meter) or ``open``."""
     if not session.starts:
         return "unstarted"
-    if session.end is not None:
+    if session.end_within(longest) is not None:
         return "closed"
-    timed_out = any(
-        meter.timeout is not None and appended >= session.last_append + meter.timeout
-        for meter in meters
-    )
+    start, last = session.starts[0].time, session.last_append
+    timed_out = any(meter.reads(start) and is_over(meter, last, appended) for meter in meters)
     return "timed_out" if timed_out else "open"
 
 
-def billed_until(session: Session, meter: Meter, appended: int) -> int | None:
+def is_over(meter: Meter, last_append: int, appended: int) -> bool:
+    """Whether a meter has given up a session that was last heard of then."""
+    return meter.timeout is not None and appended >= last_append + meter.timeout
+
+
+def timed_out_until(start: int, last_sign: int, meter: Meter, longest: int) -> int:
+    """The end of what is billed for a session that its meter has given up."""
+    until = max(last_sign, start)
+    if meter.timeout is not None and meter.timeout_bills is TimeoutBills.TIMEOUT:
+        until += meter.timeout
+    return min(until, start + longest)
+
+
+def billed_until(session: Session, meter: Meter, appended: int, longest: int) -> int | None:
     """The end of what is charged under a meter, or None while nothing but the start is."""
-    end = session.end
-    if end is not None or meter.timeout is None or not session.starts:
+    end = session.end_within(longest)
+    if end is not None or not session.starts:
         return end
-    if appended < session.last_append + meter.timeout:
+    if not is_over(meter, session.last_append, appended):
         return None
-    start = session.starts[0].time
-    last = max(session.last_sign, start)
-    until = last + meter.timeout if meter.timeout_bills is TimeoutBills.TIMEOUT else last
-    return min(until, start + LENGTH_MAX)
+    return timed_out_until(session.starts[0].time, session.last_sign, meter, longest)
 
 
-def charge(session: Session | None, meter: Meter, appended: int) -> Charge | None:
-    """What the session is charged as of ``appended``; None when the meter does not read it."""
-    if session is None or not session.starts:
+def group_of(time: int, attributes: Mapping[str, str], meter: Meter) -> tuple[str, ...] | None:
+    """The group values of a session with this start; None when the definition does not read it."""
+    if not meter.reads(time):
         return None
-    start = session.starts[0]
-    attributes = dict(start.attributes) if meter.group_by or meter.where else {}
-    for name, allowed in meter.where:
-        if attributes.get(name, "") not in allowed:
+    for condition in meter.where:
+        if not condition.holds(attributes):
             return None
-    group = tuple([attributes.get(name, "") for name in meter.group_by])
-    return Charge(group, start.time, billed_until(session, meter, appended))
+    return tuple([attributes.get(name, "") for name in meter.group_by])
 
 
-def shares(charged: Charge, size: int) -> Iterator[Share]:
-    """A charge, cut at the boundaries of windows of ``size``."""
-    first = window_start(charged.start, size)
-    if charged.until is None or charged.until == charged.start:
-        yield Share(charged.group, first, 0, 1)
-        return
-    for window, inside in split(charged.start, charged.until, size):
-        yield Share(charged.group, window, inside, int(window == first))
-
-
-def change(before: Charge | None, after: Charge | None, size: int) -> Iterator[Share]:
-    """What must be added to the windows so that they hold ``after`` in place of ``before``.
-
-    Windows may be named more than once; shares of nothing may occur.
-    """
-    if before == after:
-        return
-    if (
-        before is not None
-        and after is not None
-        and before[:2] == after[:2]
-        and before.until is None
-    ):
-        # The usual end of a session: its start is counted already, only the time is new.
-        if after.until is not None:
-            for window, inside in split(after.start, after.until, size):
-                yield Share(after.group, window, inside, 0)
-        return
-    if before is not None:
-        for share in shares(before, size):
-            yield Share(share.group, share.window, -share.microseconds, -share.started)
-    if after is not None:
-        yield from shares(after, size)
+def groups_of(start: Start, meters: Iterable[Meter]) -> list[tuple[str, ...] | None]:
+    """`group_of` under several definitions."""
+    attributes = dict(start.attributes)
+    return [group_of(start.time, attributes, meter) for meter in meters]
 
 
 def _with_claim(claims: tuple[_Claim, ...], claim: _Claim) -> tuple[_Claim, ...]:
