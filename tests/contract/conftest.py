@@ -9,8 +9,7 @@ import pytest
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import open_reader
-from tests.contract.stores import BINDING, Place
-from tests.unit.aggregator.making import CATALOGUE
+from tests.contract.stores import BINDING, CATALOGUE, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,36 +9,37 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meterstream_aggregator.catalogue import HOUR, MINUTE, Aggregate
-from meterstream_aggregator.changes import (
-    CallerKey,
-    Changes,
-    OutboxMessage,
-    SeriesKey,
-    UsageKey,
-    usage_delta,
-)
+from meterstream_aggregator.catalogue import HOUR, MINUTE, MOMENT, Aggregate
+from meterstream_aggregator.changes import Changes, OutboxMessage
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber, pack
 from meterstream_aggregator.errors import Fenced
-from tests.unit.aggregator.making import CATALOGUE, NOW, PRODUCER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meterstream_aggregator.changes import UsageKey
     from meterstream_aggregator.sessions import Session
     from meterstream_aggregator.store.port import Store
+    from meterstream_aggregator.subjects import Subject
 
 from tests.contract.stores import (
     BINDING,
+    CATALOGUE,
+    NOW,
     SESSIONS,
+    SUBJECTS,
     WINDOW,
     Place,
     added,
+    commit,
     row,
     session_key,
     step,
+    subject_key,
     usage,
 )
+
+PRODUCER = "a" * 32
 
 
 def test_a_claim_raises_the_epoch(store: Store) -> None:
@@ -71,7 +72,7 @@ def test_of_two_owners_the_newer_writes(place: Place, store: Store) -> None:
         store.commit([step(zombie, 5, counted=1)], added({row(): (1, 99)}))
 
     assert caught.value.partition == 0
-    assert usage(place.reader()) == {("acme", (), WINDOW, 0): (1, 10)}
+    assert usage(place.reader()) == {("acme", (), WINDOW, 0, 0): (1, 10)}
     [position] = place.reader().positions()
     assert (position.owner, position.counted, position.next_offset) == ("owner", 1, 5)
 
@@ -87,7 +88,7 @@ def test_a_position_moves_only_from_where_it_was(place: Place, store: Store) -> 
         store.commit([step(claim._replace(next_offset=4), 6)], added({row(): (1, 10)}))
     store.commit([step(claim._replace(next_offset=5), 6)], added({row(): (1, 10)}))
 
-    assert usage(place.reader()) == {("acme", (), WINDOW, 0): (2, 20)}
+    assert usage(place.reader()) == {("acme", (), WINDOW, 0, 0): (2, 20)}
 
 
 def test_one_fenced_partition_stops_all(place: Place, store: Store) -> None:
@@ -131,15 +132,13 @@ def test_amounts_join_exactly(
     batches: list[list[int]],
 ) -> None:
     """Sums beyond 64 bits and below zero, least and greatest, over commits: to the last unit."""
-    claim, aggregate = store.claim(0, "a"), CATALOGUE.meter(meter).aggregate
+    claim = store.claim(0, "a")
     tenant = f"t{claim.epoch}"
     for amounts in batches:
-        at = claim.next_offset or 0
         key = row(meter=meter, tenant=tenant, group=("",))
-        store.commit([step(claim, at + 1)], added({key: (len(amounts), join(amounts))}, aggregate))
-        claim = claim._replace(next_offset=at + 1)
+        claim = commit(store, claim, added({key: (len(amounts), join(amounts))}))
 
-    found = usage(place.reader(), meter)[(tenant, ("",), WINDOW, 0)]
+    found = usage(place.reader(), meter)[(tenant, ("",), WINDOW, 0, 0)]
 
     assert found == (sum(map(len, batches)), join([join(amounts) for amounts in batches]))
 
@@ -164,31 +163,80 @@ def test_scales_and_windows_are_rows_of_their_own(place: Place, store: Store) ->
 
 def test_many_meters_in_one_commit(place: Place, store: Store) -> None:
     """Rows of meters with other windows and other ways of joining do not meet."""
-    changes = Changes()
-    for meter in CATALOGUE.meters:
-        key = UsageKey(SeriesKey(0, "acme", meter.name, ("g",) * len(meter.group_by)), WINDOW, 0)
-        changes.usage.append(usage_delta(meter.name, meter.aggregate, meter.window, {key: (1, -5)}))
-    claim = store.claim(0, "a")
-    store.commit([step(claim, 1)], changes)
-    store.commit([step(claim._replace(next_offset=1), 2)], changes)
+    changes = added(
+        {
+            row(meter=meter.name, group=("g",) * len(meter.group_by)): (1, -5)
+            for meter in CATALOGUE.meters
+        }
+    )
+    claim = commit(store, store.claim(0, "a"), changes)
+    commit(store, claim, changes)
 
     for meter in CATALOGUE.meters:
         extreme = meter.aggregate in {Aggregate.MIN, Aggregate.MAX}
         assert set(usage(place.reader(), meter.name).values()) == {(2, -5 if extreme else -10)}
 
 
+def test_what_came_late_is_a_row_of_its_own(place: Place, store: Store) -> None:
+    """One window, one scale: in time, and each arrival, side by side."""
+    arrivals = [0, WINDOW + HOUR, WINDOW + 2 * HOUR]
+    rows = {row(arrival=arrival): (1, n) for n, arrival in enumerate(arrivals, start=1)}
+    claim = commit(store, store.claim(0, "a"), added(rows))
+    commit(store, claim, added({row(arrival=arrivals[1]): (1, 40)}))
+
+    assert usage(place.reader()) == {
+        ("acme", (), WINDOW, 0, 0): (1, 1),
+        ("acme", (), WINDOW, arrivals[1], 0): (2, 42),
+        ("acme", (), WINDOW, arrivals[2], 0): (1, 3),
+    }
+
+
+def test_a_first_moment_is_a_row_of_its_own(place: Place, store: Store) -> None:
+    """The scales of first moments reach beyond those of amounts, and neither meets the other."""
+    keys = [row(meter="flow", scale=scale) for scale in (0, 18, MOMENT, MOMENT + 18)]
+    changes = added({key: (int(key.scale < MOMENT), n + 1) for n, key in enumerate(keys)})
+    commit(store, commit(store, store.claim(0, "a"), changes), changes)
+
+    assert {key[-1]: row for key, row in usage(place.reader(), "flow").items()} == {
+        0: (2, 2), 18: (2, 4), MOMENT: (0, 6), MOMENT + 18: (0, 8),
+    }  # fmt: skip
+
+
 def test_a_row_of_nothing_vanishes(place: Place, store: Store) -> None:
     """A session that is taken back leaves no row; what remains of others stays."""
-    claim = store.claim(0, "a")
     gone, stays = row(meter="call"), row(WINDOW + MINUTE, meter="call")
-    session = Aggregate.SESSION
-    store.commit([step(claim, 1)], added({gone: (1, 2**40), stays: (2, 9)}, session))
-    store.commit(
-        [step(claim._replace(next_offset=1), 2)],
-        added({gone: (-1, -(2**40)), stays: (-1, -5)}, session),
-    )
+    claim = commit(store, store.claim(0, "a"), added({gone: (1, 2**40), stays: (2, 9)}))
+    commit(store, claim, added({gone: (-1, -(2**40)), stays: (-1, -5)}))
 
-    assert usage(place.reader(), "call") == {("acme", (), WINDOW + MINUTE, 0): (1, 4)}
+    assert usage(place.reader(), "call") == {("acme", (), WINDOW + MINUTE, 0, 0): (1, 4)}
+    assert place.reader().tenants() == ["acme"]
+
+
+@pytest.mark.parametrize(
+    ("key", "events", "quantity"),
+    [
+        (row(meter="calls", group=("", "")), 1, 0),
+        (row(scale=2), 1, 700),
+        (row(scale=2), 1, -(2**62)),
+        (row(arrival=WINDOW + HOUR), 1, 5),
+        (row(arrival=WINDOW + HOUR), -1, -5),
+        (row(meter="flow", scale=MOMENT + 3), 0, 12),
+        (row(meter="flow", scale=MOMENT + 3), 0, -12),
+    ],
+)
+def test_what_is_taken_back_leaves_no_trace(
+    place: Place, store: Store, key: UsageKey, events: int, quantity: int
+) -> None:
+    """A row and its opposite, in two commits or in one, whichever of a late one comes first."""
+    meter = key.series.meter
+    claim = commit(store, store.claim(0, "a"), added({key: (events, quantity)}))
+    assert list(usage(place.reader(), meter).values()) == [(events, quantity)]
+
+    claim = commit(store, claim, added({key: (-events, -quantity)}))
+    assert not usage(place.reader(), meter)
+    commit(store, claim, added({key: (0, 0)}))
+
+    assert not usage(place.reader(), meter)
     assert place.reader().tenants() == ["acme"]
 
 
@@ -208,43 +256,29 @@ def test_refused_numbers_are_known_until_they_count(store: Store) -> None:
 
 
 def test_numbers_come_back_as_they_were(store: Store) -> None:
-    """Holes, claims and counters of a producer, by partition."""
+    """Holes, since when, claims and counters of a producer, by partition."""
     numbers = Numbers()
     for number in (1, 2, 5, 2**40):
-        numbers.take(7, number)
-    numbers.claim(9, 4, closing=True)
+        numbers.take(7, number, NOW + number)
+    numbers.claim(9, 4, NOW, closing=True)
     numbers.counted, numbers.duplicates, numbers.refusals, numbers.last_append = 3, 2, 1, NOW
     key = ProducerKey(0, PRODUCER)
     odd = ProducerKey(0, "not hex'")
     changes = Changes(numbers={key: numbers, odd: Numbers()})
     store.commit([step(store.claim(0, "a"), 1)], changes)
-    numbers.take(7, 3)
+    numbers.take(7, 3, NOW)
 
     found = store.numbers([key, ProducerKey(1, PRODUCER), odd])
 
     assert found.keys() == {key, odd}
-    assert found[key].missing() == [(7, 3, 4), (7, 6, 2**40 - 1), (9, 1, 4)]
+    assert found[key].missing() == [
+        (7, 3, 4, NOW + 5), (7, 6, 2**40 - 1, NOW + 5), (9, 1, 4, NOW),
+    ]  # fmt: skip
     assert found[key].closed
     assert (found[key].counted, found[key].duplicates, found[key].refusals) == (3, 2, 1)
     assert found[key].last_append == NOW
-    found[key].take(7, 3)
+    found[key].take(7, 3, NOW)
     assert pack(store.numbers([key])[key]) != pack(found[key])
-
-
-def test_callers_keys_are_known_by_tenant_and_partition(store: Store) -> None:
-    """A key belongs to one tenant of one partition; the last write counts."""
-    keys = [
-        CallerKey(0, "acme", "k", b"a" * 16, 5),
-        CallerKey(0, "b", "k", b"b" * 16, 6),
-        CallerKey(1, "acme", "k", b"c" * 16, 7),
-        CallerKey(0, "acme", "k", b"d" * 16, 8),
-    ]
-    store.commit([step(store.claim(0, "a"), 1)], Changes(keys=keys))
-
-    assert store.caller_keys(0, {("acme", "k"), ("acme", "x"), ("b", "k")}) == {
-        ("acme", "k"): (b"d" * 16, 8),
-        ("b", "k"): (b"b" * 16, 6),
-    }
 
 
 @pytest.mark.parametrize("session", SESSIONS)
@@ -278,6 +312,47 @@ def test_sessions_are_due_by_partition_and_deadline(store: Store) -> None:
     store.commit([step(claim._replace(next_offset=1), 2)], again)
     assert store.due_sessions(0, 10) == {}
     assert store.due_sessions(1, 10).keys() == {session_key("early", partition=1)}
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_subject_comes_back_as_it_was(store: Store, subject: Subject) -> None:
+    """Starts, ends and heartbeats, and nothing of other subjects; a name may hold anything."""
+    odd, other = subject_key("u\x00\x1f'"), subject_key("u", partition=1)
+    changes = Changes(
+        subjects={
+            subject_key("u"): (subject, None),
+            odd: (SUBJECTS[0], None),
+            other: (SUBJECTS[1], None),
+            subject_key(""): (SUBJECTS[2], None),
+        }
+    )
+    commit(store, store.claim(0, "a"), changes)
+
+    assert store.known_subjects([subject_key("u"), subject_key("t")]) == {subject_key("u"): subject}
+    assert store.known_subjects([odd, subject_key("u\x00")]) == {odd: SUBJECTS[0]}
+    assert store.known_subjects([]) == {}
+    assert store.known_subjects([subject_key("")]) == {subject_key(""): SUBJECTS[2]}
+
+
+def test_subjects_are_due_by_partition_and_deadline(store: Store) -> None:
+    """Those whose deadline was reached, until they are written with another."""
+    changes = Changes(
+        subjects={
+            subject_key("early"): (SUBJECTS[1], 10),
+            subject_key("late"): (SUBJECTS[1], 20),
+            subject_key("never"): (SUBJECTS[0], None),
+            subject_key("early", partition=1): (SUBJECTS[1], 10),
+        }
+    )
+    claim = commit(store, store.claim(0, "a"), changes)
+
+    assert store.due_subjects(0, 9) == {}
+    assert store.due_subjects(0, 10) == {subject_key("early"): SUBJECTS[1]}
+    assert store.due_subjects(0, 2**60).keys() == {subject_key("early"), subject_key("late")}
+
+    commit(store, claim, Changes(subjects={subject_key("early"): (SUBJECTS[1], None)}))
+    assert store.due_subjects(0, 10) == {}
+    assert store.due_subjects(1, 10).keys() == {subject_key("early", partition=1)}
 
 
 def _message(n: int, partition: int = 0) -> OutboxMessage:
@@ -330,6 +405,6 @@ def test_what_was_committed_is_there_when_opened_again(place: Place, store: Stor
     assert again.numbers([key]).keys() == {key}
 
     reader = place.reader()
-    assert usage(reader) == {("acme", (), WINDOW, 0): (2, 2**71)}
+    assert usage(reader) == {("acme", (), WINDOW, 0, 0): (2, 2**71)}
     assert reader.topic() == BINDING
     assert reader.catalogue() == CATALOGUE
