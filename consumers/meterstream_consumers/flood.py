@@ -36,15 +36,16 @@ _Ordinals = npt.NDArray[np.int64]
 
 
 class FloodLimits(NamedTuple):
-    """``run_max`` refused in a row, 0 for any number; ``ratio_max`` of a window, 1 for all."""
+    """``run_max`` refused in a row, 0 for any number; ``ratio_max`` of ``window``, 1 for all."""
 
     run_max: int
     ratio_max: float
+    window: int = WINDOW
 
     @property
     def reach(self) -> int:
         """How many records back a limit looks."""
-        return max(self.run_max + 1, WINDOW)
+        return max(self.run_max + 1, self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +114,27 @@ class FloodGuard:
         self._past.update(self._to_come)
 
     def refused_lately(self) -> dict[int, int]:
-        """Refused records among the last `WINDOW`, by partition."""
+        """Refused records among the last `FloodLimits.window`, by partition."""
+        window = self._limits.window
         return {
-            partition: int(len(past.refused) - np.searchsorted(past.refused, past.next - WINDOW))
+            partition: int(len(past.refused) - np.searchsorted(past.refused, past.next - window))
             for partition, past in self._past.items()
         }
 
     def _judge(
         self, partition: int, past: _Past, refused: _Ordinals, new: list[DeadLetter]
     ) -> None:
-        run_max, ratio_max = self._limits
+        run_max, ratio_max, window = self._limits
         known = len(refused) - len(new)
         at = _first_after(refused, known, others=run_max, within=run_max + 1) if run_max else None
         if at is not None:
             what = f"{run_max + 1:,} records in a row were refused"
             raise _flood(partition, new[: at - known + 1], what)
-        whole = np.searchsorted(refused, past.first + WINDOW - 1)
-        others = int(ratio_max * WINDOW)
-        at = _first_after(refused, max(known, int(whole)), others=others, within=WINDOW)
+        whole = np.searchsorted(refused, past.first + window - 1)
+        others = int(ratio_max * window)
+        at = _first_after(refused, max(known, int(whole)), others=others, within=window)
         if at is not None:
-            what = f"more than {ratio_max:.4g} of the last {WINDOW:,} records were refused"
+            what = f"more than {ratio_max:.4g} of the last {window:,} records were refused"
             raise _flood(partition, new[: at - known + 1], what)
 
 

@@ -31,6 +31,7 @@ from meterstream_consumers.errors import DeadLetterFlood
 from meterstream_consumers.flood import FloodGuard, FloodLimits
 from meterstream_consumers.folding import Folded, Folding
 from meterstream_consumers.logs import configure
+from meterstream_consumers.memory import Trimmer
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.metrics_server import MetricsServer
 from meterstream_consumers.relay import Relay
@@ -184,6 +185,7 @@ class _Session:
         )
         self.joined = False
         self._lag_told = 0.0
+        self._trimmer = Trimmer()
         self._problem: BaseException | None = None
         self._source = Source(settings, self, self._warn)
 
@@ -198,6 +200,11 @@ class _Session:
             if folded.records:
                 self._note(folded, time.monotonic() - began)
                 self._source.committed(folded.positions)
+            records = folded.records
+            del raw, folded
+            self._trimmer.worked(records)
+        else:
+            self._trimmer.paused()
         self._relay.step(list(self._folding.owned))
         self._ticks.step(self._folding.owned, self._source.at_end)
         if time.monotonic() - self._lag_told >= _LAG_SECONDS:
