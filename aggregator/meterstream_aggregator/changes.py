@@ -15,7 +15,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.refusals import Refusal
 from meterstream_aggregator.sessions import Charge, Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
-from meterstream_aggregator.thresholds import Movement, Waiting
+from meterstream_aggregator.thresholds import FiredRow, Movement, Waiting
 
 SEGMENT: Final = 65_536
 """Offsets of one segment: what the index of the log counts in."""
@@ -238,6 +238,8 @@ class Changes:
     """Steps of watched figures: the store adds them up and tells which values are reached."""
     waiting: list[Waiting] = field(default_factory=list)
     """Steps of accounts that are not known now."""
+    told: list[FiredRow] = field(default_factory=list)
+    """Values that another store of this log told of: they are not told of again."""
 
     def tally(self, partition: int) -> Tally:
         """The counters of a partition, begun when first asked for."""

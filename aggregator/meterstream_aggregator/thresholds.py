@@ -93,6 +93,26 @@ class Crossing(NamedTuple):
     place: Place | None
 
 
+class TotalRow(NamedTuple):
+    """A running total. ``threshold`` is its `identity`, ``who`` a tenant or an account."""
+
+    threshold: str
+    start: int
+    who: str
+    total: Amount
+
+
+class FiredRow(NamedTuple):
+    """A value that was told of; ``place`` has no log time where nobody watched before."""
+
+    threshold: str
+    start: int
+    who: str
+    at: str
+    value: Amount
+    place: Place
+
+
 def identity(threshold: Threshold) -> str:
     """A name for what is added up: another meter, scope or period makes it another figure."""
     facts = [threshold.meter, threshold.scope, threshold.every, threshold.zone, threshold.anchor]

@@ -115,6 +115,7 @@ LEFT_OUT: Final = {
     "outbox": "what waits to leave; when it left is no fact of the log",
     "threshold_total": "follows from usage, accounts and what is watched just now",
     "threshold_fired": "what was watched when, and what was told of it",
+    "threshold_waiting": "steps whose accounts could not be asked for just then",
     "position.epoch": "how often a partition was claimed",
     "position.owner": "by whom",
     "series.id": "in which order series were first written",

@@ -34,7 +34,9 @@ from meterstream_aggregator.store.port import (
     PositionRow,
     TopicBinding,
 )
+from meterstream_aggregator.store.thresholds import settle, unwatched
 from meterstream_aggregator.subjects import Subject, SubjectKey
+from meterstream_aggregator.thresholds import Waiting
 
 _Where = TypeVar("_Where", Place, Presence)
 
@@ -58,6 +60,7 @@ class MemoryStore(MemoryReader):
             check_binding(
                 content.bound[0], content.catalogues, binding, catalogue, appended=appended
             )
+            content.ledger.forget(unwatched(content.bound[1], catalogue))
         content.bound = (binding, catalogue)
         content.catalogues.append(catalogue)
 
@@ -81,6 +84,8 @@ class MemoryStore(MemoryReader):
                 raise Fenced(advance.partition, advance.epoch, previous)
         for advance in advances:
             self._advance(advance)
+        for message in settle(content.ledger, self.catalogue(), changes) if content.bound else ():
+            self._post(message)
         for delta in changes.usage:
             self._add_usage(delta)
         for key, item in changes.items.items():
@@ -98,8 +103,7 @@ class MemoryStore(MemoryReader):
         for letter in changes.dead_letters:
             content.dead_letters[(letter.partition, letter.offset)] = letter
         for message in changes.outbox:
-            self._outbox_last += 1
-            self._outbox[self._outbox_last] = message
+            self._post(message)
 
     def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
         """The oldest messages of these partitions that wait to leave."""
@@ -110,6 +114,14 @@ class MemoryStore(MemoryReader):
         """Forget messages that their topic has taken."""
         for done in ids:
             self._outbox.pop(done, None)
+
+    def waiting(self, partitions: Collection[int], limit: int) -> list[tuple[int, Waiting]]:
+        """The oldest steps of these partitions that wait for their account, with their ids."""
+        return self.content.ledger.waiting(partitions, limit)
+
+    def _post(self, message: OutboxMessage) -> None:
+        self._outbox_last += 1
+        self._outbox[self._outbox_last] = message
 
     def _advance(self, advance: Advance) -> None:
         content, partition = self.content, advance.partition

@@ -25,6 +25,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.memory_thresholds import MemoryLedger
 from meterstream_aggregator.store.port import (
     ALL_DEAD_LETTERS,
     DeadLetterRow,
@@ -39,6 +40,7 @@ from meterstream_aggregator.store.port import (
 )
 from meterstream_aggregator.store.session_rows import Filter, Teller, place_after, place_of
 from meterstream_aggregator.subjects import Subject, SubjectKey
+from meterstream_aggregator.thresholds import FiredRow, TotalRow
 
 
 @dataclass(slots=True)
@@ -60,6 +62,10 @@ class Content:
     places: dict[Place, Span] = field(default_factory=dict)
     presences: dict[Presence, Span] = field(default_factory=dict)
     dead_letters: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
+    ledger: MemoryLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = MemoryLedger(self.usage)
 
 
 class MemoryReader:
@@ -262,6 +268,14 @@ class MemoryReader:
         else:
             found.sort(key=lambda row: (row.partition, row.offset))
         return found[:limit]
+
+    def threshold_totals(self, thresholds: Collection[str], start: int) -> list[TotalRow]:
+        """Running totals, the latest periods first: see `StoreReader.threshold_totals`."""
+        return self.content.ledger.totals(thresholds, start)
+
+    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+        """Which values were told of: see `StoreReader.threshold_notices`."""
+        return self.content.ledger.told(thresholds, start)
 
     def tenants(self) -> list[str]:
         """Every tenant that ever had usage, sorted."""

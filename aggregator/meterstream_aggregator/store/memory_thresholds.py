@@ -6,15 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.changes import UsageKey
-from meterstream_aggregator.store.thresholds import FiredRow, TotalRow, Used
-from meterstream_aggregator.thresholds import (
-    NO_OFFSET,
-    Crossing,
-    Movement,
-    Place,
-    Waiting,
-    identity,
-)
+from meterstream_aggregator.store.thresholds import Used
+from meterstream_aggregator.thresholds import FiredRow, Place, TotalRow, Waiting
 from meterstream_schemas.quantity import Amount
 
 _Figure = tuple[str, int, str]
@@ -43,11 +36,10 @@ class MemoryLedger:
         """The values of the period that were told of."""
         return set(self._fired.get((threshold, start, who), ()))
 
-    def keep_fired(self, movement: Movement, crossing: Crossing) -> None:
-        """Note a value as told of."""
-        figure = (identity(movement.threshold), movement.start, movement.who)
-        place = crossing.place or Place(int(movement.places[0][0]), NO_OFFSET, 0)
-        self._fired.setdefault(figure, {})[crossing.at] = (crossing.value, place)
+    def keep_fired(self, row: FiredRow) -> None:
+        """Note a value as told of, unless it was."""
+        told = self._fired.setdefault((row.threshold, row.start, row.who), {})
+        told.setdefault(row.at, (row.value, row.place))
 
     def keep_waiting(self, waiting: Waiting) -> None:
         """Keep a step until its account is known."""

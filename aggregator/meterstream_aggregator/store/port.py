@@ -23,6 +23,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.subjects import Subject, SubjectKey
+from meterstream_aggregator.thresholds import FiredRow, TotalRow, Waiting
 
 
 class TopicBinding(NamedTuple):
@@ -132,6 +133,10 @@ class Store(StateReader, Protocol):
 
     def commit(self, advances: Sequence[Advance], changes: Changes) -> None:
         """All of it or nothing, in one transaction. Raises `Fenced`; then nothing was written."""
+        ...
+
+    def waiting(self, partitions: Collection[int], limit: int) -> list[tuple[int, Waiting]]:
+        """The oldest steps of these partitions that wait for their account, with their ids."""
         ...
 
     def outbox(self, partitions: Collection[int], limit: int) -> list[OutboxRow]:
@@ -417,6 +422,17 @@ class StoreReader(Protocol):
         limit: int = 1000,
     ) -> list[DeadLetterRow]:
         """Newest first; with ``after``, a (partition, offset), those that lie behind it, rising."""
+        ...
+
+    def threshold_totals(self, thresholds: Collection[str], start: int) -> list[TotalRow]:
+        """Running totals of thresholds (see `thresholds.identity`), the latest periods first.
+
+        Of periods that begin at ``start`` or later.
+        """
+        ...
+
+    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+        """Which values were told of, of the same periods."""
         ...
 
     def tenants(self) -> list[str]:

@@ -128,7 +128,7 @@ class Filter(NamedTuple):
         return (
             (self.end is None or begins < self.end)
             and (self.start is None or ends >= self.start or row.state == "open")
-            and place_of(row)[: len(self.after)] > self.after
+            and (not self.after or place_of(row)[: len(self.after)] > self.after)
         )
 
     def first(self, rows: Iterable[SessionRow], limit: int) -> list[SessionRow]:

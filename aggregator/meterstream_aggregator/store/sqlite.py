@@ -97,7 +97,7 @@ class SqliteStore:
         try:
             with self._transaction():
                 sqlite_writing.advance_positions(db, advances, self._catalogue_version)
-                told = settle(self._ledger, self._catalogue, changes.movements, changes.waiting)
+                told = settle(self._ledger, self._catalogue, changes)
                 sqlite_writing.write_messages(db, told)
                 write_usage(db, self._series, changes.usage)
                 write_items(db, self._series, changes.items)

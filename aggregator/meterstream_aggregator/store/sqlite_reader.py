@@ -29,6 +29,13 @@ from meterstream_aggregator.store.port import (
 from meterstream_aggregator.store.session_rows import Filter, Teller, place_after
 from meterstream_aggregator.store.sqlite_connection import ReadConnection
 from meterstream_aggregator.store.sqlite_figures import Figures
+from meterstream_aggregator.store.thresholds import (
+    fired_row,
+    notices_query,
+    total_row,
+    totals_query,
+)
+from meterstream_aggregator.thresholds import FiredRow, TotalRow
 
 _PLACES: Final = (
     "SELECT hour, segment, first, last, events FROM place"
@@ -255,6 +262,14 @@ class SqliteReader:
                 given,
             )
         ]
+
+    def threshold_totals(self, thresholds: Collection[str], start: int) -> list[TotalRow]:
+        """Running totals, the latest periods first: see `StoreReader.threshold_totals`."""
+        return list(map(total_row, self._read.all(*totals_query(thresholds, start))))
+
+    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+        """Which values were told of: see `StoreReader.threshold_notices`."""
+        return list(map(fired_row, self._read.all(*notices_query(thresholds, start))))
 
     def tenants(self) -> list[str]:
         """Every tenant that ever had usage, sorted."""

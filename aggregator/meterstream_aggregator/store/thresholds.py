@@ -13,19 +13,20 @@ afterwards. The total of the account ``""`` marks that this was done.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple, Protocol
 
 from meterstream_aggregator.catalogue import MINUTE, Aggregate, Catalogue, Meter, Threshold
-from meterstream_aggregator.changes import OutboxMessage
+from meterstream_aggregator.changes import Changes, OutboxMessage
 from meterstream_aggregator.store.sqlite_usage import LOW_BITS, WINDOWS_PER_BLOCK
 from meterstream_aggregator.thresholds import (
     NO_OFFSET,
     NOBODY,
     TENANT,
-    Crossing,
+    FiredRow,
     Movement,
     Place,
+    TotalRow,
     Waiting,
     advanced,
     identity,
@@ -53,26 +54,6 @@ class Used(NamedTuple):
     amount: Amount
 
 
-class TotalRow(NamedTuple):
-    """A running total. ``threshold`` is its `identity`, ``who`` a tenant or an account."""
-
-    threshold: str
-    start: int
-    who: str
-    total: Amount
-
-
-class FiredRow(NamedTuple):
-    """A value that was told of; ``place`` has no log time where nobody watched before."""
-
-    threshold: str
-    start: int
-    who: str
-    at: str
-    value: Amount
-    place: Place
-
-
 class Ledger(Protocol):
     """What `settle` reads and writes, inside one transaction."""
 
@@ -88,8 +69,8 @@ class Ledger(Protocol):
         """The values of the period that were told of."""
         ...
 
-    def keep_fired(self, movement: Movement, crossing: Crossing) -> None:
-        """Note a value as told of."""
+    def keep_fired(self, row: FiredRow) -> None:
+        """Note a value as told of, unless it was."""
         ...
 
     def keep_waiting(self, waiting: Waiting) -> None:
@@ -105,33 +86,36 @@ class Ledger(Protocol):
         ...
 
 
-def settle(
-    ledger: Ledger, catalogue: Catalogue, movements: Sequence[Movement], waiting: Sequence[Waiting]
-) -> Iterator[OutboxMessage]:
+def settle(ledger: Ledger, catalogue: Catalogue, changes: Changes) -> Iterator[OutboxMessage]:
     """Add up a batch's steps; the notices of values that are reached. To be run to its end."""
+    for row in changes.told:
+        ledger.keep_fired(row)
     by_name = {identity(threshold): threshold for threshold in catalogue.thresholds}
-    for step in waiting:
+    for step in changes.waiting:
         _mark(ledger, catalogue, by_name[step.threshold], step.start, step.end)
         ledger.keep_waiting(step)
-    for movement in movements:
-        threshold = identity(movement.threshold)
-        if movement.waited and not ledger.take_waiting(movement.waited):
-            continue
-        if movement.threshold.scope != TENANT:
-            _mark(ledger, catalogue, movement.threshold, movement.start, movement.end)
-            if movement.who == NOBODY:
-                continue
-        total = ledger.total(threshold, movement.who, movement.start)
-        if total is None and movement.threshold.scope == TENANT:
-            total = _before(ledger, catalogue, movement)
-        told = ledger.fired(threshold, movement.who, movement.start)
-        after, crossings = advanced(total, movement, told)
-        ledger.keep_total(threshold, movement.who, movement.start, after)
-        for crossing in crossings:
-            ledger.keep_fired(movement, crossing)
-            key, value = notice(movement, crossing)
-            sender = int(movement.places[0][0])
-            yield OutboxMessage(sender, movement.topic, key, value, ())
+    for movement in changes.movements:
+        if not movement.waited or ledger.take_waiting(movement.waited):
+            yield from _settled(ledger, catalogue, movement)
+
+
+def _settled(ledger: Ledger, catalogue: Catalogue, movement: Movement) -> Iterator[OutboxMessage]:
+    name, who, start = identity(movement.threshold), movement.who, movement.start
+    if who == NOBODY:
+        return
+    total = ledger.total(name, who, start)
+    if movement.threshold.scope != TENANT:
+        _mark(ledger, catalogue, movement.threshold, start, movement.end)
+    elif total is None:
+        total = _before(ledger, catalogue, movement)
+    after, crossings = advanced(total, movement, ledger.fired(name, who, start))
+    ledger.keep_total(name, who, start, after)
+    sender = int(movement.places[0][0])
+    for crossing in crossings:
+        place = crossing.place or Place(sender, NO_OFFSET, 0)
+        ledger.keep_fired(FiredRow(name, start, who, crossing.at, crossing.value, place))
+        key, value = notice(movement, crossing)
+        yield OutboxMessage(sender, movement.topic, key, value, ())
 
 
 def unwatched(before: Catalogue, after: Catalogue) -> list[str]:
@@ -193,19 +177,11 @@ class SqliteLedger:
         )
         return {row[0] for row in found}
 
-    def keep_fired(self, movement: Movement, crossing: Crossing) -> None:
-        """Note a value as told of."""
-        place = crossing.place or Place(int(movement.places[0][0]), NO_OFFSET, 0)
+    def keep_fired(self, row: FiredRow) -> None:
+        """Note a value as told of, unless it was."""
         self._db.execute(
-            "INSERT INTO threshold_fired VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                identity(movement.threshold),
-                movement.start,
-                movement.who,
-                crossing.at,
-                format_amount(*crossing.value),
-                *place,
-            ),
+            "INSERT OR IGNORE INTO threshold_fired VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.threshold, row.start, row.who, row.at, format_amount(*row.value), *row.place),
         )
 
     def keep_waiting(self, waiting: Waiting) -> None:
@@ -270,29 +246,35 @@ class SqliteLedger:
         ]
 
 
-def totals(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> list[TotalRow]:
-    """Running totals of periods that begin at ``start`` or later, the latest first."""
-    found = db.execute(
+def totals_query(thresholds: Collection[str], start: int) -> tuple[str, list[object]]:
+    """The query of `StoreReader.threshold_totals`; `total_row` reads its rows."""
+    query = (
         "SELECT threshold, start, who, value FROM threshold_total"  # noqa: S608 - marks, no values
         f" WHERE threshold IN ({', '.join('?' * len(thresholds))}) AND start >= ? AND who <> ''"
-        " ORDER BY threshold, start DESC, who",
-        (*thresholds, start),
+        " ORDER BY threshold, start DESC, who"
     )
-    return [TotalRow(name, at, who, amount_of(value)) for name, at, who, value in found]
+    return query, [*thresholds, start]
 
 
-def told(db: sqlite3.Connection, thresholds: Collection[str], start: int) -> list[FiredRow]:
-    """What was told of, of the same periods."""
-    found = db.execute(
+def total_row(row: tuple[Any, ...]) -> TotalRow:
+    """A row of `totals_query`."""
+    return TotalRow(row[0], row[1], row[2], amount_of(row[3]))
+
+
+def notices_query(thresholds: Collection[str], start: int) -> tuple[str, list[object]]:
+    """The query of `StoreReader.threshold_notices`; `fired_row` reads its rows."""
+    query = (
         "SELECT threshold, start, who, at, value, partition, "  # noqa: S608 - marks, no values
         f'"offset", log_time FROM threshold_fired WHERE threshold IN'
-        f" ({', '.join('?' * len(thresholds))}) AND start >= ? ORDER BY threshold, start, who, at",
-        (*thresholds, start),
+        f" ({', '.join('?' * len(thresholds))}) AND start >= ? ORDER BY threshold, start, who, at"
     )
-    return [
-        FiredRow(name, begins, who, at, amount_of(value), Place(*place))
-        for name, begins, who, at, value, *place in found
-    ]
+    return query, [*thresholds, start]
+
+
+def fired_row(row: tuple[Any, ...]) -> FiredRow:
+    """A row of `notices_query`."""
+    name, start, who, at, value, *place = row
+    return FiredRow(name, start, who, at, amount_of(value), Place(*place))
 
 
 def amount_of(text: str) -> Amount:
