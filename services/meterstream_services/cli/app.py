@@ -9,6 +9,7 @@ import typer
 from meterstream_services.cli import (
     accounts,
     check,
+    conformance,
     deadletters,
     demo,
     explain,
@@ -48,6 +49,7 @@ app.command()(check.check)
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="deadletters")
 app.command()(demo.demo)
+app.command()(conformance.conformance)
 
 
 @app.command()
