@@ -1,0 +1,230 @@
+"""What questions read as figures: added up by period, adjustments, levels and changes before."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meterstream_aggregator.catalogue import HOUR, MINUTE, MOMENT
+from meterstream_aggregator.changes import Changes, Item
+from meterstream_aggregator.store.port import UsageRow
+from tests.contract.stores import CATALOGUE, NOW, WINDOW, added, commit, row, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from meterstream_aggregator.changes import ItemKey
+    from meterstream_aggregator.store.port import Store, StoreReader
+    from tests.contract.stores import Place
+
+HALF = 30 * MINUTE
+Sums = dict[tuple[object, ...], tuple[int, int, int, int]]
+
+
+def _added_up(rows: Iterable[UsageRow], bounds: Sequence[int]) -> Sums:
+    """(events, quantity, first window, last) by period and everything that tells rows apart."""
+    sums: Sums = {}
+    for each in rows:
+        key = (bisect_right(bounds, each.start), *each[:2], each.scale, each.arrival)
+        known = sums.get(key, (0, 0, each.start, each.start))
+        sums[key] = (
+            known[0] + each.events,
+            known[1] + each.quantity,
+            min(known[2], each.start),
+            max(known[3], each.start),
+        )
+    return sums
+
+
+AMOUNTS = st.integers(-(2**80), 2**80) | st.integers(-9, 9)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.tuples(
+            st.integers(0, 300),
+            st.sampled_from(("a", "b")),
+            st.sampled_from((0, 0, 0, WINDOW + HOUR)),
+            st.sampled_from((0, 18)),
+        ),
+        st.tuples(st.integers(1, 9), AMOUNTS),
+        max_size=30,
+    ),
+    st.lists(st.integers(0, 300), max_size=5, unique=True).map(sorted),
+    st.sampled_from((None, ["a"], ["b", "a", "nobody"])),
+)
+@pytest.mark.parametrize("meter", ["credit", "mean", "credit.least", "last"])
+def test_rows_added_up_by_period_are_the_same_figures(  # noqa: PLR0917 - drawn, and fixtures
+    place: Place,
+    store: Store,
+    meter: str,
+    content: dict[tuple[int, str, int, int], tuple[int, int]],
+    cuts: list[int],
+    tenants: list[str] | None,
+) -> None:
+    """With periods or without: sums, first and last window, and arrivals agree to the last unit."""
+    claim = store.claim(0, "a")
+    definition = CATALOGUE.meter(meter)
+    base = WINDOW + claim.epoch * 1000 * HALF
+    rows = {
+        row(base + n * HALF, meter=meter, tenant=tenant, arrival=arrival, scale=scale): amounts
+        for (n, tenant, arrival, scale), amounts in content.items()
+    }
+    commit(store, claim, added(rows) if rows else Changes())
+    bounds = [base, *(base + cut * HALF for cut in cuts if cut), base + 301 * HALF]
+    span = {"start": base, "end": base + 290 * HALF}
+    reader = place.reader()
+
+    apart = reader.usage(definition, tenants=tenants, **span)
+    joined = reader.usage(definition, tenants=tenants, **span, periods=bounds)
+
+    assert _added_up(joined, bounds) == _added_up(apart, bounds)
+
+
+def test_a_month_comes_added_up(place: Place, store: Store) -> None:
+    """Nothing is missed at either end, nor where blocks and periods part."""
+    starts = [WINDOW + n * HALF for n in range(1440)]
+    for some in range(0, 1440, 500):
+        rows = {row(start): (1, 2**61) for start in starts[some : some + 500]}
+        commit(store, store.claim(0, "a"), added(rows))
+    bounds = [WINDOW, starts[700], starts[-1] + HALF]
+
+    rows = place.reader().usage(
+        CATALOGUE.meter("credit"), tenants=["acme"], start=bounds[0], end=bounds[-1], periods=bounds
+    )
+
+    assert list(_added_up(rows, bounds).values()) == [
+        (700, 700 * 2**61, starts[0], starts[699]), (740, 740 * 2**61, starts[700], starts[-1]),
+    ]  # fmt: skip
+
+
+def test_adjustments_are_asked_by_arrival(place: Place, store: Store) -> None:
+    """What came late, in [from, to) of windows and of arrivals; never what came in time."""
+    starts = [WINDOW + n * HALF for n in range(4)]
+    rows = {
+        row(start, arrival=arrival, tenant=tenant): (1, n)
+        for n, (start, arrival, tenant) in enumerate(
+            (start, arrival, tenant)
+            for start in starts
+            for arrival in (0, NOW + HOUR, NOW + 2 * HOUR)
+            for tenant in ("a", "b")
+        )
+    }
+    rows[row(arrival=NOW + HOUR, meter="mean", tenant="a")] = (1, 99)
+    commit(store, store.claim(0, "a"), added(rows))
+    reader, meter = place.reader(), CATALOGUE.meter("credit")
+
+    def asked(tenants: list[str] | None, start: int, end: int, **arrived: int) -> list[int]:
+        found = reader.adjustments(meter, tenants=tenants, start=start, end=end, **arrived)
+        return sorted(each.quantity for each in found)
+
+    assert asked(None, 0, 2**55) == [n for n in range(24) if n % 6 > 1]
+    assert asked(["a"], starts[1], starts[2]) == [8, 10]
+    assert asked(["b", "nobody"], 0, starts[1], arrived_from=NOW + 2 * HOUR) == [5]
+    assert asked(["b"], 0, starts[1], arrived_from=NOW + HOUR + 1) == [5]
+    assert asked(["b"], 0, starts[1], arrived_until=NOW + 2 * HOUR) == [3]
+    assert asked([f"t{n}" for n in range(1500)], 0, 2**55) == []
+    [one] = reader.adjustments(
+        meter, tenants=["b"], start=0, end=starts[1], arrived_from=NOW + HOUR * 2
+    )
+    assert one == UsageRow("b", (), WINDOW, 1, 5, 0, NOW + 2 * HOUR)
+
+
+Levels = dict[str, list[tuple[int, int, int]]]
+
+
+def _levels(reader: StoreReader, start: int, tenants: list[str] | None = None) -> Levels:
+    """(arrival, time, sequence) in the order told, by tenant and group."""
+    found: Levels = {}
+    for each in reader.levels_before(CATALOGUE.meter("level"), tenants=tenants, start=start):
+        assert each.start == each.by.time - each.by.time % HOUR
+        assert each.item == f"{each.by.time - each.start:010d}"
+        of_series = found.setdefault("/".join((each.tenant, *each.group)), [])
+        of_series.append((each.arrival, each.by.time, each.by.sequence))
+    return found
+
+
+def test_levels_go_back_to_the_last_that_came_in_time(place: Place, store: Store) -> None:
+    """Per series: late samples from the latest back, and the first that came in time, no more."""
+    late = NOW + 30 * HOUR
+    samples: dict[ItemKey, Item] = dict(
+        [
+            sample(WINDOW + 10, tenant="a"),
+            sample(WINDOW + 20, tenant="a"),
+            sample(WINDOW + 30, tenant="a", arrival=late),
+            sample(WINDOW + HOUR + 5, tenant="a", arrival=late + HOUR),
+            sample(WINDOW + 3 * HOUR, tenant="a"),
+            sample(WINDOW + 9, tenant="b", arrival=late),
+            sample(WINDOW - 900 * 24 * HOUR, tenant="b"),
+            sample(WINDOW, tenant="c", arrival=late),
+            sample(WINDOW + 1, tenant="a", group=("x",)),
+        ]
+    )
+    commit(store, store.claim(0, "a"), Changes(items=samples))
+    reader = place.reader()
+
+    assert _levels(reader, WINDOW + 3 * HOUR, ["a"]) == {
+        "a": [
+            (late + HOUR, WINDOW + HOUR + 5, 0), (late, WINDOW + 30, 0), (0, WINDOW + 20, 0),
+        ],
+        "a/x": [(0, WINDOW + 1, 0)],
+    }  # fmt: skip
+    before = (0, WINDOW - 900 * 24 * HOUR, 0)
+    assert _levels(reader, WINDOW + HOUR, ["c", "b", "c"]) == {
+        "b": [(late, WINDOW + 9, 0), before],
+        "c": [(late, WINDOW, 0)],
+    }
+    assert _levels(reader, WINDOW) == {"b": [before]}
+    assert _levels(reader, 2**55)["a"] == [(0, WINDOW + 3 * HOUR, 0)]
+    assert _levels(reader, 0) == {}
+
+
+def test_of_one_instant_the_greater_sample_is_the_level(place: Place, store: Store) -> None:
+    """Of samples of one instant those are told that are greater than the one in time, no others."""
+    at = WINDOW + 7
+    samples = dict(
+        [
+            sample(at, by=Item(at, 5, "", 0, 1, 0)),
+            sample(at, arrival=NOW + HOUR, by=Item(at, 4, "", 9, 2, 0)),
+            sample(at, arrival=NOW + 2 * HOUR, by=Item(at, 6, "", 0, 3, 0)),
+        ]
+    )
+    commit(store, store.claim(0, "a"), Changes(items=samples))
+
+    assert _levels(place.reader(), WINDOW + HOUR) == {
+        "acme": [(NOW + 2 * HOUR, at, 6), (0, at, 5)],
+    }
+
+
+def test_changes_before_add_up_exactly(place: Place, store: Store) -> None:
+    """Per series, arrival and scale over all windows before; first moments are left out."""
+    amounts = [2**63 - 1, 2**63 - 1, 2**62, -(2**63), 2**80, -(2**80) - 1, 7]
+    starts = [WINDOW + n * 50 * HOUR for n in range(len(amounts))]
+    rows = {
+        row(start, meter="flow", scale=3): (1, amount)
+        for start, amount in zip(starts, amounts, strict=True)
+    }
+    rows[row(meter="flow", scale=0)] = (2, 5)
+    rows[row(meter="flow", scale=3 + MOMENT)] = (0, 1000)
+    rows[row(meter="flow", scale=3, arrival=NOW + HOUR)] = (1, -4)
+    rows[row(meter="flow", tenant="b", partition=1)] = (1, 11)
+    rows[row(meter="mean")] = (1, 1)
+    commit(store, store.claim(0, "a"), added(rows))
+    reader, meter = place.reader(), CATALOGUE.meter("flow")
+
+    def before(start: int, tenants: list[str] | None) -> list[UsageRow]:
+        return sorted(reader.changes_before(meter, tenants=tenants, start=start))
+
+    mine = [
+        UsageRow("acme", (), WINDOW, 1, -4, 3, NOW + HOUR),
+        UsageRow("acme", (), WINDOW, 2, 5, 0, 0),
+        UsageRow("acme", (), starts[-2], len(amounts) - 1, sum(amounts[:-1]), 3, 0),
+    ]
+    assert before(starts[-1], ["acme", "nobody"]) == mine
+    assert before(starts[-1], None) == [*mine, UsageRow("b", (), WINDOW, 1, 11, 0, 0)]
+    assert before(WINDOW, None) == before(0, None) == before(2**55, []) == []
