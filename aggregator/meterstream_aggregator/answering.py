@@ -211,6 +211,7 @@ def _figures(
             whole.last if whole else None,
             finals[index],
             unit,
+            aggregate,
             average,
             running,
         )

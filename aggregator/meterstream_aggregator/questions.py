@@ -127,10 +127,9 @@ class Figure(NamedTuple):
     last: int | None
     final_at: int
     unit: str
+    aggregate: Aggregate
     average: Amount | None = None
     running: Amount | None = None
-    peak: int | None = None
-    peak_at: int | None = None
 
 
 def ask(

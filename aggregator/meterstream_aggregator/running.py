@@ -15,7 +15,7 @@ from meterstream_aggregator.answering import Scope
 from meterstream_aggregator.catalogue import Aggregate, Catalogue, Meter
 from meterstream_aggregator.merging import RUNNING
 from meterstream_aggregator.questions import Question, Stretch
-from meterstream_aggregator.sessions import group_of, is_over, longest_of
+from meterstream_aggregator.sessions import group_of, is_over, longest_of, timed_out_until
 from meterstream_aggregator.store.port import SessionRow, StoreReader, UsageRow
 from meterstream_aggregator.store.session_rows import cursor_of
 from meterstream_aggregator.windows import closes_at
@@ -57,6 +57,35 @@ class AsOf:
         if self.progress < first:
             return 0
         return (self.progress - meter.grace) // meter.window * meter.window
+
+
+class SessionTelling:
+    """What to say of single sessions, in microseconds."""
+
+    def __init__(self, as_of: AsOf) -> None:
+        self._as_of = as_of
+        self._meters: dict[str, tuple[tuple[Meter, ...], int]] = {}
+
+    def tell(self, row: SessionRow) -> tuple[int | None, int]:
+        """What a session came to (None while unstarted), and how much of it no end vouches for.
+
+        Of one that was given up: what the most generous of its meters bills.
+        """
+        if row.start is None:
+            return None, 0
+        if row.end is not None:
+            return row.end - row.start, 0
+        if row.type not in self._meters:
+            meters = self._as_of.catalogue.session_meters(row.type)
+            self._meters[row.type] = meters, longest_of(meters)
+        meters, longest = self._meters[row.type]
+        reading = [m for m in meters if group_of(row.start, row.attributes, m) is not None]
+        until = self._as_of.ran_until(row, reading)
+        if until is None and not reading:
+            until = max(row.start, min(self._as_of.now, row.start + longest))
+        if until is None:
+            until = max(timed_out_until(row.start, row.last_sign, m, longest) for m in reading)
+        return until - row.start, until - row.start
 
 
 def running_usage(

@@ -14,6 +14,7 @@ from meterstream_services.cli import (
     demo,
     explain,
     importing,
+    periods,
     rebuild,
     reconcile,
     run,
@@ -38,6 +39,8 @@ app.command()(run.worker)
 app.command()(run.serve)
 app.command("import")(importing.import_command)
 app.command()(usage.usage)
+app.command()(periods.periods)
+app.command()(periods.adjustments)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
 app.command()(status.status)

@@ -11,7 +11,8 @@ from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
 from meterstream_services.cli.output import Format, FormatOption
 
 _COLUMNS = (
-    "tenant", "type", "session", "subject", "state", "start", "end", "seconds", "conflicts",
+    "tenant", "type", "session", "subject", "state", "start", "end", "seconds", "at_stake",
+    "conflicts",
 )  # fmt: skip
 
 
@@ -22,8 +23,20 @@ def sessions(
     ] = None,
     session_type: Annotated[str | None, typer.Option("--type", help="Of one type only.")] = None,
     state: Annotated[
-        str | None, typer.Option(help="open, closed, timed_out or unstarted only.")
+        str | None, typer.Option(help="open, closed, timed_out, unstarted or conflicting only.")
     ] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Those that still run.")] = False,
+    timed_out: Annotated[
+        bool, typer.Option("--timed-out", help="Those given up without an end.")
+    ] = False,
+    conflicting: Annotated[
+        bool, typer.Option("--conflicting", help="Those whose boundaries disagree.")
+    ] = False,
+    unstarted: Annotated[
+        bool, typer.Option("--unstarted", help="Those with an end and no start.")
+    ] = False,
+    subject: Annotated[str | None, typer.Option(help="Of one subject only.")] = None,
+    account: Annotated[str | None, typer.Option(help="Of one account's tenants only.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Still running at this instant or later.")
     ] = None,
@@ -38,9 +51,20 @@ def sessions(
     """List sessions. JSON is the API's own answer."""
     from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
+    flags = {
+        "open": only_open,
+        "timed_out": timed_out,
+        "conflicting": conflicting,
+        "unstarted": unstarted,
+    }
+    states = [name for name, chosen in flags.items() if chosen] + ([state] if state else [])
+    if len(set(states)) > 1:
+        raise typer.BadParameter(f"{' and '.join(states)} exclude each other; ask for one of them")
     given = {
         "type": session_type,
-        "state": state,
+        "state": states[0] if states else None,
+        "subject": subject,
+        "account": account,
         "from": start,
         "to": end,
         "zone": zone,
@@ -59,7 +83,8 @@ def sessions(
     if output_format is Format.CSV:
         output.print_csv(_COLUMNS, rows)
     elif rows:
-        output.print_table(_COLUMNS, rows, numbers=["seconds", "conflicts"])
+        output.print_table(_COLUMNS, rows, numbers=["seconds", "at_stake", "conflicts"])
+        _print_total(document)
     else:
         print("no sessions")
     if output_format is Format.TABLE and document.get("next"):
@@ -67,7 +92,16 @@ def sessions(
 
 
 def _cells(session: dict[str, Any]) -> list[Any]:
-    cells = [session.get(name) for name in _COLUMNS]
-    seconds = session.get("seconds")
-    cells[_COLUMNS.index("seconds")] = None if seconds is None else output.number(seconds)
-    return cells
+    return [
+        output.number(session[name])
+        if name in {"seconds", "at_stake"} and session.get(name) is not None
+        else session.get(name)
+        for name in _COLUMNS
+    ]
+
+
+def _print_total(document: dict[str, Any]) -> None:
+    """How many are shown, and the seconds of them that no end vouches for."""
+    count = len(document["sessions"])
+    at_stake = output.grouped(document.get("at_stake", "0"))
+    print(f"{count} session{'' if count == 1 else 's'}, {at_stake} seconds at stake")

@@ -8,32 +8,45 @@ import typer
 
 from meterstream_services.cli import output
 from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
+from meterstream_services.cli.meter_options import (
+    AccountOption,
+    AnchorOption,
+    ByOption,
+    EveryOption,
+    FromOption,
+    MeterOption,
+    TenantOption,
+    ToOption,
+    TotalOption,
+    WhereOption,
+    ZoneOption,
+    asked,
+)
 from meterstream_services.cli.output import Format, FormatOption
 
 _FIXED: Final = (
     "from", "to", "tenant", "account", "value", "events", "closing", "adjustment", "status",
 )  # fmt: skip
+_FURTHER: Final = ("average", "running", "peak", "peak_at")
+"""Columns of some meters only."""
 
 
 def usage(
     *,
-    meter: Annotated[str, typer.Option(help="Name of the meter.")],
-    start: Annotated[str, typer.Option("--from", help="First instant, ISO 8601.")],
-    end: Annotated[str, typer.Option("--to", help="First instant after the last, ISO 8601.")],
-    every: Annotated[str, typer.Option(help="15m, 1h, 1d, 1w, 1mo or total.")] = "total",
-    tenant: Annotated[
-        list[str] | None, typer.Option(help="Of these tenants only. Repeatable.")
-    ] = None,
-    account: Annotated[str | None, typer.Option(help="Of one account's tenants only.")] = None,
-    zone: Annotated[str, typer.Option(help="Zone of the periods and of the answer.")] = "UTC",
-    by: Annotated[
-        list[str] | None, typer.Option(help="Keep figures apart by this attribute. Repeatable.")
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE to keep. Repeatable; the same NAME twice means either."),
-    ] = None,
-    total: Annotated[bool, typer.Option("--total", help="One figure over all tenants.")] = False,
+    meter: MeterOption,
+    start: FromOption,
+    end: ToOption,
+    every: EveryOption = "total",
+    tenant: TenantOption = None,
+    account: AccountOption = None,
+    zone: ZoneOption = None,
+    anchor: AnchorOption = None,
+    by: ByOption = None,
+    where: WhereOption = None,
+    total: TotalOption = False,
+    peak: Annotated[
+        bool, typer.Option("--peak", help="Of session meters: the most sessions at one time.")
+    ] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Bars in the terminal.")] = False,
     output_format: FormatOption = Format.TABLE,
     data: DataOption = None,
@@ -42,12 +55,10 @@ def usage(
     """Usage by period, tenant and group. JSON is the API's own answer, byte for byte."""
     from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
-    parameters = [("meter", meter), ("from", start), ("to", end), ("every", every), ("zone", zone)]
-    parameters += [("tenant", name) for name in tenant or []]
-    parameters += [("account", account)] if account is not None else []
-    parameters += [("by", name) for name in by or []]
-    parameters += [("where", condition) for condition in where or []]
-    parameters += [("total", "true")] if total else []
+    parameters = asked(
+        meter, start, end, every, tenant, account, zone, anchor, by, where, total=total
+    )
+    parameters += [("peak", "true")] if peak else []
     with Api(find_url(url=url, data=data).address) as api:
         answer = api.get_bytes("/v1/usage", parameters)
     if output_format is Format.JSON:
@@ -66,25 +77,31 @@ def usage(
         _print_table(document, by or [])
 
 
+def _columns(document: dict[str, Any], by: list[str]) -> list[str]:
+    """The fixed columns, the groups asked for, and what only some meters have."""
+    further = [name for name in _FURTHER if any(name in row for row in document["rows"])]
+    return [*_FIXED[:4], *(_group_column(name) for name in by), *_FIXED[4:], *further]
+
+
 def _print_csv(document: dict[str, Any], by: list[str]) -> None:
-    columns = [*_FIXED[:4], *(_group_column(name) for name in by), *_FIXED[4:]]
-    output.print_csv(columns, (_cells(row, by) for row in document["rows"]))
+    columns = _columns(document, by)
+    output.print_csv(columns, (_cells(row, by, columns) for row in document["rows"]))
 
 
 def _print_table(document: dict[str, Any], by: list[str]) -> None:
     rows = document["rows"]
     hidden = {name for name in ("tenant", "account") if all(row.get(name) is None for row in rows)}
     hidden |= {"closing", "adjustment"} if not any(_is_adjusted(row) for row in rows) else set()
-    columns = [*_FIXED[:4], *(_group_column(name) for name in by), *_FIXED[4:]]
+    columns = _columns(document, by)
     kept = [index for index, name in enumerate(columns) if name not in hidden]
-    numbers = {"value", "events", "closing", "adjustment"}
+    numbers = {"value", "events", "closing", "adjustment", "average", "running", "peak"}
     unit = f" ({document['unit']})" if document["unit"] else ""
     output.print_table(
         [columns[index] for index in kept],
         [
             [
                 output.grouped(cell) if columns[index] in numbers and cell is not None else cell
-                for index, cell in enumerate(_cells(row, by))
+                for index, cell in enumerate(_cells(row, by, columns))
                 if index in kept
             ]
             for row in rows
@@ -94,7 +111,7 @@ def _print_table(document: dict[str, Any], by: list[str]) -> None:
     )
 
 
-def _cells(row: dict[str, Any], by: list[str]) -> list[Any]:
+def _cells(row: dict[str, Any], by: list[str], columns: list[str]) -> list[Any]:
     group = row.get("group") or {}
     amounts = [
         None if row.get(name) is None else output.number(row[name])
@@ -111,11 +128,16 @@ def _cells(row: dict[str, Any], by: list[str]) -> list[Any]:
         row["events"],
         *amounts,
         row["status"],
+        *(_further(row.get(name)) for name in _FURTHER if name in columns),
     ]
 
 
+def _further(cell: object) -> object:
+    return output.number(cell) if isinstance(cell, str) and ":" not in cell else cell
+
+
 def _group_column(name: str) -> str:
-    return f"group.{name}" if name in _FIXED else name
+    return f"group.{name}" if name in {*_FIXED, *_FURTHER} else name
 
 
 def _is_adjusted(row: dict[str, Any]) -> bool:

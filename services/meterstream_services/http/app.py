@@ -17,11 +17,13 @@ from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.accounts.sqlite import SqliteDirectory
 from meterstream_services.http import (
     accounts,
+    adjustments,
     deadletters,
     docs,
     explain,
     health,
     meters,
+    periods,
     reconcile,
     sessions,
     status,
@@ -85,6 +87,8 @@ def create_app(
     app.state.parts = parts
     for module in (
         usage,
+        periods,
+        adjustments,
         explain,
         sessions,
         meters,

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
 from fastapi import Query as InQuery
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from meterstream_aggregator.questions import folded_until
+from meterstream_schemas.quantity import format_amount
 from meterstream_services.http.asking import Query, Zone, json_response, said_once, shown_time
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import documented
@@ -29,11 +30,14 @@ _STATUS: Final[dict[str, Any]] = {
     "counted": 1000,
     "duplicates": 40,
     "refused": 2,
+    "awaited_voids": 0,
+    "overflowing": [{"meter": "llm.tokens", "tenant": "acme", "events": 17}],
     "partitions": [
         {
             "partition": 0,
             "next_offset": 1043,
             "appended": "2026-03-01T10:12:30+00:00",
+            "behind_seconds": "1",
             "epoch": 3,
             "owner": "worker-1",
             "counted": 1000,
@@ -66,12 +70,25 @@ class CatalogueDocument(BaseModel):
     meters: int
 
 
+class OverflowDocument(BaseModel):
+    """A tenant with more groups than its meter allows: these events are in the overflow series."""
+
+    meter: str
+    tenant: str
+    events: int
+
+
 class PartitionDocument(BaseModel):
-    """How far one partition is folded, by whom. `next_offset` is null before its first event."""
+    """How far one partition is folded, by whom. `next_offset` is null before its first event.
+
+    `appended` is the append time that it is folded to, `behind_seconds` how long ago that is. An
+    idle partition is told of the time every few seconds, so it is never far behind.
+    """
 
     partition: int
     next_offset: int | None
     appended: str | None
+    behind_seconds: str | None
     epoch: int
     owner: str
     counted: int
@@ -91,6 +108,8 @@ class StatusDocument(BaseModel):
     counted: int
     duplicates: int
     refused: int
+    awaited_voids: int = Field(description="VOIDs that came before what they take back.")
+    overflowing: list[OverflowDocument]
     partitions: list[PartitionDocument]
 
 
@@ -104,10 +123,12 @@ def status(query: Annotated[StatusQuery, InQuery()], parts: PartsOf) -> Response
     zone = find_zone(query.zone)
     with parts.store() as store:
         catalogue, topic, positions = store.catalogue(), store.topic(), store.positions()
+        awaited, overflowing = store.awaited(), store.overflowing()
+    now = parts.now()
     folded = folded_until(positions, topic.partitions if topic else 0)
     return json_response(
         {
-            "now": shown_time(parts.now(), zone),
+            "now": shown_time(now, zone),
             "topic": topic._asdict() if topic else None,
             "catalogue": {
                 "version": catalogue.version,
@@ -118,11 +139,19 @@ def status(query: Annotated[StatusQuery, InQuery()], parts: PartsOf) -> Response
             "counted": sum(row.counted for row in positions),
             "duplicates": sum(row.duplicates for row in positions),
             "refused": sum(row.refused for row in positions),
+            "awaited_voids": awaited,
+            "overflowing": [
+                {"meter": meter, "tenant": tenant, "events": events}
+                for meter, tenant, events in overflowing
+            ],
             "partitions": [
                 {
                     "partition": row.partition,
                     "next_offset": row.next_offset if row.next_offset >= 0 else None,
                     "appended": shown_time(row.appended or None, zone),
+                    "behind_seconds": format_amount(max(now - row.appended, 0), 6)
+                    if row.appended
+                    else None,
                     "epoch": row.epoch,
                     "owner": row.owner,
                     "counted": row.counted,
