@@ -12,8 +12,9 @@ from meterstream_aggregator.catalogue import DAY, HOUR, MINUTE
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.columnar import fold_columns
-from meterstream_aggregator.dedup import PRODUCER_HORIZON, pack
+from meterstream_aggregator.dedup import PRODUCER_HORIZON, Numbers, pack
 from meterstream_aggregator.fold import fold
+from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.state import Readings, State
 from meterstream_schemas.events import EventKind, MeterEvent
 
@@ -144,10 +145,7 @@ def comparable(changes: Changes) -> dict[str, Any]:
         "items": changes.items,
         "places": changes.places,
         "presences": changes.presences,
-        "numbers": {
-            key: (pack(n), n.closed, n.counted, n.duplicates, n.refusals, n.last_append)
-            for key, n in changes.numbers.items()
-        },
+        "numbers": {key: comparable_numbers(numbers) for key, numbers in changes.numbers.items()},
         "refused": changes.refused,
         "sessions": changes.sessions,
         "subjects": changes.subjects,
@@ -155,6 +153,12 @@ def comparable(changes: Changes) -> dict[str, Any]:
         "dead_letters": changes.dead_letters,
         "tallies": {p: tally for p, tally in changes.tallies.items() if tally != type(tally)()},
     }
+
+
+def comparable_numbers(numbers: Numbers) -> tuple[Any, ...]:
+    """Numbers in their stored form, with their counters."""
+    counters = (numbers.counted, numbers.duplicates, numbers.refusals)
+    return pack(numbers), numbers.closed, counters, numbers.last_append
 
 
 def _texts(*usual: str) -> st.SearchStrategy[str]:
@@ -192,6 +196,20 @@ _FAR = (253_402_300_800_000_000, 2**63 - 1, -(2**63))
 TIMES = st.sampled_from((NOW, NOW, NOW, *_EDGES, *_FAR)) | st.integers(SINCE, NOW + HOUR + 2)
 _STEPS = (0, 0, 1000, 90_000_000, MINUTE, HOUR, 40 * DAY, PRODUCER_HORIZON + 1)
 """How far the log's time goes on from one record to the next."""
+_LIKELY_KINDS = (
+    *(EventKind.USAGE,) * 6,
+    EventKind.SESSION_START,
+    EventKind.SESSION_HEARTBEAT,
+    EventKind.SESSION_END,
+    EventKind.MARK,
+)
+_LIKELY_TIMES = (0, 0, 1, -1, 61_000_000, -HOUR, -30 * HOUR, -98 * HOUR - 1, -99 * HOUR, HOUR)
+_LIKELY_ATTRIBUTES = {
+    "route": ("/", "/pay", "", "/a", "/b"),
+    "status": ("200", "500", "remove"),
+    "bytes": ("1", "2.50", "-7", "9223372036854775807"),
+    "closing": ("true", "false"),
+}
 ATTRIBUTES: st.SearchStrategy[Mapping[str, str]] = st.fixed_dictionaries(
     {},
     optional={
@@ -226,20 +244,59 @@ def nasty_events(draw: st.DrawFn) -> MeterEvent:
 
 
 @st.composite
-def nasty_records(draw: st.DrawFn, size_max: int = 25) -> list[LogRecord]:
-    """A few records of some partitions, at log times; events may be repeated or taken back."""
+def likely_events(draw: st.DrawFn) -> MeterEvent:
+    """An event as services send it: most are counted, many in one series, window or item."""
+    kind = draw(st.sampled_from(_LIKELY_KINDS))
+    is_session = kind in SESSION_KINDS
+    names = ("run", "call") if is_session else ("api", "credit", "seat", "gauge", "pay", "plan")
+    return event(
+        kind=kind,
+        tenant=draw(st.sampled_from(("acme", "acme", "b"))),
+        type=draw(st.sampled_from(names)),
+        time=NOW + draw(st.sampled_from(_LIKELY_TIMES)),
+        quantity=draw(st.sampled_from((0, 1, 1, 7, -3, 2**40, 2**63 - 1, -(2**63)))),
+        scale=draw(st.sampled_from((0, 0, 0, 2))),
+        session=draw(st.sampled_from(("s1", "s2", None))) if is_session else None,
+        subject=draw(st.sampled_from((None, "u1", "u2", "u3"))),
+        attributes={
+            name: draw(st.sampled_from(values))
+            for name, values in _LIKELY_ATTRIBUTES.items()
+            if draw(st.booleans())
+        },
+        producer=draw(st.sampled_from(("", PRODUCER, "b" * 32))),
+        lane=draw(st.sampled_from((3, 4))),
+        sequence=draw(st.integers(1, 12)),
+        key=draw(st.sampled_from((None, None, "k1", "k2", "k3"))),
+    )
+
+
+@st.composite
+def nasty_records(
+    draw: st.DrawFn,
+    size_max: int = 25,
+    events: st.SearchStrategy[MeterEvent] | None = None,
+) -> list[LogRecord]:
+    """A few records of some partitions, at log times; events may be repeated or taken back.
+
+    A tenant may tell of itself in any partition.
+    """
     records: list[LogRecord] = []
     offsets, times = [0, 0, 65_530], [NOW, NOW, NOW]
     for _ in range(draw(st.integers(0, size_max))):
         partition = draw(st.sampled_from((0, 0, 0, 1, 2)))
         times[partition] += draw(st.sampled_from(_STEPS))
-        said = draw(nasty_events())
+        said = draw(nasty_events() if events is None else events)
         again = draw(st.sampled_from((None, None, None, EventKind.USAGE, EventKind.VOID)))
         if again is not None and records:
             before = draw(st.sampled_from(records)).event
             key = draw(st.sampled_from((before.key, "k1")))
-            number = {"sequence": said.sequence, "lane": said.lane, "producer": said.producer}
-            said = before._replace(kind=again, key=key, **number)
+            said = before._replace(
+                kind=again, key=key, sequence=said.sequence, lane=said.lane, producer=said.producer
+            )
         records.append(LogRecord(partition, offsets[partition], times[partition], said))
         offsets[partition] += draw(st.sampled_from((1, 1, 3)))
     return records
+
+
+RECORDS = nasty_records() | nasty_records(40, likely_events())
+"""Batches of nonsense, and batches of much that is counted."""
