@@ -77,11 +77,10 @@ def test_rows_added_up_by_period_are_the_same_figures(  # noqa: PLR0917 - drawn,
     }
     commit(store, claim, added(rows) if rows else Changes())
     bounds = [base, *(base + cut * HALF for cut in cuts if cut), base + 301 * HALF]
-    span = {"start": base, "end": base + 290 * HALF}
-    reader = place.reader()
+    reader, end = place.reader(), base + 290 * HALF
 
-    apart = reader.usage(definition, tenants=tenants, **span)
-    joined = reader.usage(definition, tenants=tenants, **span, periods=bounds)
+    apart = reader.usage(definition, tenants=tenants, start=base, end=end)
+    joined = reader.usage(definition, tenants=tenants, start=base, end=end, periods=bounds)
 
     assert _added_up(joined, bounds) == _added_up(apart, bounds)
 
@@ -94,11 +93,11 @@ def test_a_month_comes_added_up(place: Place, store: Store) -> None:
         commit(store, store.claim(0, "a"), added(rows))
     bounds = [WINDOW, starts[700], starts[-1] + HALF]
 
-    rows = place.reader().usage(
+    joined = place.reader().usage(
         CATALOGUE.meter("credit"), tenants=["acme"], start=bounds[0], end=bounds[-1], periods=bounds
     )
 
-    assert list(_added_up(rows, bounds).values()) == [
+    assert list(_added_up(joined, bounds).values()) == [
         (700, 700 * 2**61, starts[0], starts[699]), (740, 740 * 2**61, starts[700], starts[-1]),
     ]  # fmt: skip
 

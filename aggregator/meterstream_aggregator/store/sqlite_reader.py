@@ -51,17 +51,22 @@ _KEYS: Final = (
     " WHERE tenant = ? AND time >= ? AND time < ? ORDER BY time, partition, key LIMIT ?"
 )
 _TENANTS: Final = """
-    WITH RECURSIVE owner (version, tenant) AS (
-        SELECT * FROM (SELECT version, tenant FROM series ORDER BY version, tenant LIMIT 1)
+    WITH RECURSIVE definition (version) AS (
+        SELECT min(version) FROM series
         UNION ALL
-        SELECT series.version, series.tenant FROM owner CROSS JOIN series
-        WHERE series.rowid = (
-            SELECT id FROM series AS later
-            WHERE (later.version, later.tenant) > (owner.version, owner.tenant)
-            ORDER BY later.version, later.tenant LIMIT 1
-        )
+        SELECT (SELECT min(series.version) FROM series WHERE series.version > definition.version)
+        FROM definition WHERE version IS NOT NULL
+    ), owner (version, tenant) AS (
+        SELECT version, (
+            SELECT min(series.tenant) FROM series WHERE series.version = definition.version
+        ) FROM definition
+        UNION ALL
+        SELECT version, (
+            SELECT min(series.tenant) FROM series
+            WHERE series.version = owner.version AND series.tenant > owner.tenant
+        ) FROM owner WHERE tenant IS NOT NULL
     )
-    SELECT DISTINCT tenant FROM owner ORDER BY tenant
+    SELECT DISTINCT tenant FROM owner WHERE tenant IS NOT NULL ORDER BY tenant
 """
 """From one tenant of a definition to the next, not over all of their series."""
 
@@ -267,7 +272,7 @@ class SqliteReader:
         """Running totals, the latest periods first: see `StoreReader.threshold_totals`."""
         return list(map(total_row, self._read.all(*totals_query(thresholds, start))))
 
-    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+    def threshold_notices(self, thresholds: Collection[str] | None, start: int) -> list[FiredRow]:
         """Which values were told of: see `StoreReader.threshold_notices`."""
         return list(map(fired_row, self._read.all(*notices_query(thresholds, start))))
 

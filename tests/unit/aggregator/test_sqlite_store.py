@@ -7,31 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from meterstream_aggregator.catalogue import Aggregate
+from meterstream_aggregator.catalogue import MINUTE
 from meterstream_aggregator.changes import (
-    CallerKey,
     Changes,
     DeadLetter,
+    Item,
+    ItemKey,
     OutboxMessage,
-    SeriesKey,
-    UsageKey,
-    usage_delta,
+    Place,
+    Presence,
+    Span,
 )
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.refusals import Reason, Refusal
-from meterstream_aggregator.sessions import Session, SessionKey
-from meterstream_aggregator.store import sqlite
+from meterstream_aggregator.sessions import Session, SessionKey, Start
+from meterstream_aggregator.store import sqlite, sqlite_usage
 from meterstream_aggregator.store.port import Advance, TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import open_reader
-from tests.unit.aggregator.making import CATALOGUE, NOW, PRODUCER
+from meterstream_aggregator.subjects import Subject
+from tests.contract.stores import CATALOGUE, NOW, added, caller_key, keys, row, series, subject_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BINDING = TopicBinding("events", "id-1", 4)
+PRODUCER = "a" * 32
 
 
 @pytest.fixture
@@ -51,15 +54,17 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 def whole(quantity: int = 5) -> Changes:
     """Changes with something of every kind."""
-    key = UsageKey(SeriesKey(0, "acme", "credit", ()), 0, 0)
     why = Refusal(Reason.INVALID_TIME, "sentence")
-    credit = CATALOGUE.meter("credit")
     return Changes(
-        usage=[usage_delta("credit", Aggregate.SUM, credit.window, {key: (1, quantity)})],
+        usage=added({row(0): (1, quantity)}).usage,
+        items={ItemKey(series(), 0, 0, "x"): Item(5, 0, "", 3, quantity, 0)},
         numbers={ProducerKey(0, PRODUCER): Numbers(counted=1)},
         sessions={SessionKey(0, "acme", "run", "s"): (Session((), (), NOW, NOW), None)},
+        subjects={subject_key("u"): (Subject(last_append=NOW), None)},
         refused={RefusedNumber(0, PRODUCER, 7, 1): True},
-        keys=[CallerKey(0, "acme", "k", b"x" * 16, NOW)],
+        keys=keys(caller_key()).keys,
+        places={Place(0, 5, 0): Span(1, 2, 2)},
+        presences={Presence(0, PRODUCER, 0): Span(1, 2, 2)},
         dead_letters=[DeadLetter(0, 3, NOW, why, "t", "y", "", 0, 0)],
         outbox=[OutboxMessage(0, "letters", b"k", b"v", ())],
     )
@@ -77,14 +82,14 @@ def content(path: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize(
     "table",
     [
-        *("series", "usage", "producer", "session"),
-        *("refused_number", "caller_key", "dead_letter", "outbox"),
+        *("reading", "series", "usage", "item", "producer", "session", "subject", "place"),
+        *("presence", "refused_number", "caller_key", "dead_letter", "outbox"),
     ],
 )
 def test_a_failure_anywhere_leaves_nothing(store: SqliteStore, path: Path, table: str) -> None:
     """Whichever write fails, the file is as before; the same commit then goes through."""
     claim = store.claim(0, "a")
-    advance = Advance(0, claim.epoch, None, 4, NOW, 1, 0, 1)
+    advance = Advance(0, claim.epoch, None, 0, 4, NOW, 1, 0, 1)
     before = content(path)
     store._db.execute(
         f"CREATE TEMP TRIGGER fails BEFORE INSERT ON main.{table}"
@@ -98,14 +103,15 @@ def test_a_failure_anywhere_leaves_nothing(store: SqliteStore, path: Path, table
     store._db.execute("DROP TRIGGER fails")
     store.commit([advance], whole())
     after = content(path)
-    assert all(after[name] for name in after if name != "sqlite_sequence")
+    unused = ("sqlite_", "threshold_")
+    assert all(after[name] for name in after if not name.startswith(unused))
     assert len(after["usage"]) == len(after["series"]) == 1
 
 
 def test_a_full_disk_is_to_be_waited_out(store: SqliteStore, path: Path) -> None:
     """SQLite's full disk is `StoreUnavailable`; nothing was written, and later it goes on."""
     claim = store.claim(0, "a")
-    advance = Advance(0, claim.epoch, None, 4, NOW, 1, 0, 1)
+    advance = Advance(0, claim.epoch, None, 0, 4, NOW, 1, 0, 1)
     before = content(path)
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -141,7 +147,7 @@ def test_a_locked_store_is_to_be_waited_out(
 def test_a_reader_sees_one_moment(store: SqliteStore, path: Path) -> None:
     """Inside a snapshot nothing changes, whatever is committed; after it, everything is new."""
     claim = store.claim(0, "a")
-    store.commit([Advance(0, claim.epoch, None, 4, NOW, 1, 0, 1)], whole(5))
+    store.commit([Advance(0, claim.epoch, None, 0, 4, NOW, 1, 0, 1)], whole(5))
     reader, meter = open_reader(path), CATALOGUE.meter("credit")
 
     def seen() -> tuple[int, int]:
@@ -151,7 +157,7 @@ def test_a_reader_sees_one_moment(store: SqliteStore, path: Path) -> None:
 
     with reader.snapshot():
         first = seen()
-        store.commit([Advance(0, claim.epoch, 4, 9, NOW, 1, 0, 0)], whole(7))
+        store.commit([Advance(0, claim.epoch, 4, 4, 9, NOW, 1, 0, 0)], whole(7))
         again = seen()
     after = seen()
 
@@ -195,12 +201,12 @@ def test_a_database_of_somebody_else(path: Path) -> None:
     db.execute("CREATE TABLE theirs (x)")
     db.commit()
 
-    with pytest.raises(StoreMismatch, match="version 0, this program keeps version 1"):
+    with pytest.raises(StoreMismatch, match="version 0, this program keeps version 2"):
         SqliteStore(path)
     db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreMismatch, match=r"version 99.*rebuild the store from the log"):
         SqliteStore(path)
-    with pytest.raises(StoreMismatch, match="has version 99, this program reads 1"):
+    with pytest.raises(StoreMismatch, match="has version 99, this program reads 2"):
         open_reader(path)
 
     assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
@@ -219,7 +225,7 @@ def test_a_reader_cannot_write(store: SqliteStore, path: Path) -> None:
     reader = open_reader(path)
 
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._db.execute("DELETE FROM usage")
+        reader._read.db.execute("DELETE FROM usage")
     reader.close()
 
 
@@ -227,16 +233,16 @@ def test_series_are_found_again(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A series has one row however often its id was forgotten."""
-    monkeypatch.setattr(sqlite, "SERIES_CACHED_MAX", 2)
+    monkeypatch.setattr(sqlite_usage, "SERIES_CACHED_MAX", 2)
     meter, claim = CATALOGUE.meter("credit.most"), store.claim(0, "a")
     for turn in range(3):
         rows = {
-            UsageKey(SeriesKey(0, f"t{n}", meter.name, ("é\x00\ud7ff",)), 0, 0): (1, turn + n)
+            row(0, meter=meter.name, tenant=f"t{n}", group=("é\x00\ud7ff",)): (1, turn + n)
             for n in range(5)
         }
-        changes = Changes(usage=[usage_delta(meter.name, meter.aggregate, meter.window, rows)])
+        changes = added(rows)
         position = None if turn == 0 else turn
-        store.commit([Advance(0, claim.epoch, position, turn + 1, NOW, 0, 0, 0)], changes)
+        store.commit([Advance(0, claim.epoch, position, turn, turn + 1, NOW, 0, 0, 0)], changes)
 
     assert len(content(path)["series"]) == 5
     reader = open_reader(path)
@@ -245,3 +251,47 @@ def test_series_are_found_again(
         (f"t{n}", ("é\x00\ud7ff",), 3, n + 2) for n in range(5)
     ]
     reader.close()
+
+
+def test_a_limited_question_reads_little(store: SqliteStore, path: Path) -> None:
+    """A page of sessions, the open ones, what came late, a tenant's month: not the whole table."""
+    late = {row(n * 30 * MINUTE, arrival=NOW, tenant="late"): (1, n) for n in range(3)}
+    rows = {row(n * 30 * MINUTE, tenant=f"t{n % 500:03d}"): (1, n) for n in range(20_000)}
+    changes = added(rows | late)
+    over = (Session((Start(5, "", ()),), (9,), 9, NOW), None)
+    changes.sessions = {
+        SessionKey(0, f"t{n % 500:03d}", "run", f"s{n}"): over for n in range(20_000)
+    }
+    changes.sessions[SessionKey(0, "t499", "run", "x")] = (Session(over[0][0], (), 5, NOW), None)
+    claim = store.claim(0, "a")
+    store.commit([Advance(0, claim.epoch, None, 0, 4, NOW, 1, 0, 1)], changes)
+    reader, meter = open_reader(path), CATALOGUE.meter("credit")
+    asked: dict[str, Callable[[], object]] = {
+        "page": lambda: reader.sessions(limit=20),
+        "later page": lambda: reader.sessions(limit=20, after="t400\x1frun\x1fs7"),
+        "a tenant's": lambda: reader.sessions(tenants=["t007"], limit=20),
+        "open": lambda: reader.sessions(state="open"),
+        "conflicting": lambda: reader.sessions(state="conflicting"),
+        "late": lambda: list(reader.adjustments(meter, tenants=["late"], start=0, end=NOW)),
+        "a hundred windows": lambda: list(
+            reader.usage(meter, tenants=["t007"], start=0, end=3000 * MINUTE)
+        ),
+    }
+    steps = [0]
+
+    def count() -> int:
+        steps[0] += 1
+        return 0
+
+    def cost(question: Callable[[], object]) -> int:
+        steps[0] = 0
+        assert question() is not None
+        return steps[0]
+
+    reader._read.db.set_progress_handler(count, 100)
+    everything = cost(lambda: reader.sessions(limit=10**6))
+    costs = {name: cost(question) for name, question in asked.items()}
+    reader.close()
+
+    assert everything > 2_000
+    assert {name: steps for name, steps in costs.items() if steps > everything / 10} == {}
