@@ -7,7 +7,8 @@
 3. Stretches of one catalogue are folded side by side, in batches of 100,000, then those of the
    next. Partitions never touch each other's rows, so only the order within each of them matters.
 4. The outbox stays empty: what folding puts there left long ago. Messages that still wait in the
-   live store are handed over, so that the new one can take its place.
+   live store are handed over, and what it told of thresholds, so that the new one can take its
+   place.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from meterstream_aggregator.changes import Changes, OutboxMessage
 from meterstream_aggregator.state import Readings
 from meterstream_aggregator.store.port import Store, StoreReader, TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.thresholds import FiredRow
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.errors import RebuildRefused
 from meterstream_consumers.folding import Folding
@@ -147,13 +149,14 @@ def rebuild(
     schemas: WriterSchemas,
     *,
     waiting: Sequence[OutboxMessage] = (),
+    notices: Sequence[FiredRow] = (),
     told: Callable[[int], None] = lambda _: None,
     batch_events_max: int = BATCH_EVENTS_MAX,
 ) -> int:
     """Fold what the plan says into the store ``target``, which must not be there; records folded.
 
-    ``waiting`` are messages of the live store's outbox to hand over. ``told`` hears after each
-    commit how many offsets are done. What fails leaves no target behind. Raises `RebuildRefused`,
+    ``waiting`` are messages of the live store's outbox to hand over, ``notices`` what it told of
+    thresholds. ``told`` hears after each commit how many offsets are done. What fails leaves no target behind. Raises `RebuildRefused`,
     `LogUnusable`, and what `Folding.fold` raises.
     """
     if target.exists() and target.stat().st_size:
@@ -170,8 +173,8 @@ def rebuild(
             for records, done in _folded(plan, stores, log, Decoder(schemas), batch_events_max):
                 folded += records
                 told(done)
-            if waiting:
-                stores[next(iter(stores))].commit([], Changes(outbox=list(waiting)))
+            handed = Changes(outbox=list(waiting), told=list(notices))
+            stores[next(iter(stores))].commit([], handed)
     except BaseException:
         for name in (target.name, f"{target.name}-wal", f"{target.name}-shm"):
             target.with_name(name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC
+from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class WorkerSettings:
     store: Path
     topic: str = EVENTS_TOPIC
     deadletters_topic: str = DEADLETTERS_TOPIC
+    notices_topic: str = NOTICES_TOPIC
     group: str = "meterstream"
     instance: str | None = None
     metrics: str | None = None

@@ -38,6 +38,7 @@ from meterstream_consumers.relay import Relay
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_consumers.source import Source
 from meterstream_consumers.ticks import RegisteredId, SchemaId, Ticks
+from meterstream_consumers.watching import Directory, Watching
 from meterstream_infra.topics import check_topic
 from meterstream_schemas.bundled import LATEST_ID
 from meterstream_schemas.errors import SchemaUnavailable
@@ -48,15 +49,16 @@ _BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _FLUSH_SECONDS: Final = 5.0
 
 
-def run(settings: WorkerSettings) -> int:
+def run(settings: WorkerSettings, directory: Directory | None = None) -> int:
     """Work until SIGTERM or SIGINT; the exit status. Blocks; for the main thread of a process.
 
+    ``directory`` knows the tenants' accounts, for thresholds on them.
     Raises `CatalogueError`, `StoreMismatch`, `LogUnusable`, `DeadLetterFlood`, and `InfraError` for
     a broker or topic that figures cannot rest on: a person must mend those.
     """
     catalogue = load_catalogue(settings.catalogue)
     topic = check_topic(settings.bootstrap_servers, settings.topic)
-    worker = Worker(settings, TopicBinding(*topic), catalogue)
+    worker = Worker(settings, TopicBinding(*topic), catalogue, directory)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)
     return worker.run()
@@ -66,9 +68,14 @@ class Worker:
     """One worker. ``stop`` may be called from a signal handler or another thread."""
 
     def __init__(
-        self, settings: WorkerSettings, binding: TopicBinding, catalogue: Catalogue
+        self,
+        settings: WorkerSettings,
+        binding: TopicBinding,
+        catalogue: Catalogue,
+        directory: Directory | None = None,
     ) -> None:
         self._settings = settings
+        self._directory = directory
         self._binding = binding
         self._catalogue = catalogue
         self._log = configure(settings.log_json).bind(worker=settings.instance or "worker")
@@ -115,7 +122,9 @@ class Worker:
         store = SqliteStore(self._settings.store)
         try:
             store.bind(self._binding, self._catalogue)
-            session = _Session(self._settings, store, self._catalogue, self._metrics, self._log)
+            session = _Session(
+                self._settings, store, self._catalogue, self._metrics, self._log, self._directory
+            )
             try:
                 self._loop(session)
             finally:
@@ -152,12 +161,17 @@ class _Session:
         catalogue: Catalogue,
         metrics: WorkerMetrics,
         log: structlog.stdlib.BoundLogger,
+        directory: Directory | None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._log = log
         self._flood = FloodGuard(
             FloodLimits(settings.deadletter_run_max, settings.deadletter_ratio_max)
+        )
+        self._store = store
+        self._watching = Watching(
+            catalogue, store, directory=directory, topic=settings.notices_topic
         )
         self._folding = Folding(
             store,
@@ -169,6 +183,7 @@ class _Session:
             producers_cached_max=settings.producers_cached_max,
             commit_timer=metrics.commit_seconds.time,
             flood=self._flood,
+            watch=self._watching if catalogue.thresholds else None,
         )
         self._relay = Relay(
             settings.bootstrap_servers,
@@ -209,6 +224,8 @@ class _Session:
         self._ticks.step(self._folding.owned, self._source.at_end)
         if time.monotonic() - self._lag_told >= _LAG_SECONDS:
             self._tell_lag()
+            if (found := self._watching.retry(list(self._folding.owned))) is not None:
+                self._store.commit([], found)
 
     def drain(self) -> None:
         """Before leaving: what waits in the outbox gets a last chance."""

@@ -13,6 +13,7 @@ from meterstream_aggregator.store.canonical import Compared, compare, snapshot_i
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.thresholds import FiredRow
 from meterstream_consumers import rebuild
 from meterstream_consumers.errors import RebuildRefused
 from meterstream_consumers.logreader import BATCH_EVENTS_MAX, LogReader
@@ -92,7 +93,9 @@ def rebuild_like(
     with closing(SqliteStore(copy)) as store:
         rows = store.outbox(range(plan.binding.partitions), _OUTBOX_ROWS)
     waiting = tuple(row.message for row in rows)
-    return plan, fold_again(plan, target, log, waiting=waiting, told=told)
+    with closing(open_reader(copy)) as reader:
+        notices = tuple(reader.threshold_notices(None, 0))
+    return plan, fold_again(plan, target, log, waiting=waiting, notices=notices, told=told)
 
 
 def rebuild_all(
@@ -111,6 +114,7 @@ def fold_again(
     log: Log,
     *,
     waiting: tuple[OutboxMessage, ...] = (),
+    notices: tuple[FiredRow, ...] = (),
     told: Told = lambda *_: None,
 ) -> int:
     """Fold what a plan says, from the very topic that it names; the records folded."""
@@ -130,6 +134,7 @@ def fold_again(
             reader,
             log.schemas(topic),
             waiting=waiting,
+            notices=notices,
             told=lambda done: told(done, offsets),
             batch_events_max=log.batch_events_max,
         )

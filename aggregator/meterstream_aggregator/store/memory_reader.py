@@ -273,7 +273,7 @@ class MemoryReader:
         """Running totals, the latest periods first: see `StoreReader.threshold_totals`."""
         return self.content.ledger.totals(thresholds, start)
 
-    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+    def threshold_notices(self, thresholds: Collection[str] | None, start: int) -> list[FiredRow]:
         """Which values were told of: see `StoreReader.threshold_notices`."""
         return self.content.ledger.told(thresholds, start)
 

@@ -89,11 +89,11 @@ class MemoryLedger:
             key=lambda row: (row.threshold, -row.start, row.who),
         )
 
-    def told(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
+    def told(self, thresholds: Collection[str] | None, start: int) -> list[FiredRow]:
         """What was told of: see `store.thresholds.told`."""
         return sorted(
             FiredRow(*figure, at, value, place)
             for figure, several in self._fired.items()
-            if figure[0] in thresholds and figure[1] >= start
+            if (thresholds is None or figure[0] in thresholds) and figure[1] >= start
             for at, (value, place) in several.items()
         )

@@ -431,8 +431,8 @@ class StoreReader(Protocol):
         """
         ...
 
-    def threshold_notices(self, thresholds: Collection[str], start: int) -> list[FiredRow]:
-        """Which values were told of, of the same periods."""
+    def threshold_notices(self, thresholds: Collection[str] | None, start: int) -> list[FiredRow]:
+        """Which values were told of, of the same periods; of all thresholds ever for None."""
         ...
 
     def tenants(self) -> list[str]:

@@ -261,14 +261,16 @@ def total_row(row: tuple[Any, ...]) -> TotalRow:
     return TotalRow(row[0], row[1], row[2], amount_of(row[3]))
 
 
-def notices_query(thresholds: Collection[str], start: int) -> tuple[str, list[object]]:
+def notices_query(thresholds: Collection[str] | None, start: int) -> tuple[str, list[object]]:
     """The query of `StoreReader.threshold_notices`; `fired_row` reads its rows."""
+    given = list(thresholds or ())
+    some = "1" if thresholds is None else f"threshold IN ({', '.join('?' * len(given))})"
     query = (
         "SELECT threshold, start, who, at, value, partition, "  # noqa: S608 - marks, no values
-        f'"offset", log_time FROM threshold_fired WHERE threshold IN'
-        f" ({', '.join('?' * len(thresholds))}) AND start >= ? ORDER BY threshold, start, who, at"
+        f'"offset", log_time FROM threshold_fired WHERE {some} AND start >= ?'
+        " ORDER BY threshold, start, who, at"
     )
-    return query, [*thresholds, start]
+    return query, [*given, start]
 
 
 def fired_row(row: tuple[Any, ...]) -> FiredRow:
