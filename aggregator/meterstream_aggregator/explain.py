@@ -15,6 +15,7 @@ from meterstream_aggregator.answering import Scope, figures
 from meterstream_aggregator.catalogue import HOUR, KEPT, Aggregate, Catalogue, Condition, Meter
 from meterstream_aggregator.changes import CallerKey, Place, Span
 from meterstream_aggregator.questions import Figure, Question, ask, folded_until
+from meterstream_aggregator.running import AsOf, running_usage
 from meterstream_aggregator.store.port import (
     ItemRow,
     ProducerRow,
@@ -71,6 +72,8 @@ class Explanation:
     question: Question
     definitions: tuple[Meter, ...]
     figure: Figure
+    running: dict[str, list[UsageRow]]
+    """What sessions that still run add, by `Meter.version`; no row of it is stored."""
     lane: int
     partitions: tuple[int, ...]
     appended: dict[int, int]
@@ -127,8 +130,13 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
         total=True,
         metering_since=catalogue.metering_since,
     )
-    progress = folded_until(positions, topic.partitions)
-    [figure] = figures(store, question, scope=Scope((asked.tenant,)), progress=progress, now=now)
+    appended = {row.partition: row.appended for row in positions}
+    as_of = AsOf(catalogue, appended, folded_until(positions, topic.partitions), now)
+    scope = Scope((asked.tenant,))
+    running = running_usage(store, question, scope=scope, as_of=as_of)
+    [figure] = figures(
+        store, question, scope=scope, progress=as_of.progress, now=now, running=running
+    )
     [stretch] = question.stretches
     rows = sorted(_windows(store, asked, stretch.meters))
     grouped_by = {meter.version: meter.group_by for meter in stretch.meters}
@@ -157,7 +165,8 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
         figure=figure,
         lane=lane,
         partitions=tuple(partitions),
-        appended={row.partition: row.appended for row in positions},
+        running=running,
+        appended=appended,
         readings=[row for row in store.readings() if row.partition in partitions],
         windows=windows,
         admitted=frozenset((version, row.group) for version, row in rows),

@@ -91,6 +91,7 @@ def evidence(
         scope=Scope((asked.tenant,)),
         progress=0,
         now=now,
+        running=explanation.running,
     )
     return Evidence(judged, figure, mismatches(theirs, made))
 

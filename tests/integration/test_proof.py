@@ -243,7 +243,8 @@ def test_a_record_that_is_gone_is_named(
     settings: WorkerSettings, log: proving.Log, tmp_path: Path
 ) -> None:
     """A copy of the log without one record: reconcile names producer, lane and number."""
-    _fold(settings, _day())
+    day = _day()
+    _fold(settings, day)
     copied = f"test.{uuid.uuid4().hex}.copy"
     ensure_topics(log.bootstrap_servers, partitions=PARTITIONS, events_topic=copied)
     partition, lost = partition_of(LANE, PARTITIONS), 4
@@ -271,7 +272,7 @@ def test_a_record_that_is_gone_is_named(
     [entry] = [entry for entry in holed["producers"] if entry["missing"]]
     [missing] = entry["missing"]
     assert (entry["producer"], missing["lane"]) == ("a" * 32, LANE)
-    assert (missing["from"], missing["to"]) == (lost + 1, lost + 1)
+    assert (missing["from"], missing["to"]) == (day[lost].sequence, day[lost].sequence)
 
 
 def _reconcile(store: Path, tmp_path: Path) -> dict[str, Any]:
