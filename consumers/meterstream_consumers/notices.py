@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 _POLL_INTERVAL_MILLISECONDS: Final = 300_000
 
@@ -28,6 +28,9 @@ class NoticeSource:
     def __init__(
         self, bootstrap_servers: str, topic: str, group: str, *, warn: Callable[[str], None]
     ) -> None:
+        def told(problem: KafkaError) -> None:
+            warn(problem.str())
+
         self._warn = warn
         self._topic = topic
         self._consumer = Consumer(
@@ -38,7 +41,7 @@ class NoticeSource:
                 "auto.offset.reset": "earliest",
                 "max.poll.interval.ms": _POLL_INTERVAL_MILLISECONDS,
                 "enable.metrics.push": False,
-                "error_cb": lambda problem: warn(problem.str()),
+                "error_cb": told,
             }
         )
         self._ahead: deque[Notice] = deque()

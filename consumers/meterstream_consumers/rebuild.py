@@ -156,8 +156,8 @@ def rebuild(
     """Fold what the plan says into the store ``target``, which must not be there; records folded.
 
     ``waiting`` are messages of the live store's outbox to hand over, ``notices`` what it told of
-    thresholds. ``told`` hears after each commit how many offsets are done. What fails leaves no target behind. Raises `RebuildRefused`,
-    `LogUnusable`, and what `Folding.fold` raises.
+    thresholds. ``told`` hears after each commit how many offsets are done. What fails leaves no
+    target behind. Raises `RebuildRefused`, `LogUnusable`, and what `Folding.fold` raises.
     """
     if target.exists() and target.stat().st_size:
         raise RebuildRefused(f"{target} is there and is not empty; name a file that is not there")

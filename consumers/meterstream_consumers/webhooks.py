@@ -6,9 +6,9 @@ secret ``v1,`` and the base64 of HMAC-SHA256 over ``id.timestamp.body``. Several
 rotation: the receiver accepts whichever it knows. The id is the notice's own, the same on every
 repeat, so that receivers can ignore what they have.
 
-A message is done with when the receiver answers 2xx, or when it has failed so often that it is given
-up: logged, counted, and still in the topic. Only then is its position committed. Redirects are not
-followed: a signed body goes to the address that was named and nowhere else.
+A message is done with when the receiver answers 2xx, or when it has failed so often that it is
+given up: logged, counted, and still in the topic. Only then is its position committed. Redirects
+are not followed: a signed body goes to the address that was named and nowhere else.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Webhook:
     def deliver(self, notice: Notice) -> bool:
         """Send until it is taken or given up; False when told to stop before either."""
         settings, name = self._settings, notice_id(notice)
+        problem: str | None = None
         for attempt in range(1, settings.attempts_max + 1):
             problem, asked = self._attempt(name, notice.value)
             if problem is None:
@@ -134,7 +135,7 @@ class Webhook:
         return full * (1.0 + self._chance()) / 2.0
 
     def _attempt(self, name: str, body: bytes) -> tuple[str | None, float | None]:
-        """What went wrong, None for nothing; and the wait the receiver asks for, -1 for for ever."""
+        """What went wrong, None for nothing; and how long the receiver asks to wait, -1: for good."""
         stamp = int(self._clock())
         headers = {
             "content-type": "application/json",

@@ -123,7 +123,12 @@ class Worker:
         try:
             store.bind(self._binding, self._catalogue)
             session = _Session(
-                self._settings, store, self._catalogue, self._metrics, self._log, self._directory
+                self._settings,
+                store,
+                self._catalogue,
+                self._metrics,
+                self._log,
+                directory=self._directory,
             )
             try:
                 self._loop(session)
@@ -161,6 +166,7 @@ class _Session:
         catalogue: Catalogue,
         metrics: WorkerMetrics,
         log: structlog.stdlib.BoundLogger,
+        *,
         directory: Directory | None,
     ) -> None:
         self._settings = settings

@@ -71,6 +71,8 @@ RatioMaxOption = Annotated[
     ),
 ]
 
+_ACCOUNTS = "accounts.sqlite3"
+
 
 def up(
     *,
@@ -152,6 +154,13 @@ def worker(
     tick_seconds: TickOption = 10.0,
     deadletter_run_max: RunMaxOption = 10_000,
     deadletter_ratio_max: RatioMaxOption = 0.5,
+    accounts: Annotated[
+        Path | None,
+        typer.Option(
+            "--accounts",
+            help="The accounts' file, for thresholds; default accounts.sqlite3 beside the store.",
+        ),
+    ] = None,
 ) -> None:
     """Fold the events of a topic into the store, until SIGTERM.
 
@@ -163,6 +172,7 @@ def worker(
     from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.worker import run  # noqa: PLC0415 - loaded by its command
     from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.accounts.lookup import account_lookup  # noqa: PLC0415 - loaded by its command
     from meterstream_services.ends import FLOODED, MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
 
     if metrics:
@@ -182,7 +192,7 @@ def worker(
         deadletter_ratio_max=deadletter_ratio_max,
     )
     try:
-        status = run(settings)
+        status = run(settings, account_lookup(accounts or settings.store.with_name(_ACCOUNTS)))
     except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit) as problem:
         # `up` reads the status: a worker that a person must help is not started again and again.
         raise CommandError(str(problem), status=MUST_BE_MENDED) from problem
@@ -224,7 +234,7 @@ def serve(
     host, port = host_and_port(http, option="--http")
     settings = Settings(
         store=_in_data(store, data, "store.sqlite3", option="--store"),
-        accounts=_in_data(accounts, data, "accounts.sqlite3", option="--accounts"),
+        accounts=_in_data(accounts, data, _ACCOUNTS, option="--accounts"),
         host=host,
         port=port,
         hosts=tuple(known_host or ()),
