@@ -161,17 +161,20 @@ def test_sessions_as_table_csv_and_json(api: Stub, capsys: pytest.CaptureFixture
         "state": "open",
         "start": "2026-01-01T00:00:00+00:00",
         "end": None,
-        "seconds": None,
+        "seconds": "90.5",
+        "at_stake": "90.5",
         "conflicts": 0,
     }
-    api.answer("/v1/sessions", {"sessions": [session], "next": "abc"})
+    answer = {"sessions": [session], "at_stake": "90.5", "next": "abc"}
+    api.answer("/v1/sessions", answer)
 
     for form in ("table", "csv", "json"):
         assert main(["sessions", "--url", api.url, "--state", "open", "--format", form]) == 0
 
     printed = capsys.readouterr().out
+    assert "1 session, 90.5 seconds at stake" in printed
     assert "there are more: --after abc" in printed
-    assert "acme,agent.run,'-7,,open,2026-01-01T00:00:00+00:00,,,0" in printed
+    assert "acme,agent.run,'-7,,open,2026-01-01T00:00:00+00:00,,90.5,90.5,0" in printed
     assert ("state", "open") in api.asked[0].parameters
     assert json.loads(printed.splitlines()[-1])["next"] == "abc"
 

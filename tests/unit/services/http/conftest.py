@@ -58,9 +58,14 @@ class World:
         scale: int = 0,
         group: tuple[str, ...] = (),
         partition: int = 0,
+        arrived: str | None = None,
     ) -> None:
-        """A usage row, as folding would leave it."""
-        key = UsageKey(SeriesKey(partition, tenant, meter, group), moment(when), scale)
+        """A usage row, as folding would leave it; late where it ``arrived``."""
+        definition = self.store.catalogue().meter(meter)
+        group = group or ("",) * len(definition.group_by)
+        series = SeriesKey(partition, tenant, meter, group, definition.version)
+        arrival = 0 if arrived is None else moment(arrived)
+        key = UsageKey(series, moment(when), arrival, scale)
         self.store.rows[key] = (events, quantity)
 
     def send(self, method: str, url: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from tests.unit.services.http.conftest import World
 
 JSON_ROUTES = {
-    "/v1/usage", "/v1/sessions", "/v1/meters", "/v1/accounts", "/v1/accounts/{account}",
+    "/v1/usage", "/v1/periods", "/v1/adjustments", "/v1/explain",
+    "/v1/sessions", "/v1/meters", "/v1/accounts", "/v1/accounts/{account}",
     "/v1/accounts/{account}/tenants", "/v1/accounts:import", "/v1/tenants",
     "/v1/tenants/{tenant}/account", "/v1/tenants/{tenant}/account/history", "/v1/status",
     "/v1/reconcile", "/v1/deadletters", "/health/live", "/health/ready", "/metrics",

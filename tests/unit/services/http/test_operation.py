@@ -39,6 +39,7 @@ def test_sessions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         _session("acme", "s3", None, start),
     ]
     monkeypatch.setattr(world.store, "sessions", lambda **_: rows)
+    world.now("2026-03-01T10:00:30")
 
     answer = world.get("/v1/sessions?zone=Asia/Tokyo").json()
 
@@ -53,10 +54,11 @@ def test_sessions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
             "750.250001",
             "closed",
         ),
-        ("s2", "2026-03-01T19:00:00+09:00", None, None, "open"),
+        ("s2", "2026-03-01T19:00:00+09:00", None, "30", "open"),
         ("s3", None, "2026-03-01T19:00:00+09:00", None, "unstarted"),
     ]
-    assert answer["next"] is None
+    assert [s["at_stake"] for s in answer["sessions"]] == ["0", "30", "0"]
+    assert (answer["at_stake"], answer["next"]) == ("30", None)
 
 
 def test_sessions_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,43 +148,49 @@ def test_status(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ] == [(0, 10, "2026-03-01T00:00:00+00:00", "w1"), (1, None, None, "w2")]
 
 
+def test_status_tells_what_waits_and_what_overflows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VOIDs without their original, tenants with too many groups, and how far a partition is."""
+    at = moment("2026-03-01")
+    monkeypatch.setattr(world.store, "awaited", lambda: 3)
+    monkeypatch.setattr(world.store, "overflowing", lambda: [("llm.tokens", "acme", 17)])
+    monkeypatch.setattr(
+        world.store, "positions", lambda: [PositionRow(0, 10, at, 3, "w1", 8, 1, 1)]
+    )
+    world.now("2026-03-01T00:01:30")
+
+    answer = world.get("/v1/status").json()
+
+    assert answer["awaited_voids"] == 3
+    assert answer["overflowing"] == [{"meter": "llm.tokens", "tenant": "acme", "events": 17}]
+    assert answer["partitions"][0]["behind_seconds"] == "90"
+
+
 def test_reconcile_sums_partitions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A producer's partitions are joined; it is closed only when all of them know it."""
+    at, since = moment("2026-03-01"), moment("2026-02-28")
     rows = [
-        ProducerRow("p1", 0, 10, 9, 2, 1, ((4, 3, 5),), moment("2026-03-01"), True),
-        ProducerRow("p2", 0, 1, 1, 0, 0, (), 0, True),
-        ProducerRow("p1", 1, 5, 5, 0, 0, ((1, 7, 7),), moment("2026-03-02"), False),
+        ProducerRow("p1", 0, 10, 9, 2, 1, ((4, 3, 5, since),), ((4, 13),), at, True),
+        ProducerRow("p2", 0, 1, 1, 0, 0, (), ((0, 1),), 0, True),
+        ProducerRow("p1", 1, 5, 5, 0, 0, ((1, 7, 7, since),), ((1, 8),), at + 1, False),
     ]
     monkeypatch.setattr(world.store, "producers", lambda producer=None: rows)
 
     answer = world.get("/v1/reconcile").json()
 
     ReconcileDocument.model_validate(answer)
-    assert answer == {
-        "producers": [
-            {
-                "producer": "p1",
-                "seen": 15,
-                "counted": 14,
-                "duplicates": 2,
-                "refused": 1,
-                "missing": [{"lane": 1, "from": 7, "to": 7}, {"lane": 4, "from": 3, "to": 5}],
-                "closed": False,
-                "last_append": "2026-03-02T00:00:00+00:00",
-            },
-            {
-                "producer": "p2",
-                "seen": 1,
-                "counted": 1,
-                "duplicates": 0,
-                "refused": 0,
-                "missing": [],
-                "closed": True,
-                "last_append": None,
-            },
-        ],
-        "next": None,
-    }
+    one, other = answer["producers"]
+    shown = ("seen", "counted", "duplicates", "refused", "closed", "last_append")
+    assert [one[name] for name in shown] == [
+        15, 14, 2, 1, False, "2026-03-01T00:00:00.000001+00:00",
+    ]  # fmt: skip
+    assert [(hole["lane"], hole["from"], hole["to"]) for hole in one["missing"]] == [
+        (1, 7, 7),
+        (4, 3, 5),
+    ]
+    assert [other[name] for name in shown] == [1, 1, 0, 0, True, None]
+    assert answer["next"] is None
     first = world.get("/v1/reconcile?limit=1").json()
     rest = world.get("/v1/reconcile", params={"after": first["next"]}).json()
     assert [p["producer"] for p in first["producers"] + rest["producers"]] == ["p1", "p2"]
@@ -193,7 +201,7 @@ def test_dead_letters(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     row = DeadLetterRow(
         3, 99, "unknown_type", "no meter reads it", None, "x", "p", 5, 6, moment("2026-03-01")
     )
-    monkeypatch.setattr(world.store, "dead_letters", lambda **_: [row])
+    monkeypatch.setattr(world.store, "dead_letters", lambda *_, **__: [row])
 
     answer = world.get("/v1/deadletters?reason=unknown_type&producer=p").json()
 
@@ -210,7 +218,8 @@ def test_meters(world: World) -> None:
 
     MetersDocument.model_validate(answer)
     tokens = next(meter for meter in answer["meters"] if meter["name"] == "llm.tokens")
-    assert tokens["where"] == {"env": ["prod", "stage"]}
+    assert tokens["where"] == [{"name": "env", "test": "in", "values": ["prod", "stage"]}]
+    assert (tokens["from"], tokens["to"]) == (None, None)
     assert (tokens["window_seconds"], tokens["grace_seconds"]) == (900, 86400)
     assert answer["metering_since"] == "2026-01-01T00:00:00+00:00"
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from meterstream_aggregator.catalogue import MINUTE, Aggregate
+from meterstream_aggregator.catalogue import MINUTE
 from meterstream_aggregator.catalogue_file import parse_catalogue
-from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_delta
+from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_deltas
 from meterstream_aggregator.store.port import Advance, TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import SqliteReader, open_reader
@@ -38,13 +38,12 @@ def _get(app: FastAPI, url: str) -> httpx.Response:
 def _commit(store: SqliteStore, offset: int) -> None:
     """One transaction that adds one to each of 24 windows."""
     start = moment("2026-03-01")
-    rows = {
-        UsageKey(SeriesKey(0, "t", "hourly", ()), start + n * 60 * MINUTE, 0): (1, 1)
-        for n in range(24)
-    }
-    changes = Changes(usage=[usage_delta("hourly", Aggregate.SUM, 60 * MINUTE, rows)])
+    meter = parse_catalogue(CATALOGUE).meter("hourly")
+    series = SeriesKey(0, "t", meter.name, (), meter.version)
+    rows = {UsageKey(series, start + n * 60 * MINUTE, 0, 0): (1, 1) for n in range(24)}
+    changes = Changes(usage=usage_deltas(meter, rows))
     previous = offset - 1 or None
-    store.commit([Advance(0, 1, previous, offset, start, 24, 0, 0)], changes)
+    store.commit([Advance(0, 1, previous, offset - 1, offset, start, 24, 0, 0)], changes)
 
 
 def _open(path: Path) -> SqliteStore:

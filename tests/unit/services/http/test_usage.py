@@ -145,7 +145,7 @@ def test_session_meters_answer_exact_seconds(world: World) -> None:
 
 
 def _fold_to(world: World, text: str) -> None:
-    advances = [Advance(p, 1, None, 10, moment(text), 0, 0, 0) for p in range(2)]
+    advances = [Advance(p, 1, None, 0, 10, moment(text), 0, 0, 0) for p in range(2)]
     world.store.commit(advances, Changes())
 
 
