@@ -8,11 +8,10 @@ import pytest
 
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.store.memory import MemoryStore
-from meterstream_aggregator.store.port import DeadLetterRow, PositionRow, ProducerRow, SessionRow
+from meterstream_aggregator.store.port import DeadLetterRow, PositionRow, SessionRow
 from meterstream_services.accounts.model import Assign, SetAccount
 from meterstream_services.http.deadletters import DeadLettersDocument
 from meterstream_services.http.meters import MetersDocument
-from meterstream_services.http.reconcile import ReconcileDocument
 from meterstream_services.http.sessions import SessionsDocument
 from meterstream_services.http.status import StatusDocument
 from meterstream_services.http.tenants import TenantsDocument
@@ -165,35 +164,6 @@ def test_status_tells_what_waits_and_what_overflows(
     assert answer["awaited_voids"] == 3
     assert answer["overflowing"] == [{"meter": "llm.tokens", "tenant": "acme", "events": 17}]
     assert answer["partitions"][0]["behind_seconds"] == "90"
-
-
-def test_reconcile_sums_partitions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A producer's partitions are joined; it is closed only when all of them know it."""
-    at, since = moment("2026-03-01"), moment("2026-02-28")
-    rows = [
-        ProducerRow("p1", 0, 10, 9, 2, 1, ((4, 3, 5, since),), ((4, 13),), at, True),
-        ProducerRow("p2", 0, 1, 1, 0, 0, (), ((0, 1),), 0, True),
-        ProducerRow("p1", 1, 5, 5, 0, 0, ((1, 7, 7, since),), ((1, 8),), at + 1, False),
-    ]
-    monkeypatch.setattr(world.store, "producers", lambda producer=None: rows)
-
-    answer = world.get("/v1/reconcile").json()
-
-    ReconcileDocument.model_validate(answer)
-    one, other = answer["producers"]
-    shown = ("seen", "counted", "duplicates", "refused", "closed", "last_append")
-    assert [one[name] for name in shown] == [
-        15, 14, 2, 1, False, "2026-03-01T00:00:00.000001+00:00",
-    ]  # fmt: skip
-    assert [(hole["lane"], hole["from"], hole["to"]) for hole in one["missing"]] == [
-        (1, 7, 7),
-        (4, 3, 5),
-    ]
-    assert [other[name] for name in shown] == [1, 1, 0, 0, True, None]
-    assert answer["next"] is None
-    first = world.get("/v1/reconcile?limit=1").json()
-    rest = world.get("/v1/reconcile", params={"after": first["next"]}).json()
-    assert [p["producer"] for p in first["producers"] + rest["producers"]] == ["p1", "p2"]
 
 
 def test_dead_letters(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
