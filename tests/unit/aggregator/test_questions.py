@@ -1,176 +1,97 @@
-"""Windows merge into the figures that were asked for, exactly and in any order."""
+"""What may be asked, over which definitions, and how settled an answer is."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from meterstream_aggregator import questions
-from meterstream_aggregator.catalogue import HOUR, MINUTE, Aggregate, Meter, TimeoutBills
+from meterstream_aggregator import catalogue, questions
+from meterstream_aggregator.answering import figures
+from meterstream_aggregator.catalogue import HOUR, MINUTE, Aggregate, Condition, Meter
 from meterstream_aggregator.civil import InvalidQuestion
-from meterstream_aggregator.questions import Figure, Status, answer, ask, folded_until, status_of
-from meterstream_aggregator.store.port import PositionRow, UsageRow
+from meterstream_aggregator.questions import Status, ask, folded_until, status_of, window_at
+from meterstream_aggregator.store.port import PositionRow
 from meterstream_schemas.quantity import Amount, to_decimal
+from tests.unit.aggregator.asked import METER, SINCE, WINDOW, Counted, Use
 
-WINDOW = 15 * MINUTE
-METER = Meter(
-    name="llm.tokens",
-    type="llm.completion",
-    aggregate=Aggregate.SUM,
-    value="attributes.tokens",
-    unit="token",
-    group_by=("model", "region"),
-    where=(),
-    window=WINDOW,
-    grace=24 * HOUR,
-    timeout=None,
-    timeout_bills=TimeoutBills.LAST_SIGN,
-    series_per_tenant=100,
-)
 BOUNDS = [0, HOUR, 3 * HOUR, 4 * HOUR]
-
-rows = st.builds(
-    UsageRow,
-    tenant=st.sampled_from(["a", "b", "c"]),
-    group=st.tuples(st.sampled_from(["", "x", "y"]), st.sampled_from(["", "eu"])),
-    start=st.integers(-2, 18).map(lambda n: n * WINDOW),
-    events=st.integers(1, 5),
-    quantity=st.integers(-(10**6), 10**6),
-    scale=st.integers(0, 18),
-    late=st.booleans(),
-)
+RED = Condition("colour", catalogue.Test.IN, ("red",))
 
 
-def _row(tenant: str, start: int, quantity: int, **changed: object) -> UsageRow:
-    return UsageRow(tenant, ("", ""), start, 1, quantity, 0, False)._replace(**changed)  # type: ignore[arg-type]  # fields by name
+def _use(tenant: str, time: int, quantity: int, scale: int = 0) -> Use:
+    return Use(tenant, ("", ""), time, time, quantity, scale, "", 0)
 
 
-def _answer(question: questions.Question, given_rows: list[UsageRow]) -> list[Figure]:
-    return answer(question, given_rows, metering_since=0, progress=0, now=0)
+def _totals(
+    meter: Meter, bounds: list[int], events: list[Use], *, total: bool = False
+) -> list[object]:
+    question = ask([meter], bounds, metering_since=SINCE, total=total)
+    reader = Counted([meter], events, SINCE).reader()
+    found = figures(reader, question, progress=0, now=0)
+    return [(figure.start, figure.tenant, figure.events, figure.total) for figure in found]
 
 
-def _fraction(amount: Amount | None) -> Fraction:
-    assert amount is not None
-    return Fraction(amount.quantity, 10**amount.scale)
-
-
-@given(
-    st.lists(rows, max_size=40),
-    st.sampled_from(list(Aggregate)),
-    st.sampled_from([(), ("model",), ("region", "model")]),
-    st.sampled_from([{}, {"model": ["x", ""]}, {"model": ["y"], "region": ["eu"]}]),
-    st.booleans(),
-    st.randoms(use_true_random=False),
-)
-@settings(max_examples=300, deadline=None)
-def test_figures_equal_a_plain_computation(  # noqa: PLR0917 - drawn in this order
-    given_rows: list[UsageRow],
-    aggregate: Aggregate,
-    by: tuple[str, ...],
-    where: dict[str, list[str]],
-    total: bool,
-    shuffle: object,
-) -> None:
-    """Every figure is what fractions, kept in lists and joined at the end, say it is."""
-    meter = replace(METER, aggregate=aggregate)
-    expected: dict[tuple[int, str | None, tuple[str, ...]], list[UsageRow]] = defaultdict(list)
-    for row in given_rows:
-        attributes = dict(zip(meter.group_by, row.group, strict=True))
-        inside = [i for i in range(3) if BOUNDS[i] <= row.start < BOUNDS[i + 1]]
-        if inside and all(attributes[name] in allowed for name, allowed in where.items()):
-            tenant = None if total else row.tenant
-            expected[BOUNDS[inside[0]], tenant, tuple(attributes[n] for n in by)].append(row)
-
-    shuffle.shuffle(given_rows)  # type: ignore[attr-defined]  # a Random
-    figures = _answer(ask(meter, BOUNDS, by=by, where=where, total=total), given_rows)
-
-    assert figures == sorted(figures, key=lambda f: (f.start, f.tenant or "", f.group))
-    used = [figure for figure in figures if figure.first is not None]
-    assert {(f.start, f.tenant, f.group) for f in used} == set(expected)
-    for figure in used:
-        members = expected[figure.start, figure.tenant, figure.group]
-        assert figure.events == sum(row.events for row in members)
-        assert _fraction(figure.total) == _plain(aggregate, members)
-        assert figure.first == min(row.start for row in members)
-        assert figure.last == max(row.start for row in members)
-        closed = [row for row in members if not row.late]
-        assert _fraction(figure.closing) == (_plain(aggregate, closed) if closed else 0)
-        assert _fraction(figure.closing) + _fraction(figure.adjustment) == _fraction(figure.total)
-
-
-def _plain(aggregate: Aggregate, members: list[UsageRow]) -> Fraction:
-    values = [Fraction(row.quantity, 10**row.scale) for row in members]
-    match aggregate:
-        case Aggregate.COUNT:
-            return Fraction(sum(row.events for row in members))
-        case Aggregate.MIN:
-            return min(values)
-        case Aggregate.MAX:
-            return max(values)
-        case _:
-            return sum(values, Fraction(0))
-
-
-def test_rows_of_different_scale_join_exactly() -> None:
+def test_amounts_of_different_scale_join_exactly() -> None:
     """0.1 and 10 quintillionths are added and compared without losing a digit."""
-    parts = [_row("a", 0, 1, scale=1), _row("a", WINDOW, 10, scale=18)]
+    events = [_use("a", 0, 1, 1), _use("a", WINDOW, 10, 18)]
+    reader = Counted([METER], events, SINCE).reader()
+    least = replace(METER, aggregate=Aggregate.MIN)
 
-    (figure,) = _answer(ask(METER, [0, HOUR]), parts)
-    (least,) = _answer(ask(replace(METER, aggregate=Aggregate.MIN), [0, HOUR]), parts)
+    (both,) = figures(reader, ask([METER], [0, HOUR]), progress=0, now=0)
+    (one,) = figures(reader, ask([least], [0, HOUR]), progress=0, now=0)
 
-    assert figure.total is not None
-    assert least.total is not None
-    assert str(to_decimal(*figure.total)) == "0.100000000000000010"
-    assert least.total.decimal() == to_decimal(10, 18)
+    assert both.total is not None
+    assert one.total is not None
+    assert str(to_decimal(*both.total)) == "0.100000000000000010"
+    assert one.total.decimal() == to_decimal(10, 18)
 
 
 def test_sums_outgrow_sixty_four_bits() -> None:
     """Adding many large amounts neither wraps nor rounds."""
-    parts = [_row("a", n * WINDOW, 2**63 - 1) for n in range(4)]
+    events = [_use("a", n * WINDOW, 2**63 - 1) for n in range(4)]
 
-    (figure,) = _answer(ask(METER, [0, HOUR]), parts)
-
-    assert figure.total == Amount(4 * (2**63 - 1), 0)
+    assert _totals(METER, [0, HOUR], events) == [(0, "a", 4, Amount(4 * (2**63 - 1), 0))]
 
 
 def test_periods_without_usage_are_left_out_per_tenant() -> None:
-    """A tenant has a figure only in periods in which it used something."""
-    figures = _answer(ask(METER, BOUNDS), [_row("a", HOUR, 5)])
+    """A tenant has a figure only in periods in which it used something; totals show them all."""
+    events = [_use("a", HOUR, 5), _use("b", HOUR, 6)]
 
-    assert [(figure.start, figure.tenant) for figure in figures] == [(HOUR, "a")]
-
-
-def test_totals_show_every_period() -> None:
-    """Joined over tenants, a period without usage says so: nothing used is a figure too."""
-    figures = _answer(ask(METER, BOUNDS, total=True), [_row("a", HOUR, 5), _row("b", HOUR, 6)])
-
-    assert [(f.tenant, f.total, f.events) for f in figures] == [
-        (None, Amount(0, 0), 0),
-        (None, Amount(11, 0), 2),
-        (None, Amount(0, 0), 0),
+    assert _totals(METER, BOUNDS, events) == [
+        (HOUR, "a", 1, Amount(5, 0)),
+        (HOUR, "b", 1, Amount(6, 0)),
+    ]
+    assert _totals(METER, BOUNDS, events, total=True) == [
+        (0, None, 0, Amount(0, 0)),
+        (HOUR, None, 2, Amount(11, 0)),
+        (3 * HOUR, None, 0, Amount(0, 0)),
     ]
 
 
-@pytest.mark.parametrize("aggregate", [Aggregate.MIN, Aggregate.MAX])
-def test_nothing_has_no_extreme(aggregate: Aggregate) -> None:
-    """The smallest and the greatest of nothing are not zero: there is no figure."""
-    (figure,) = _answer(ask(replace(METER, aggregate=aggregate), [0, HOUR], total=True), [])
+@pytest.mark.parametrize("aggregate", list(Aggregate))
+def test_values_of_nothing(aggregate: Aggregate) -> None:
+    """There is no mean, extreme, last value or level of nothing; everything else is 0."""
+    none = {
+        Aggregate.AVERAGE,
+        Aggregate.MIN,
+        Aggregate.MAX,
+        Aggregate.LATEST,
+        Aggregate.TIME_WEIGHTED,
+    }
+    question = ask([replace(METER, aggregate=aggregate)], [0, HOUR], total=True)
 
-    assert (figure.total, figure.closing, figure.adjustment) == (None, None, None)
+    (figure,) = figures(Counted([], [], 0).reader(), question, progress=0, now=HOUR)
+
+    expected = None if aggregate in none else Amount(0, 0)
+    assert (figure.total, figure.closing, figure.adjustment) == (expected,) * 3
 
 
-@pytest.mark.parametrize("asked", [{"by": ["colour"]}, {"where": {"colour": ["red"]}}])
+@pytest.mark.parametrize("asked", [{"by": ["colour"]}, {"where": [RED]}, {"unless": [[RED]]}])
 def test_unknown_dimensions_are_refused(asked: dict[str, object]) -> None:
     """Asking by an attribute that the meter does not keep names those it does."""
-    with pytest.raises(InvalidQuestion, match="'colour'; they are by: model, region") as caught:
-        ask(METER, BOUNDS, **asked)  # type: ignore[arg-type]  # fields by name
-
-    assert caught.value.field == next(iter(asked))
+    with pytest.raises(InvalidQuestion, match="'colour'; they are by: model, region"):
+        ask([METER], BOUNDS, **asked)  # type: ignore[arg-type]  # fields by name
 
 
 def test_answers_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +99,7 @@ def test_answers_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "FIGURES_MAX", 2)
 
     with pytest.raises(InvalidQuestion, match="more than 2 figures; ask for fewer"):
-        _answer(ask(METER, [0, HOUR]), [_row(tenant, 0, 1) for tenant in "abc"])
+        _totals(METER, [0, HOUR], [_use(tenant, 0, 1) for tenant in "abc"])
 
 
 @pytest.mark.parametrize(
@@ -192,22 +113,17 @@ def test_answers_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_status(now: int, progress: int, expected: Status) -> None:
-    """Open until the period ends, final when all is folded past end and grace, closing between."""
-    assert status_of(HOUR, meter=METER, metering_since=0, progress=progress, now=now) is expected
+    """Open until the period ends, final when all is folded past its close, closing between."""
+    assert status_of(HOUR, final_at=25 * HOUR, progress=progress, now=now) is expected
 
 
-def test_status_of_history_waits_for_metering_to_begin() -> None:
+def test_history_closes_a_grace_after_metering_began() -> None:
     """Windows before metering began close a grace after it began, not after their own end."""
-    since = 1000 * HOUR
+    (stretch,) = ask([METER], BOUNDS).stretches
 
-    before = status_of(
-        HOUR, meter=METER, metering_since=since, progress=since + 24 * HOUR - 1, now=since
-    )
-    after = status_of(
-        HOUR, meter=METER, metering_since=since, progress=since + 24 * HOUR, now=since
-    )
-
-    assert (before, after) == (Status.CLOSING, Status.FINAL)
+    assert stretch.final_at(0) == [2 * HOUR, 4 * HOUR, 5 * HOUR]
+    assert stretch.final_at(100 * HOUR) == [101 * HOUR] * 3
+    assert stretch.final_at(100 * HOUR - MINUTE) == [101 * HOUR] * 3
 
 
 def test_progress_is_the_slowest_partition() -> None:
@@ -219,3 +135,52 @@ def test_progress_is_the_slowest_partition() -> None:
     assert folded_until([position(0, 7), position(1, 5)], 2) == 5
     assert folded_until([position(0, 7)], 2) == 0
     assert folded_until([], 0) == 0
+
+
+FIRST = replace(METER, until=2 * HOUR, grace=10 * HOUR, group_by=("model",))
+SECOND = replace(METER, since=2 * HOUR, window=30 * MINUTE)
+OTHER = replace(METER, since=2 * HOUR, aggregate=Aggregate.COUNT, unit="call")
+
+
+def test_a_period_over_a_change_of_what_is_counted_is_refused() -> None:
+    """The instant of the change is named as the nearest boundary."""
+    with pytest.raises(InvalidQuestion) as caught:
+        ask([FIRST, OTHER], BOUNDS)
+
+    assert caught.value.field == "every"
+    assert "from sum of token to count of call" in caught.value.problem
+    assert "the change, 1970-01-01T02:00:00+00:00" in caught.value.problem
+
+
+def test_periods_on_either_side_of_a_change_are_answered() -> None:
+    """Each in its own way and unit."""
+    definitions = [replace(FIRST, group_by=METER.group_by), OTHER]
+    events = [_use("a", HOUR, 5), _use("a", 3 * HOUR, 7)]
+    reader = Counted(definitions, events, SINCE).reader()
+
+    found = figures(reader, ask(definitions, [0, 2 * HOUR, 4 * HOUR]), progress=0, now=0)
+
+    assert [(figure.total, figure.unit) for figure in found] == [
+        (Amount(5, 0), "token"),
+        (Amount(1, 0), "call"),
+    ]
+
+
+def test_names_must_exist_wherever_they_are_asked() -> None:
+    """A group that only one definition has can be asked for in its time alone."""
+    with pytest.raises(InvalidQuestion, match="'region' until 1970-01-01T02:00:00"):
+        ask([FIRST, SECOND], BOUNDS, by=["region"])
+
+    assert ask([FIRST, SECOND], [2 * HOUR, 4 * HOUR], by=["region"]).by == ("region",)
+
+
+def test_windows_and_closes_are_those_of_the_definition_that_holds() -> None:
+    """A period is final when the windows of all of its definitions are closed."""
+    (stretch,) = ask([FIRST, SECOND], BOUNDS).stretches
+
+    assert [window_at([FIRST, SECOND], time) for time in (0, 2 * HOUR - 1, 2 * HOUR)] == [
+        WINDOW,
+        WINDOW,
+        30 * MINUTE,
+    ]
+    assert stretch.final_at(0) == [11 * HOUR, 12 * HOUR, 5 * HOUR]

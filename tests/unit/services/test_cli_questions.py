@@ -179,6 +179,25 @@ def test_sessions_as_table_csv_and_json(api: Stub, capsys: pytest.CaptureFixture
     assert json.loads(printed.splitlines()[-1])["next"] == "abc"
 
 
+@pytest.mark.parametrize(
+    ("flag", "state"),
+    [
+        ("--open", "open"),
+        ("--timed-out", "timed_out"),
+        ("--conflicting", "conflicting"),
+        ("--unstarted", "unstarted"),
+    ],
+)
+def test_sessions_by_state(api: Stub, flag: str, state: str) -> None:
+    """Each state has a flag; two of them at once exclude each other."""
+    api.answer("/v1/sessions", {"sessions": [], "at_stake": "0", "next": None})
+
+    assert main(["sessions", "--url", api.url, flag]) == 0
+    assert main(["sessions", "--url", api.url, flag, "--state", "closed"]) == 2
+
+    assert [dict(asked.parameters)["state"] for asked in api.asked] == [state]
+
+
 def test_status_shows_facts_and_partitions(api: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     """Nested facts are flattened; partitions are rows, in CSV alone."""
     partitions = [{"partition": 0, "owner": "worker-1", "counted": 5}]
