@@ -2,15 +2,14 @@
 
 1. Masks find the few rows that may be refused; `refusal` decides about each of them.
 2. Numbers are compared run by run: see `lanes`.
-3. Refused, repeated and keyed rows, marks and boundaries without a session id go through `Intake` in
-   log order; the others are counted.
+3. Refused, repeated and keyed rows, marks and boundaries without a session id go through `Intake`
+   in log order; the others are counted.
 4. Usage is counted by columns: see `grouping`. Session boundaries go through `SessionFold`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -138,19 +137,15 @@ def _reads_amount(meter: Meter) -> bool:
 
 
 def _read(batch: Batch, spans: Mapping[str, Sequence[tuple[int, int]]]) -> BoolArray:
-    """Rows of a type and time that some definition reads."""
-    of_type = [spans.get(name, ()) for name in batch.type.values]
-    since = np.array([told[0][0] if told else TIME_MAX_MICROSECONDS for told in of_type] or [0])
-    until = np.array([told[-1][1] if told else 0 for told in of_type] or [0])
+    """Rows of a type and time that some definition reads; False for a type with gaps in its time."""
+    none = ((TIME_MAX_MICROSECONDS, 0),)
+    told = [spans.get(name, none) for name in batch.type.values]
+    whole = np.array([span[0] if len(span) == 1 else none[0] for span in told] or none)
+    since, until = whole.T
     codes = batch.type.codes
-    if ((since <= 0) & (until >= TIME_MAX_MICROSECONDS) | (until == 0)).all():
-        read: BoolArray = (until > 0)[codes]
-    else:
-        read = (since[codes] <= batch.time) & (batch.time < until[codes])
-    for code, told in enumerate(of_type):
-        for (_, ended), (begins, _) in pairwise(told):
-            read &= (codes != code) | (batch.time < ended) | (batch.time >= begins)
-    return read
+    if ((since == 0) & (until == TIME_MAX_MICROSECONDS) | (until == 0)).all():
+        return (until > 0)[codes]
+    return (since[codes] <= batch.time) & (batch.time < until[codes])
 
 
 def _is_clean_tenant(tenant: str) -> bool:

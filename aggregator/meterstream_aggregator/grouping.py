@@ -134,15 +134,12 @@ def _chosen(batch: Batch, rows: Int64Array, meter: Meter) -> _Chosen:
 def _holding(batch: Batch, condition: Condition) -> BoolArray:
     """The rows of a batch that fulfil a condition."""
     column = batch.attribute(condition.name)
-    match condition.test:
-        case Test.IN:
-            return column.matching(frozenset(condition.values))
-        case Test.NOT_IN:
-            return ~column.matching(frozenset(condition.values))
-        case Test.EXISTS:
-            return column.codes >= 0
-        case Test.ABSENT:
-            return column.codes < 0
+    if condition.test is Test.EXISTS:
+        return column.codes >= 0
+    if condition.test is Test.ABSENT:
+        return column.codes < 0
+    hits = column.matching(frozenset(condition.values))
+    return ~hits if condition.test is Test.NOT_IN else hits
 
 
 class _Packed:

@@ -22,7 +22,7 @@ _NO_NUMBERS: Final = np.zeros(LANES, dtype=np.int64)
 _TELLS_OF_SESSIONS: Final = np.array([kind in SESSION_KINDS for kind in KINDS])
 
 
-def load_state(
+def load_state(  # noqa: PLR0917 - each is another kind of knowledge, and all are needed
     batch: Batch,
     reader: StateReader,
     before: Mapping[int, int],

@@ -33,7 +33,7 @@ from tests.unit.aggregator.making import (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(RECORDS)
 def test_columns_equal_the_plain_fold(records: list[LogRecord]) -> None:
     """Every field of the changes agrees, in content and order; and what changes in place."""

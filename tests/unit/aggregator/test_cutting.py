@@ -41,7 +41,7 @@ def _left_by(batches: Iterable[Sequence[LogRecord]], folding: Fold) -> dict[str,
     }
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(RECORDS, st.sets(st.integers(0, 40), max_size=8), st.sampled_from((plainly, by_columns)))
 def test_any_cut_leaves_the_same(records: list[LogRecord], cuts: set[int], folding: Fold) -> None:
     """One batch by the plain fold, and many by either, leave equal stores."""
