@@ -11,7 +11,8 @@ ASCII):
     over the whole document without ``hash`` and without the status of the figure, which time alone
     moves. Producers' numbers and places are in it, so it moves on while the log does.
 
-A long list is shown as its first entries, with the count and the hash of all of them.
+A long list is shown as its first entries, with the count and the hash of all of them; that hash is
+what goes into the two above. (Of callers' keys the first 1,000, of producers the 100 busiest.)
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from meterstream_aggregator.catalogue import HOUR, MOMENT, Condition, Test, dated
+from meterstream_aggregator.changes import CallerKey
 from meterstream_aggregator.civil import InvalidQuestion, format_time, parse_time
 from meterstream_aggregator.explain import (
     Asked,
@@ -126,23 +128,13 @@ def document(explanation: Explanation, *, limit: int) -> Json:
                 limit,
             ),
         },
-        "producers": {
+        "producers": _list([_producer(each) for each in explanation.presences], limit)
+        | {
             "count": explanation.producers,
             "segments_left_out": segments_left_out(explanation.places),
-            "first": [_producer(each) for each in explanation.presences],
         },
-        "keys": {
-            "count": explanation.keys[0],
-            "first": [
-                {
-                    "key": known.key,
-                    "time": _time(known.time),
-                    "state": known.state.name.lower(),
-                    "append_time": _time(known.append_time),
-                }
-                for known in explanation.keys[1][:limit]
-            ],
-        },
+        "keys": _list([_key(known) for known in explanation.keys[1]], limit)
+        | {"count": explanation.keys[0]},
         "sessions": _list(
             [
                 {
@@ -165,13 +157,32 @@ def document(explanation: Explanation, *, limit: int) -> Json:
 
 def hash_of(made: Json) -> str:
     """The hash of a document, but for its own and what time alone moves."""
-    facts = {name: value for name, value in made.items() if name not in _MOVING}
-    return hashlib.blake2b(canonical(facts), digest_size=_HASH_BYTES).hexdigest()
+    return _hash({name: _whole(value) for name, value in made.items() if name not in _MOVING})
+
+
+def _whole(value: object) -> object:
+    """A value without the entries of lists, whose hashes stand for all of them."""
+    if not isinstance(value, dict):
+        return value
+    inner = cast("Json", value)
+    return {name: _whole(inner[name]) for name in inner if name != "first" or "hash" not in inner}
 
 
 def _list(entries: Sequence[Json], limit: int) -> Json:
-    whole = hashlib.blake2b(canonical(list(entries)), digest_size=_HASH_BYTES).hexdigest()
-    return {"count": len(entries), "hash": whole, "first": list(entries[:limit])}
+    return {"count": len(entries), "hash": _hash(list(entries)), "first": list(entries[:limit])}
+
+
+def _hash(content: object) -> str:
+    return hashlib.blake2b(canonical(content), digest_size=_HASH_BYTES).hexdigest()
+
+
+def _key(known: CallerKey) -> Json:
+    return {
+        "key": known.key,
+        "time": _time(known.time),
+        "state": known.state.name.lower(),
+        "append_time": _time(known.append_time),
+    }
 
 
 def _figure(figure: Figure) -> Json:

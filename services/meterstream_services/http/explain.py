@@ -43,8 +43,8 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "items": _NOTHING,
     "figure_hash": _HASH,
     "log": {"topic": "meterstream.events", "lane": 17, "partitions": [1]},
-    "producers": {"count": 0, "segments_left_out": 0, "first": []},
-    "keys": {"count": 0, "first": []},
+    "producers": _NOTHING | {"segments_left_out": 0},
+    "keys": _NOTHING,
     "sessions": _NOTHING,
     "hash": _HASH,
 }
@@ -127,7 +127,7 @@ class ExplainDocument(BaseModel):
     figure_hash: str
     log: dict[str, Any]
     producers: dict[str, Any]
-    keys: dict[str, Any]
+    keys: ListDocument
     sessions: ListDocument
     hash: str
 
