@@ -94,7 +94,7 @@ def test_hours_of_the_days_of_the_clocks_changes() -> None:
 
 
 def test_a_billing_month_over_a_change_of_the_clock() -> None:
-    """The billing month that holds the change is an hour shorter; the anchor returns to the 31st."""
+    """The month that holds the change is an hour shorter; the anchor returns to the 31st."""
     zone = ZoneInfo("America/New_York")
     every = parse_every("1mo", anchor_day=31)
 

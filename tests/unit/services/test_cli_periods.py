@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SPAN = ["--from", "2026-01-01", "--to", "2026-02-01"]
 USAGE = {"meter": "m", "unit": "token", "every": "total", "zone": "UTC"}
-ROW = {
+ROW: dict[str, Any] = {
     "from": "2026-01-01T00:00:00+00:00",
     "to": "2026-02-01T00:00:00+00:00",
     "tenant": "acme",
@@ -134,6 +134,6 @@ def test_what_only_some_meters_have_is_shown(api: Stub, capsys: pytest.CaptureFi
 
     header, line, *table = capsys.readouterr().out.splitlines()
     assert header.endswith(",status,running,peak,peak_at")
-    assert line.endswith(",final,1800.5,2,2026-01-03T10:00:00+00:00")
+    assert line.endswith(",open,1800.5,2,2026-01-03T10:00:00+00:00")
     assert any("1,800.5" in shown for shown in table)
     assert ("peak", "true") in api.asked[0].parameters
