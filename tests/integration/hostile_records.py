@@ -155,7 +155,8 @@ def _not_events(event: MeterEvent) -> list[Hostile]:
         "session of a type without sessions": (
             "unknown_type", {"kind": EventKind.SESSION_START, "session": "s"},
         ),
-        "kind not counted yet": ("unknown_kind", {"kind": EventKind.VOID}),
+        "kind not counted yet": ("unknown_kind", {"kind": EventKind.UNKNOWN}),
+        "void that names no event": ("invalid_key", {"kind": EventKind.VOID}),
         "ten years ahead": ("invalid_time", {"time": event.time + 10 * 8_766 * hour}),
         "before metering began": ("invalid_time", {"time": 0}),
         "before 1970": ("invalid_time", {"time": -(2**63)}),
@@ -172,7 +173,6 @@ def _not_events(event: MeterEvent) -> list[Hostile]:
         "number 0": ("invalid_identity", {"sequence": 0}),
         "producer of 10,000 bytes": ("invalid_identity", {"producer": "p" * 10_000}),
         "empty key": ("invalid_identity", {"key": ""}),
-        "mark of nobody": ("invalid_identity", {"kind": EventKind.MARK, "producer": ""}),
         "mark of an impossible lane": ("invalid_identity", {"kind": EventKind.MARK, "lane": 999}),
     }  # fmt: skip
     hostile: list[Hostile] = []

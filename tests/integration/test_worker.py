@@ -319,7 +319,7 @@ def test_a_changed_meter_is_refused(settings: WorkerSettings, sender: _Sender) -
     _fold_some(settings, sender)
     settings.catalogue.write_text(CATALOGUE.replace("aggregate: sum", "aggregate: max"), "utf-8")
 
-    _is_one_sentence(_run(settings), "'api.total'", "'sum' → 'max'", "new name")
+    _is_one_sentence(_run(settings), "'api.total'", "'sum' → 'max'", "from: ")
 
     _check(settings, sender)
 
