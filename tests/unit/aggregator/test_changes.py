@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterstream_aggregator.catalogue import MINUTE, Aggregate
-from meterstream_aggregator.changes import SeriesKey, UsageKey, usage_delta
-from tests.unit.aggregator.making import NOW, by_columns, event, known, logged, plainly
+from meterstream_aggregator.catalogue import MINUTE
+from meterstream_aggregator.changes import SeriesKey, UsageKey, usage_deltas
+from tests.unit.aggregator.making import CATALOGUE, NOW, by_columns, event, known, logged, plainly
 
 if TYPE_CHECKING:
     from meterstream_aggregator.changes import Changes
@@ -23,19 +23,23 @@ KEYS = st.builds(
         st.text(max_size=3),
         st.just("m"),
         st.tuples(st.text(max_size=2)),
+        st.just("v"),
     ),
     st.integers(0, 2**32).map(lambda n: n * MINUTE),
-    st.integers(0, 18),
+    st.sampled_from((0, MINUTE, 7 * MINUTE)),
+    st.integers(0, 50),
 )
 
 
 @given(st.dictionaries(KEYS, st.tuples(st.integers(-9, 9), st.integers(-(2**80), 2**80))))
 def test_rows_come_back_from_columns(rows: dict[UsageKey, tuple[int, int]]) -> None:
-    """Any rows, however wide their amounts, are the rows again."""
-    delta = usage_delta("m", Aggregate.SUM, MINUTE, rows)
+    """Any rows, however wide their amounts, are the rows again: one delta per arrival, in order."""
+    deltas = usage_deltas(CATALOGUE.meter("credit"), rows)
 
-    assert delta.rows() == rows
-    assert len(set(delta.series)) == len(delta.series)
+    assert {key: row for delta in deltas for key, row in delta.rows().items()} == rows
+    assert all(len(set(delta.series)) == len(delta.series) for delta in deltas)
+    arrivals = [delta.arrival for delta in deltas]
+    assert arrivals == sorted({key.arrival for key in rows})
 
 
 def _rows(changes: Changes, meter: str) -> dict[int, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 
 from meterstream_aggregator import columnar
 from meterstream_aggregator.batch import LogRecord, batch_of_records
+from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.dedup import INTERVALS_MAX, Numbers, ProducerKey
 from meterstream_aggregator.fold import fold
@@ -139,3 +141,20 @@ def test_more_groups_than_bits_are_folded_plainly() -> None:
 
     assert comparable(fast) == comparable(plain)
     assert len(fast.usage[0].rows()) == 300
+
+
+def test_a_gap_between_definitions_reads_nothing() -> None:
+    """The masks know when no definition of a type reads, be it in the midst of their time."""
+    first = dataclasses.replace(CATALOGUE.meter("credit"), until=NOW - 3 * HOUR)
+    second = dataclasses.replace(first, since=NOW - HOUR, until=NOW)
+    other = dataclasses.replace(first, name="other", type="pay", since=NOW - 3 * HOUR, until=NOW)
+    again = dataclasses.replace(other, since=NOW, until=None)
+    readings = Readings(dataclasses.replace(CATALOGUE, meters=(first, second, other, again)))
+    types, times = ("credit", "pay", "api"), range(NOW - 4 * HOUR, NOW + HOUR, HOUR)
+    records = logged([event(type=name, time=time) for name in types for time in times])
+
+    fast = columnar.fold_columns(batch_of_records(records), reaching(known(), records), readings)
+    plain = fold(records, reaching(known(), records), readings)
+
+    assert comparable(fast) == comparable(plain)
+    assert fast.tallies[0].refused == 3 + 1 + 5

@@ -146,7 +146,7 @@ def test_moments_are_exact(quantity: int) -> None:
 
 
 def test_the_greatest_event_stands() -> None:
-    """Of one instant the higher number, then the later producer by name, then the later position."""
+    """Of one instant the higher number stands, then the later producer by name."""
     readings = _readings("aggregate: latest")
     marks = [("a", 2), ("b", 1), ("b", 2), ("a", 1)]
     for order in itertools.permutations(marks):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterstream_aggregator.catalogue import HOUR, MINUTE
-from meterstream_aggregator.windows import closes_at, split, window_start
+from meterstream_aggregator.windows import arrival_in, arrival_of, closes_at, split, window_start
 
 SIZES = st.sampled_from([n * MINUTE for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60)])
 TIMES = st.integers(0, 253_402_300_800_000_000)
@@ -63,3 +63,31 @@ def test_a_window_closes_after_its_grace() -> None:
     """Grace counts from the window's end, or from the beginning of metering if that is later."""
     assert closes_at(HOUR, MINUTE, 0, 5) == HOUR + MINUTE + 5
     assert closes_at(HOUR, MINUTE, 9 * HOUR, 5) == 9 * HOUR + 5
+
+
+def test_metering_begins_on_the_grid_of_windows() -> None:
+    """Metering that begins inside a window closes earlier ones at that window's end."""
+    assert closes_at(0, HOUR, 9 * HOUR + 1, 5) == 10 * HOUR + 5
+
+
+@given(TIMES, TIMES, SIZES, st.integers(0, 3 * HOUR), TIMES)
+def test_an_arrival_tells_what_was_late(
+    append_time: int, window: int, size: int, grace: int, since: int
+) -> None:
+    """Against every close of the meter the arrival compares as the append time does."""
+    arrival = arrival_of(append_time, size, grace)
+    close = closes_at(window_start(window, size), size, since, grace)
+
+    assert (append_time < close) == (arrival < close)
+    assert 0 <= append_time - arrival < size
+
+
+@given(TIMES, st.integers(-2, 2), SIZES, st.integers(0, 3 * HOUR), TIMES)
+def test_late_is_from_the_close_on(time: int, off: int, size: int, grace: int, since: int) -> None:
+    """Nothing arrives late before the close; from it on the arrival is at least the close."""
+    window = window_start(time, size)
+    close = closes_at(window, size, since, grace)
+
+    arrival = arrival_in(window, close + off, size=size, metering_since=since, grace=grace)
+
+    assert arrival == 0 if off < 0 else close <= arrival <= close + off
