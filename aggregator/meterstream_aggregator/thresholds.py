@@ -245,7 +245,7 @@ class Periods:
         self._known: dict[int, tuple[int, int]] = {}
 
     def of(self, time: int) -> tuple[int, int]:
-        """The period [start, end) that holds ``time``, the start of a window."""
+        """The period [start, end) that holds ``time``."""
         known = self._known.get(time)
         if known is None:
             if len(self._known) >= _PERIODS_CACHED_MAX:
@@ -263,6 +263,7 @@ class Periods:
             case _:
                 reach = 3 * DAY
         low, high = max(time - reach, TIME_MIN), min(time + reach, TIME_MAX)
-        bounds = period_bounds(low, high, self._every, self._zone)
+        # Any instant will do here: that periods lie on windows was seen to at the catalogue's door.
+        bounds = period_bounds(low, high, self._every, self._zone, window=1)
         at = bisect_right(bounds, time)
         return bounds[at - 1], bounds[at]

@@ -135,7 +135,7 @@ class Webhook:
         return full * (1.0 + self._chance()) / 2.0
 
     def _attempt(self, name: str, body: bytes) -> tuple[str | None, float | None]:
-        """What went wrong, None for nothing; and how long the receiver asks to wait, -1: for good."""
+        """What went wrong, None for nothing; and the wait asked for, -1 for good."""
         stamp = int(self._clock())
         headers = {
             "content-type": "application/json",

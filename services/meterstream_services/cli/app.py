@@ -20,6 +20,7 @@ from meterstream_services.cli import (
     run,
     sessions,
     status,
+    thresholds,
     topics,
     usage,
 )
@@ -44,6 +45,8 @@ app.command()(periods.adjustments)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
 app.command()(status.status)
+app.command()(thresholds.thresholds)
+app.command()(thresholds.notices)
 app.command()(explain.explain)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)

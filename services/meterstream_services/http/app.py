@@ -28,6 +28,7 @@ from meterstream_services.http import (
     sessions,
     status,
     tenants,
+    thresholds,
     usage,
 )
 from meterstream_services.http.limits import LimitsMiddleware
@@ -92,6 +93,7 @@ def create_app(
         explain,
         sessions,
         meters,
+        thresholds,
         accounts,
         tenants,
         status,

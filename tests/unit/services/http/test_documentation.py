@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 JSON_ROUTES = {
     "/v1/usage", "/v1/periods", "/v1/adjustments", "/v1/explain",
-    "/v1/sessions", "/v1/meters", "/v1/accounts", "/v1/accounts/{account}",
+    "/v1/sessions", "/v1/meters", "/v1/thresholds", "/v1/accounts", "/v1/accounts/{account}",
     "/v1/accounts/{account}/tenants", "/v1/accounts:import", "/v1/tenants",
     "/v1/tenants/{tenant}/account", "/v1/tenants/{tenant}/account/history", "/v1/status",
     "/v1/reconcile", "/v1/deadletters", "/health/live", "/health/ready", "/metrics",
