@@ -8,6 +8,8 @@ late does not depend on how the log was cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue import Meter
 from meterstream_aggregator.changes import Changes
@@ -15,8 +17,7 @@ from meterstream_aggregator.session_usage import Cause, TypeReading, TypeReading
 from meterstream_aggregator.sessions import (
     Session,
     SessionKey,
-    Start,
-    groups_of,
+    group_of,
     is_over,
     observed,
     timed_out_until,
@@ -95,14 +96,13 @@ class _Touched:
         self.session = session
         self.reading = reading
         self.due: int | None = None
-        self.groups: list[tuple[str, ...] | None]
-        self.untils: list[int | None]
+        self.groups: Sequence[tuple[str, ...] | None] = reading.unread
+        self.untils: list[int | None] = [None] * len(reading.meters)
         if session is None or not session.starts:
-            self.groups = [None] * len(reading.meters)
-            self.untils = [None] * len(reading.meters)
             return
         start = session.starts[0]
-        self.groups = groups_of(start, reading.meters)
+        attributes = dict(start.attributes)
+        self.groups = [group_of(start.time, attributes, meter) for meter in reading.meters]
         end = session.end_within(reading.longest)
         self.untils = [end] * len(reading.meters)
         if end is None:
@@ -116,13 +116,12 @@ class _Touched:
         session, reading = self.session, self.reading
         assert session is not None, "only what was heard of has a deadline"
         start, last = session.starts[0].time, session.last_append
-        untils = list(self.untils)
         for at, meter in enumerate(reading.meters):
-            if untils[at] is None and is_over(meter, last, appended):
+            if self.untils[at] is None and is_over(meter, last, appended):
                 assert meter.timeout is not None, "without a timeout nothing is over"
-                untils[at] = self._given_up_at(session, meter)
-                self._move_end(at, start, untils[at], (last + meter.timeout, NO_OFFSET))
-        self.untils = untils
+                until = self._given_up_at(session, meter)
+                self._move_end(at, start, until, (last + meter.timeout, NO_OFFSET))
+                self.untils[at] = until
         self.due = reading.deadline(start, last, appended)
 
     def observe(self, event: MeterEvent, cause: Cause) -> None:
@@ -133,31 +132,33 @@ class _Touched:
         if not starts:
             return
         end = session.end_within(reading.longest)
-        untils = [end] * len(self.untils)
+        untils = self.untils
         if before is None or not before.starts or before.starts[0] is not starts[0]:
-            self._restart(before, starts[0], end, cause)
-        elif self.untils != untils:
-            for at, until in enumerate(self.untils):
-                if until != end:
-                    self._move_end(at, starts[0].time, end, cause)
-        self.untils = untils
+            self._restart(before, event, end, cause)
+        for at, until in enumerate(untils):
+            if until != end:
+                self._move_end(at, starts[0].time, end, cause)
+                untils[at] = end
         self.due = None
         if end is None:
             self.due = reading.deadline(starts[0].time, append_time, append_time)
 
-    def _restart(self, before: Session | None, start: Start, end: int | None, cause: Cause) -> None:
-        """Charge the session by another start: perhaps other groups, perhaps other definitions."""
-        key = self.key
-        groups = groups_of(start, self.reading.meters)
+    def _restart(
+        self, before: Session | None, event: MeterEvent, end: int | None, cause: Cause
+    ) -> None:
+        """Charge the session by this start: perhaps other groups, perhaps other definitions."""
+        partition, tenant, _, _ = self.key
+        groups = list(self.groups)
         for at, usage in enumerate(self.reading.usages):
-            group = self.groups[at]
-            if group is not None:
-                assert before is not None, "only what was heard of has groups"
-                line = (key.partition, key.tenant, group)
-                usage.add(line, before.starts[0].time, self.untils[at], -1, cause)
             group = groups[at]
             if group is not None:
-                usage.add((key.partition, key.tenant, group), start.time, end, 1, cause)
+                assert before is not None, "only what was heard of has groups"
+                was = before.starts[0].time
+                usage.add((partition, tenant, group), was, self.untils[at], -1, cause)
+            group = groups[at] = group_of(event.time, event.attributes, usage.meter)
+            if group is not None:
+                usage.add((partition, tenant, group), event.time, end, 1, cause)
+            self.untils[at] = end
         self.groups = groups
 
     def _given_up_at(self, session: Session, meter: Meter) -> int:

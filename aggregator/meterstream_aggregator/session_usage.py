@@ -149,12 +149,14 @@ class SessionUsage:
 class TypeReading:
     """How sessions of one type are read: its definitions, their usage, how long one may last."""
 
-    __slots__ = ("_timeouts", "longest", "meters", "usages")
+    __slots__ = ("_timeouts", "longest", "meters", "unread", "usages")
 
     def __init__(self, usages: list[SessionUsage]) -> None:
         self.usages: Final = usages
         meters = [usage.meter for usage in usages]
         self.meters: Final = meters
+        self.unread: Final = (None,) * len(meters)
+        """The groups of a session without a start."""
         self.longest: Final = longest_of(meters)
         dated = any(meter.since > 0 or meter.until is not None for meter in meters)
         timeouts = sorted({meter.timeout for meter in meters if meter.timeout is not None})

@@ -192,12 +192,6 @@ def group_of(time: int, attributes: Mapping[str, str], meter: Meter) -> tuple[st
     return tuple([attributes.get(name, "") for name in meter.group_by])
 
 
-def groups_of(start: Start, meters: Iterable[Meter]) -> list[tuple[str, ...] | None]:
-    """`group_of` under several definitions."""
-    attributes = dict(start.attributes)
-    return [group_of(start.time, attributes, meter) for meter in meters]
-
-
 def _with_claim(claims: tuple[_Claim, ...], claim: _Claim) -> tuple[_Claim, ...]:
     if not claims:
         return (claim,)
