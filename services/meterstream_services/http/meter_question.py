@@ -11,7 +11,7 @@ from pydantic import Field
 
 from meterstream_aggregator import catalogue as definitions
 from meterstream_aggregator.answering import Scope
-from meterstream_aggregator.catalogue import Condition, Meter
+from meterstream_aggregator.catalogue import Catalogue, Condition, Meter
 from meterstream_aggregator.civil import InvalidQuestion, format_time, parse_time
 from meterstream_aggregator.merging import EVER
 from meterstream_aggregator.periods import Unit, parse_every, period_bounds
@@ -145,7 +145,7 @@ def put(query: MeterQuery, parts: Parts, store: StoreReader) -> Put:
         zone=zone,
     )
     scope = scope_of(query.tenant, query.account, parts.directory)
-    as_of = as_of_now(store, parts)
+    as_of = as_of_now(store, parts, catalogue)
     return Put(
         question.stretches[-1].meters[-1],
         question,
@@ -158,11 +158,11 @@ def put(query: MeterQuery, parts: Parts, store: StoreReader) -> Put:
     )
 
 
-def as_of_now(store: StoreReader, parts: Parts) -> AsOf:
+def as_of_now(store: StoreReader, parts: Parts, catalogue: Catalogue) -> AsOf:
     """What the store knows of running sessions, now."""
     topic, positions = store.topic(), store.positions()
     return AsOf(
-        store.catalogue(),
+        catalogue,
         {row.partition: row.appended for row in positions},
         folded_until(positions, topic.partitions if topic else 0),
         parts.now(),

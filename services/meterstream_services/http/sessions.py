@@ -127,7 +127,7 @@ def sessions(query: Annotated[SessionsQuery, InQuery()], parts: PartsOf) -> Resp
     zone = find_zone(query.zone)
     with parts.store() as store:
         found = _found(query, parts, store, zone)
-        telling = SessionTelling(as_of_now(store, parts))
+        telling = SessionTelling(as_of_now(store, parts, store.catalogue()))
     rows = found[: query.limit]
     last = rows[-1] if len(found) > query.limit else None
     told = [telling.tell(row) for row in rows]
