@@ -120,9 +120,6 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
     if topic is None:
         return None
     catalogue = store.catalogue()
-    lane = lane_of(asked.tenant)
-    partitions = asked.partitions or (partition_of(lane, topic.partitions),)
-    positions = store.positions()
     question = ask(
         catalogue.definitions(asked.meter),
         (asked.start, asked.end),
@@ -130,31 +127,20 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
         total=True,
         metering_since=catalogue.metering_since,
     )
+    [stretch] = question.stretches
+    positions = store.positions()
     appended = {row.partition: row.appended for row in positions}
     as_of = AsOf(catalogue, appended, folded_until(positions, topic.partitions), now)
-    scope = Scope((asked.tenant,))
-    running = running_usage(store, question, scope=scope, as_of=as_of)
-    [figure] = figures(
-        store, question, scope=scope, progress=as_of.progress, now=now, running=running
-    )
-    [stretch] = question.stretches
+    figure, running = _figure(store, question, asked, as_of)
     rows = sorted(_windows(store, asked, stretch.meters))
-    grouped_by = {meter.version: meter.group_by for meter in stretch.meters}
-    windows = [
-        (version, row)
-        for version, row in rows
-        if in_groups(grouped_by[version], row.group, asked.where)
-    ]
-    told = {version for version, _ in windows} | {meter.version for meter in stretch.holding}
+    told = {version for version, _ in rows} | {meter.version for meter in stretch.holding}
     definitions = tuple(meter for meter in stretch.meters if meter.version in told)
+    grouped_by = {meter.version: meter.group_by for meter in definitions}
     sessions = list(_sessions(store, asked, definitions))
-    places = [
-        found
-        for partition in partitions
-        for start, end in _times(asked, sessions)
-        for found in store.places(partition, start, end)
-    ]
-    present, producers = _presences(store, lane, partitions, places)
+    lane = lane_of(asked.tenant)
+    partitions = asked.partitions or (partition_of(lane, topic.partitions),)
+    places = _places(store, partitions, _times(asked, sessions))
+    presences, producers = _presences(store, lane, partitions, places)
     return Explanation(
         asked=asked,
         topic=topic,
@@ -163,20 +149,46 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
         question=question,
         definitions=definitions,
         figure=figure,
-        lane=lane,
-        partitions=tuple(partitions),
         running=running,
+        lane=lane,
+        partitions=partitions,
         appended=appended,
         readings=[row for row in store.readings() if row.partition in partitions],
-        windows=windows,
+        windows=[
+            (of, row) for of, row in rows if in_groups(grouped_by[of], row.group, asked.where)
+        ],
         admitted=frozenset((version, row.group) for version, row in rows),
         items=sorted(_items(store, asked, definitions)),
-        places=sorted(set(places)),
-        presences=present,
+        places=places,
+        presences=presences,
         producers=producers,
         keys=store.keys_of(asked.tenant, asked.start, asked.end, LIMIT),
         sessions=sessions,
     )
+
+
+def _figure(
+    store: StoreReader, question: Question, asked: Asked, as_of: AsOf
+) -> tuple[Figure, dict[str, list[UsageRow]]]:
+    """The figure, and what sessions that still run add to it."""
+    scope = Scope((asked.tenant,))
+    running = running_usage(store, question, scope=scope, as_of=as_of)
+    [figure] = figures(
+        store, question, scope=scope, progress=as_of.progress, now=as_of.now, running=running
+    )
+    return figure, running
+
+
+def _places(
+    store: StoreReader, partitions: Sequence[int], times: Sequence[tuple[int, int]]
+) -> list[tuple[Place, Span]]:
+    found = {
+        place
+        for partition in partitions
+        for start, end in times
+        for place in store.places(partition, start, end)
+    }
+    return sorted(found)
 
 
 def in_groups(names: Sequence[str], group: tuple[str, ...], where: Iterable[Condition]) -> bool:

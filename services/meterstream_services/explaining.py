@@ -23,7 +23,7 @@ from datetime import UTC, tzinfo
 from functools import partial
 from typing import Any, Final, cast
 
-from meterstream_aggregator.catalogue import HOUR, MOMENT, Condition, Test, dated
+from meterstream_aggregator.catalogue import HOUR, MOMENT, Condition, Meter, Test, dated
 from meterstream_aggregator.changes import CallerKey
 from meterstream_aggregator.civil import InvalidQuestion, format_time, parse_time
 from meterstream_aggregator.explain import (
@@ -35,7 +35,7 @@ from meterstream_aggregator.explain import (
 )
 from meterstream_aggregator.periods import period_bounds
 from meterstream_aggregator.questions import Figure, window_at
-from meterstream_aggregator.store.port import ItemRow, StoreReader, UsageRow
+from meterstream_aggregator.store.port import ItemRow, SessionRow, StoreReader, UsageRow
 from meterstream_schemas.quantity import Amount, format_amount
 
 Json = dict[str, Any]
@@ -80,8 +80,7 @@ def _conditions(group: Sequence[str]) -> Iterator[Condition]:
 
 def document(explanation: Explanation, *, limit: int) -> Json:
     """The document of an explanation. Lists are cut after ``limit`` entries."""
-    asked, topic = explanation.asked, explanation.topic
-    figure = _figure(explanation.figure)
+    asked, rows = explanation.asked, explanation.windows
     made: Json = {
         "tenant": asked.tenant,
         "meter": asked.meter,
@@ -89,67 +88,22 @@ def document(explanation: Explanation, *, limit: int) -> Json:
         "from": _time(asked.start),
         "to": _time(asked.end),
         "group": {each.name: list(each.values) for each in asked.where},
-        **figure,
-        "definitions": [
-            {"version": meter.version, "unit": meter.unit}
-            | dated(meter)
-            | {"since": _time(meter.since), "until": _optional(meter.until)}
-            for meter in explanation.definitions
-        ],
-        "windows": _list(
-            [_window(*row) for row in explanation.windows if not row[1].arrival], limit
-        ),
-        "adjustments": _list(
-            [_window(*row) for row in explanation.windows if row[1].arrival], limit
-        ),
+        **_figure(explanation.figure),
+        "definitions": [_definition(meter) for meter in explanation.definitions],
+        "windows": _list([_window(*row) for row in rows if not row[1].arrival], limit),
+        "adjustments": _list([_window(*row) for row in rows if row[1].arrival], limit),
         "items": _list([_item(*row) for row in explanation.items], limit),
     }
     made["figure_hash"] = hash_of(made)
+    left_out = {"segments_left_out": segments_left_out(explanation.places)}
     made |= {
-        "log": {
-            "topic": topic.topic,
-            "topic_id": topic.topic_id,
-            "lane": explanation.lane,
-            "partitions": list(explanation.partitions),
-            "catalogues": [
-                {
-                    "partition": row.partition,
-                    "from_offset": row.first_offset,
-                    "version": row.version,
-                }
-                for row in explanation.readings
-            ],
-            "places": _list(_places(explanation), limit),
-            "ranges": _list(
-                [
-                    {"partition": partition, "first": first, "last": end - 1}
-                    for partition, first, end in explanation.ranges()
-                ],
-                limit,
-            ),
-        },
+        "log": _log(explanation, limit),
         "producers": _list([_producer(each) for each in explanation.presences], limit)
-        | {
-            "count": explanation.producers,
-            "segments_left_out": segments_left_out(explanation.places),
-        },
+        | {"count": explanation.producers}
+        | left_out,
         "keys": _list([_key(known) for known in explanation.keys[1]], limit)
         | {"count": explanation.keys[0]},
-        "sessions": _list(
-            [
-                {
-                    "type": row.type,
-                    "session": row.session or None,
-                    "subject": row.subject,
-                    "start": _optional(row.start),
-                    "end": _optional(row.end),
-                    "state": row.state,
-                    "conflicts": row.conflicts,
-                }
-                for row in explanation.sessions
-            ],
-            limit,
-        ),
+        "sessions": _list([_session(row) for row in explanation.sessions], limit),
     }
     made["hash"] = hash_of(made)
     return made
@@ -174,6 +128,43 @@ def _list(entries: Sequence[Json], limit: int) -> Json:
 
 def _hash(content: object) -> str:
     return hashlib.blake2b(canonical(content), digest_size=_HASH_BYTES).hexdigest()
+
+
+def _definition(meter: Meter) -> Json:
+    facts = {"version": meter.version, "unit": meter.unit} | dated(meter)
+    return facts | {"since": _time(meter.since), "until": _optional(meter.until)}
+
+
+def _log(explanation: Explanation, limit: int) -> Json:
+    topic = explanation.topic
+    ranges = [
+        {"partition": partition, "first": first, "last": end - 1}
+        for partition, first, end in explanation.ranges()
+    ]
+    return {
+        "topic": topic.topic,
+        "topic_id": topic.topic_id,
+        "lane": explanation.lane,
+        "partitions": list(explanation.partitions),
+        "catalogues": [
+            {"partition": row.partition, "from_offset": row.first_offset, "version": row.version}
+            for row in explanation.readings
+        ],
+        "places": _list(_places(explanation), limit),
+        "ranges": _list(ranges, limit),
+    }
+
+
+def _session(row: SessionRow) -> Json:
+    return {
+        "type": row.type,
+        "session": row.session or None,
+        "subject": row.subject,
+        "start": _optional(row.start),
+        "end": _optional(row.end),
+        "state": row.state,
+        "conflicts": row.conflicts,
+    }
 
 
 def _key(known: CallerKey) -> Json:
