@@ -45,6 +45,8 @@ def sentence_and_status(problem: Exception) -> tuple[str, int]:
         return str(problem), WRONG_ARGUMENTS if wrong else FAILED
     if _is(problem, "meterstream_services.importer.errors", "MappingError"):
         return str(problem), WRONG_ARGUMENTS
+    if _is(problem, "meterstream_consumers.errors", "InvalidFix"):
+        return str(problem), WRONG_ARGUMENTS
     if any(_is(problem, module, name) for module, name in _TREES):
         return str(problem), FAILED
     if isinstance(problem, OSError):
