@@ -27,6 +27,10 @@ Told = Callable[[int, int], None]
 """Hears how many offsets are done, of how many."""
 
 
+def _nobody(_done: int, _offsets: int) -> None:
+    """Nobody wants to hear it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """Where the log is. ``registry_url`` None: schemas are the bundled ones."""
@@ -58,7 +62,7 @@ class Verdict:
         return not any(table.different for table in self.tables)
 
 
-def verify(live: Path, log: Log, scratch: Path, *, told: Told = lambda *_: None) -> Verdict:
+def verify(live: Path, log: Log, scratch: Path, *, told: Told = _nobody) -> Verdict:
     """Hold a store against its log as of now; its workers may go on. Files go to ``scratch``.
 
     Raises `StoreUnavailable`, `StoreMismatch`, `RebuildRefused`, `LogUnusable`, `InfraError`.
@@ -84,7 +88,7 @@ def rebuild_like(
     scratch: Path,
     *,
     catalogue: Catalogue | None = None,
-    told: Told = lambda *_: None,
+    told: Told = _nobody,
 ) -> tuple[Plan, int]:
     """A new store in ``target`` with the history of ``live``; the plan and the records folded."""
     copy = scratch / "live.sqlite3"
@@ -99,7 +103,7 @@ def rebuild_like(
 
 
 def rebuild_all(
-    target: Path, log: Log, topic: str, catalogue: Catalogue, *, told: Told = lambda *_: None
+    target: Path, log: Log, topic: str, catalogue: Catalogue, *, told: Told = _nobody
 ) -> tuple[Plan, int]:
     """A new store in ``target`` of all that the log has; the plan and the records folded."""
     binding = TopicBinding(*check_topic(log.bootstrap_servers, topic))
@@ -115,7 +119,7 @@ def fold_again(
     *,
     waiting: tuple[OutboxMessage, ...] = (),
     notices: tuple[FiredRow, ...] = (),
-    told: Told = lambda *_: None,
+    told: Told = _nobody,
 ) -> int:
     """Fold what a plan says, from the very topic that it names; the records folded."""
     topic = plan.binding.topic

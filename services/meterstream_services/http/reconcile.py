@@ -171,7 +171,7 @@ def reconcile(query: Annotated[ReconcileQuery, InQuery()], parts: PartsOf) -> Re
 
 def totals_of(told: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Sums over producers."""
-    sums = dict.fromkeys(("producers", *_SUMS, "with_missing", "silent"), 0)
+    sums: dict[str, int] = dict.fromkeys(("producers", *_SUMS, "with_missing", "silent"), 0)
     for entry in told:
         sums["producers"] += 1
         for name in _SUMS:
