@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+_SESSION_MILLISECONDS: Final = 10_000
 _POLL_INTERVAL_MILLISECONDS: Final = 300_000
 
 
@@ -39,6 +40,7 @@ class NoticeSource:
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                "session.timeout.ms": _SESSION_MILLISECONDS,
                 "max.poll.interval.ms": _POLL_INTERVAL_MILLISECONDS,
                 "enable.metrics.push": False,
                 "error_cb": told,
