@@ -26,6 +26,11 @@ _TREES: Final = (
     ("meterstream_services.directories", "UpError"),
     ("meterstream_services.demo.errors", "DemoError"),
 )
+_ARGUMENTS: Final = (
+    ("meterstream_services.importer.errors", "MappingError"),
+    ("meterstream_consumers.errors", "InvalidFix"),
+)
+"""Errors of those that say that an argument was wrong."""
 
 
 class CommandError(Exception):
@@ -43,9 +48,7 @@ def sentence_and_status(problem: Exception) -> tuple[str, int]:
     if _is(problem, "meterstream_services.client", "ApiRefused"):
         wrong = getattr(problem, "status", 0) in {400, 422}
         return str(problem), WRONG_ARGUMENTS if wrong else FAILED
-    if _is(problem, "meterstream_services.importer.errors", "MappingError"):
-        return str(problem), WRONG_ARGUMENTS
-    if _is(problem, "meterstream_consumers.errors", "InvalidFix"):
+    if any(_is(problem, module, name) for module, name in _ARGUMENTS):
         return str(problem), WRONG_ARGUMENTS
     if any(_is(problem, module, name) for module, name in _TREES):
         return str(problem), FAILED
