@@ -54,6 +54,8 @@ NONE_OF_NOTHING: Final = frozenset(
     }
 )
 """Aggregates that have no value of nothing; of the others it is 0."""
+WINDOWS_JOINED_MIN: Final = 8
+"""Windows of a period, on average, from which on the store is asked to add them up."""
 _ZERO: Final = Amount(0, 0)
 _Row = TypeVar("_Row", UsageRow, ItemRow)
 
@@ -272,8 +274,14 @@ def _gather(  # noqa: PLR0917 - everything that says which rows
     gauges = GaugeCourses(question, stretch, now=now, spans=scope.spans, apart=apart)
     items = ItemCourses(question, stretch, apart=apart)
     aggregate = stretch.aggregate
-    # Only sums may come added up: extremes are not sums, and of changes every window matters.
-    joins = aggregate not in EXTREMES and aggregate is not Aggregate.TIME_WEIGHTED_CHANGES
+    # Only sums may come added up: extremes are not sums, and of changes every window matters. It is
+    # worth it where a period holds many windows.
+    joins = (
+        aggregate not in EXTREMES
+        and aggregate is not Aggregate.TIME_WEIGHTED_CHANGES
+        and stretch.bounds[-1] - stretch.bounds[0]
+        >= WINDOWS_JOINED_MIN * stretch.meters[-1].window * (len(stretch.bounds) - 1)
+    )
     for meter in stretch.meters:
         low, high = _time_of(meter, stretch)
         rows: Iterable[UsageRow] = ()

@@ -151,15 +151,16 @@ def usage(query: Annotated[UsageQuery, InQuery()], parts: PartsOf) -> Response:
 
 def usage_row(figure: Figure, account: str | None, asked: Put) -> dict[str, Any]:
     """One figure; what means nothing for its meter is left out."""
+    value = decimal(figure.total)
     row: dict[str, Any] = {
         "from": asked.times[figure.start],
         "to": asked.times[figure.end],
         "tenant": figure.tenant,
         "account": account,
         "group": dict(zip(asked.question.by, figure.group, strict=True)),
-        "value": decimal(figure.total),
+        "value": value,
         "events": figure.events,
-        "closing": decimal(figure.closing),
+        "closing": value if figure.closing is figure.total else decimal(figure.closing),
         "adjustment": decimal(figure.adjustment),
         "status": figure.status.value,
     }
