@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -149,11 +150,16 @@ def movements(
     figure = who * len(distinct_spans) + span
     order = np.argsort(figure, kind="stable")
     order = order[figure[order] >= 0]
-    sorted_figure = figure[order]
-    begins = np.flatnonzero(np.r_[True, sorted_figure[1:] != sorted_figure[:-1]])
-    for rows in np.split(order, begins[1:]) if len(order) else ():
-        code, at = divmod(int(figure[rows[0]]), len(distinct_spans))
-        amounts, places = _at_once(steps.amount[rows], steps.place[rows], greatest=greatest)
+    if not len(order):
+        return
+    figure, amount, place = figure[order], steps.amount[order], steps.place[order]
+    begins = np.flatnonzero(np.r_[True, figure[1:] != figure[:-1]]).tolist()
+    several = len(distinct_spans)
+    for low, high in pairwise([*begins, len(order)]):
+        code, at = divmod(int(figure[low]), several)
+        amounts, places = amount[low:high], place[low:high]
+        if steps.scale == _SESSION_SCALE:
+            amounts, places = _at_once(amounts, places, greatest=greatest)
         yield Movement(
             threshold,
             names[code],

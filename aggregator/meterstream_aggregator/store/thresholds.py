@@ -35,14 +35,25 @@ from meterstream_aggregator.thresholds import (
 )
 from meterstream_schemas.quantity import Amount, format_amount
 
-_BEFORE: Final = """
-    SELECT series.tenant, series.partition, usage.start, usage.events,
-           usage.quantity_high, usage.quantity_low, usage.scale
-    FROM series CROSS JOIN usage
-    WHERE series.version = ?1 AND (?2 IS NULL OR series.tenant = ?2)
-      AND usage.block BETWEEN ?3 AND ?4 AND usage.series = series.id
-      AND usage.start >= ?5 AND usage.start < ?6
-"""
+_COLUMNS: Final = (
+    "series.tenant, series.partition, usage.start, usage.events,"
+    " usage.quantity_high, usage.quantity_low, usage.scale"
+)
+_OF_TENANT: Final = f"""
+    WITH RECURSIVE blocks (block) AS (
+        SELECT ?2 UNION ALL SELECT block + 1 FROM blocks WHERE block < ?3
+    )
+    SELECT {_COLUMNS} FROM series CROSS JOIN blocks CROSS JOIN usage
+    WHERE series.version = ?1 AND series.tenant = ?6
+      AND usage.block = blocks.block AND usage.series = series.id
+      AND usage.start >= ?4 AND usage.start < ?5
+"""  # noqa: S608 - column names of our own
+_OF_ALL: Final = f"""
+    SELECT {_COLUMNS} FROM usage CROSS JOIN series
+    WHERE usage.block BETWEEN ?2 AND ?3 AND series.id = usage.series AND series.version = ?1
+      AND usage.start >= ?4 AND usage.start < ?5
+"""  # noqa: S608 - column names of our own
+_BLOCKS: Final = "SELECT {} (block) FROM usage WHERE block BETWEEN ? AND ?"
 
 
 class Used(NamedTuple):
@@ -205,17 +216,18 @@ class SqliteLedger:
 
     def usage(self, meter: Meter, tenant: str | None, start: int, end: int) -> Iterator[Used]:
         """What a definition has in [start, end), of one tenant or of all."""
-        block = meter.window * WINDOWS_PER_BLOCK
-        found = self._db.execute(
-            _BEFORE,
-            (
-                meter.version,
-                tenant,
-                start // block,
-                (end - 1) // block,
-                start // MINUTE,
-                end // MINUTE,
-            ),
+        size = meter.window * WINDOWS_PER_BLOCK
+        span = (start // size, (end - 1) // size)
+        # Cut to where there is any usage: a period that has just begun costs next to nothing.
+        [first] = self._db.execute(_BLOCKS.format("min"), span).fetchone()
+        if first is None:
+            return
+        [last] = self._db.execute(_BLOCKS.format("max"), span).fetchone()
+        given = (meter.version, first, last, start // MINUTE, end // MINUTE)
+        found = (
+            self._db.execute(_OF_ALL, given)
+            if tenant is None
+            else self._db.execute(_OF_TENANT, (*given, tenant))
         ).fetchall()
         for name, partition, minute, events, high, low, scale in found:
             amount = (
