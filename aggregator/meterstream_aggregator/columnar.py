@@ -55,7 +55,7 @@ from meterstream_schemas.events import (
 def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
     """Fold a batch over what is known. The same result as `fold.fold` over its records."""
     changes = Changes()
-    refused = _refusals(batch, readings)
+    refused = refusals_of(batch, readings)
     unread = _rows_of(batch, [row for row, why in refused.items() if _hides_identity(why)])
     marks = (batch.kind == MARK_CODE) & ~unread
     numbered = _texts_that(batch.producer.values, bool)[batch.producer.codes] & ~unread & ~marks
@@ -99,7 +99,8 @@ def _count_usage(
             count_usage(counted, rows, meter, state, changes)
 
 
-def _refusals(batch: Batch, readings: Readings) -> dict[int, Refusal]:
+def refusals_of(batch: Batch, readings: Readings) -> dict[int, Refusal]:
+    """The rows that break a rule, and which."""
     rows = np.flatnonzero(_suspects(batch, readings))
     found: dict[int, Refusal] = {}
     for row, record in zip(rows.tolist(), _records(batch, rows), strict=True):
@@ -137,15 +138,17 @@ def _reads_amount(meter: Meter) -> bool:
 
 
 def _read(batch: Batch, spans: Mapping[str, Sequence[tuple[int, int]]]) -> BoolArray:
-    """Rows of a type and time that some definition reads; False for a type with gaps in its time."""
+    """Rows of a type and time that some definition reads; False for a type with gaps in time."""
     none = ((TIME_MAX_MICROSECONDS, 0),)
     told = [spans.get(name, none) for name in batch.type.values]
     whole = np.array([span[0] if len(span) == 1 else none[0] for span in told] or none)
     since, until = whole.T
     codes = batch.type.codes
     if ((since == 0) & (until == TIME_MAX_MICROSECONDS) | (until == 0)).all():
-        return (until > 0)[codes]
-    return (since[codes] <= batch.time) & (batch.time < until[codes])
+        read: BoolArray = (until > 0)[codes]
+    else:
+        read = (since[codes] <= batch.time) & (batch.time < until[codes])
+    return read
 
 
 def _is_clean_tenant(tenant: str) -> bool:

@@ -29,7 +29,7 @@ from meterstream_aggregator.catalogue import (
 )
 from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
 from meterstream_aggregator.items import Lines, kept_items, unique_amounts, unique_texts
-from meterstream_aggregator.state import KnownSeries, SeriesOwner, State
+from meterstream_aggregator.state import SeriesOwner, State
 from meterstream_aggregator.values import column_amounts
 from meterstream_aggregator.windows import closes_at, window_start
 from meterstream_schemas.events import SCALE_MAX
@@ -89,7 +89,7 @@ def count_usage(
         return
     series = _Series(batch, chosen.rows, meter)
     lines = _Grouped(counted, chosen, series, meter)
-    if not _have_room(state.series, lines.series, meter):
+    if not state.series.admit_all(lines.series, meter):
         series.admit(state)
         lines = _Grouped(counted, chosen, series, meter)
     times = None if counted.times is None else counted.times[chosen.rows]
@@ -308,27 +308,6 @@ def _totals(
     totals: AnyArray = np.zeros(len(lines.events), dtype=amounts.dtype)
     np.add.at(totals, lines.line, amounts)
     return totals
-
-
-def _have_room(known: KnownSeries, keys: list[SeriesKey], meter: Meter) -> bool:
-    """Whether all these series fit below the limits of their owners; then they are admitted."""
-    if not meter.group_by or meter.version in known.roomy:
-        return True
-    settled, limit = known.settled, meter.series_per_tenant
-    wanted = [key for key in keys if key not in settled]
-    new: dict[SeriesOwner, set[tuple[str, ...]]] = {}
-    for partition, tenant, _, group, version in wanted:
-        new.setdefault(SeriesOwner(partition, tenant, version), set()).add(group)
-    for owner, groups in new.items():
-        held = known.groups_of(owner)
-        more = len(groups - held)
-        if more and len(held) + more > limit:
-            return False
-    for owner, groups in new.items():
-        for group in groups:
-            known.admitted(owner, group, limit)
-    settled.update(wanted)
-    return True
 
 
 def _with_absent_as_empty(column: Codes, rows: Int64Array) -> Codes:

@@ -126,9 +126,7 @@ def _take(
         _walk(runs.batch, rows, marks_of.get(run, []), states[runs.lane[run] // LANES], taken)
 
 
-def _marks_of(
-    runs: _Runs, marks: BoolArray, owners: list[ProducerKey]
-) -> dict[int, list[int]]:
+def _marks_of(runs: _Runs, marks: BoolArray, owners: list[ProducerKey]) -> dict[int, list[int]]:
     """The marks that speak of a run's lane, by run, in log order."""
     found: dict[int, list[int]] = {}
     rows = np.flatnonzero(marks)
@@ -139,16 +137,14 @@ def _marks_of(
     run_of = {lane: run for run, lane in enumerate(runs.lane.tolist())}
     for row in rows.tolist():
         name = batch.producer.values[batch.producer.codes[row]]
-        at = place.get(ProducerKey(int(batch.partition[row]), name), -1)
-        run = run_of.get(at * LANES + int(batch.lane[row]))
+        at = place.get(ProducerKey(int(batch.partition[row]), name))
+        run = None if at is None else run_of.get(at * LANES + int(batch.lane[row]))
         if run is not None:
             found.setdefault(run, []).append(row)
     return found
 
 
-def _walk(
-    batch: Batch, rows: list[int], marks: list[int], numbers: Numbers, taken: Taken
-) -> None:
+def _walk(batch: Batch, rows: list[int], marks: list[int], numbers: Numbers, taken: Taken) -> None:
     """Take the numbers of one lane one by one, its marks among them."""
     speaking = set(marks)
     for row in sorted([*rows, *marks]):

@@ -105,6 +105,25 @@ class KnownSeries:
         self._held += 1
         return group
 
+    def admit_all(self, keys: Iterable[SeriesKey], meter: Meter) -> bool:
+        """Admit these series of a definition if there is room for every one; else none of them."""
+        if not meter.group_by or meter.version in self.roomy:
+            return True
+        wanted = [key for key in keys if key not in self.settled]
+        new: dict[SeriesOwner, set[tuple[str, ...]]] = {}
+        for partition, tenant, _, group, version in wanted:
+            new.setdefault(SeriesOwner(partition, tenant, version), set()).add(group)
+        for owner, groups in new.items():
+            held = self.groups_of(owner)
+            more = len(groups - held)
+            if more and len(held) + more > meter.series_per_tenant:
+                return False
+        for owner, groups in new.items():
+            for group in groups:
+                self.admitted(owner, group, meter.series_per_tenant)
+        self.settled.update(wanted)
+        return True
+
     @property
     def held(self) -> int:
         """How many values, owners and groups are held, about."""

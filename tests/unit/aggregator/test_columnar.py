@@ -13,10 +13,16 @@ from meterstream_aggregator import columnar
 from meterstream_aggregator.batch import LogRecord, batch_of_records
 from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import parse_catalogue
-from meterstream_aggregator.dedup import INTERVALS_MAX, Numbers, ProducerKey
+from meterstream_aggregator.dedup import (
+    INTERVALS_MAX,
+    PRODUCER_HORIZON,
+    Numbers,
+    ProducerKey,
+)
 from meterstream_aggregator.fold import fold
 from meterstream_aggregator.refusals import Reason, refusal
 from meterstream_aggregator.state import Readings, State
+from meterstream_schemas.events import EventKind, MeterEvent
 from tests.unit.aggregator.making import (
     CATALOGUE,
     NOW,
@@ -54,7 +60,7 @@ def test_masks_find_every_refusal(records: list[LogRecord]) -> None:
     """`refusal` is the only judge: the vector masks never hide a row that it would refuse."""
     batch = batch_of_records(records)
 
-    found = columnar._refusals(batch, READINGS)
+    found = columnar.refusals_of(batch, READINGS)
 
     assert found == {
         row: why
@@ -158,3 +164,39 @@ def test_a_gap_between_definitions_reads_nothing() -> None:
 
     assert comparable(fast) == comparable(plain)
     assert fast.tallies[0].refused == 3 + 1 + 5
+
+
+def test_a_tick_is_no_mark_of_anybody() -> None:
+    """Whatever lane and number a mark without a producer names, it touches no numbers."""
+    tick = event(kind=EventKind.MARK, lane=256, sequence=99)
+    records = logged([tick, numbered(1, lane=0), tick])
+
+    fast, _ = by_columns(records, known())
+
+    assert comparable(fast) == comparable(plainly(records, known())[0])
+    assert not fast.numbers[ProducerKey(0, PRODUCER)].since
+
+
+def test_a_silent_producer_is_judged_record_by_record() -> None:
+    """One that comes back too late is refused; the others of the batch are counted as ever."""
+    records = logged([numbered(1), numbered(1, producer="b" * 32), numbered(2)])
+    records[2] = records[2]._replace(append_time=NOW + PRODUCER_HORIZON + 1)
+    alone = [records[0], records[2]]
+
+    for told in (records, alone):
+        fast, _ = by_columns(told, known())
+
+        assert comparable(fast) == comparable(plainly(told, known())[0])
+        assert [one.refusal.reason for one in fast.dead_letters] == [Reason.EXPIRED_PRODUCER]
+
+
+def test_a_mark_among_numbers_tells_since_when_one_is_missing() -> None:
+    """Marks and numbers of a lane with a hole are noted in the order of the log."""
+    mark = numbered(5, kind=EventKind.MARK)
+    orders = ([1, mark, 3, 2], [mark, 1, 2, 3, 4, 5], [1, 2, 5, mark, 3, 4], [1, 2, mark], [mark])
+    for order in orders:
+        said = [one if isinstance(one, MeterEvent) else numbered(one) for one in order]
+
+        fast, _ = by_columns(logged(said), known())
+
+        assert comparable(fast) == comparable(plainly(logged(said), known())[0])

@@ -133,11 +133,11 @@ def test_a_roomy_definition_asks_for_no_tenant(store: _Asked) -> None:
     memory = Memory()
 
     for n in range(3):
-        state = load(logged([event(tenant=f"t{n}", attributes={"route": "/"})]), store, memory)
+        load(logged([event(tenant=f"t{n}", attributes={"route": "/"})]), store, memory)
 
     assert store.definitions == ["calls", "bytes"]
     assert not store.owners
-    assert SERIES["bytes"].version in state.series.roomy
+    assert SERIES["bytes"].version in memory.series.roomy
 
 
 def test_a_crowded_definition_asks_for_each_tenant_once(store: _Asked) -> None:
@@ -221,3 +221,5 @@ def test_what_sessions_admit_in_a_roomy_definition_is_seen() -> None:
 
     assert series.look(meter, others=0)
     assert series.look(meter, others=0)
+    series.saw("nobody's", ["x"])
+    assert series.held == 3
