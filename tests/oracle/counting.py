@@ -2,50 +2,56 @@
 
 The rules, in the order in which they meet a record:
 
-1. An event whose own identity is impossible (lane, number, producer or caller's key out of range)
-   is **refused** as `invalid_identity` and its number is not noted. A MARK spends no number and
-   counts nowhere; it claims that its lane reached a number.
-2. A number (partition, producer, lane, sequence) that was already taken is a **duplicate**. One
+1. A partition's **log time** is the highest append time so far. Everything is judged by it.
+2. An event whose own identity is impossible is **refused** as `invalid_identity`, one of a producer
+   that was silent for more than 90 days as `expired_producer`; neither number is noted. A MARK
+   spends no number and counts nowhere; it claims that its lane reached a number. A MARK of nobody
+   is a tick: it only carries the log's time.
+3. A number (partition, producer, lane, sequence) that was already taken is a **duplicate**. One
    that was *refused* before may be a mended replay: it is judged again, and counts if it is good
    now; if it is not, it is a duplicate of the dead letter there is. Foreign events (no producer)
    have no number.
-3. What cannot be counted is **refused**, for the first reason that applies: `unknown_kind`;
-   `invalid_tenant`; `invalid_time` (before metering began, or more than one hour ahead of the
-   append time); `unknown_type` (no meter reads this type in this kind: session meters read
-   boundaries, all others read USAGE); `invalid_session` (a boundary without a usable id);
-   `invalid_quantity` (USAGE whose scale lies outside 0 to 18, or whose value attribute, if any
-   meter of the type reads it and whatever its filter, is not a plain decimal number).
-4. A caller's key that the tenant has used is a **duplicate** when the content is the same (all but
-   producer, lane and sequence; amounts by value) and refused as `key_conflict` otherwise. The first
-   accepted event in the log holds the key.
-5. What is left is **counted**, in every meter of its type whose filter it passes. An absent value
-   attribute adds nothing, not even to `events`. To groups and filters an absent attribute is "".
-6. Sessions are judged when the whole log is known (`tests.oracle.sessions`). `events` of a session
-   meter's row is the number of sessions that started in that window, open ones included.
+4. What cannot be counted is **refused**, for the first reason that applies: see `judging.refusal`.
+5. A caller's key that the tenant used no more than 90 days ago is a `key_conflict` with other
+   content. With the same content it depends on what is known of the key and on which comes::
 
-Horizons (of keys, of producers) are not modelled: keep worlds shorter than 90 days.
+       known       the event comes            its VOID comes
+       nothing     counted → COUNTED          waits → AWAITED
+       COUNTED     duplicate                  taken back → VOIDED
+       VOIDED      duplicate                  duplicate
+       AWAITED     not counted → VOIDED       duplicate
+
+   All but duplicates count as counted in the tallies. Taken back means: contributions with the
+   opposite sign, at the VOID's own log time.
+6. A boundary without a session id may be too late to be paired: `settled_session`.
+7. What is left is **counted**, in every definition that applies at its time, whose filter it passes
+   and whose value it has. To groups an absent attribute is "".
+8. Sessions are judged record by record: before a record, every deadline that the log has reached
+   by then as of that deadline; then the record as of its log time; and at the end of the log the
+   deadlines reached by then. Each change of what a session is charged is a contribution.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from meterstream_schemas.events import EventKind, MeterEvent
+from tests.oracle import judging, subjects
 from tests.oracle.catalogue import OracleCatalogue, OracleMeter, read_catalogue
-from tests.oracle.sessions import OracleSession, SessionKey, split
+from tests.oracle.ledger import Contribution, Ledger
+from tests.oracle.producers import OracleProducer
+from tests.oracle.sessions import OracleSession, SessionKey, moves
+from tests.oracle.subjects import OracleSubject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
-FUTURE_MICROSECONDS = 3_600_000_000
-_BOUNDARIES = (EventKind.SESSION_START, EventKind.SESSION_HEARTBEAT, EventKind.SESSION_END)
+    from tests.oracle.sessions import Bill
 
-
-_PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?")
+KEY_HORIZON = 90 * 86_400_000_000
 
 
 class LogRecord(NamedTuple):
@@ -57,17 +63,8 @@ class LogRecord(NamedTuple):
     event: MeterEvent
 
 
-class Number(NamedTuple):
-    """The number an event was sent under."""
-
-    partition: int
-    producer: str
-    lane: int
-    sequence: int
-
-
 class UsageKey(NamedTuple):
-    """Which figure."""
+    """Which figure: of one window, whatever came when."""
 
     tenant: str
     meter: str
@@ -83,15 +80,25 @@ class Refusal(NamedTuple):
     reason: str
 
 
+class KnownKey(NamedTuple):
+    """What is known of a caller's key."""
+
+    state: str
+    content: object
+    log_time: int
+
+
 @dataclass
 class Answer:
     """What the log says, whole."""
 
-    usage: dict[UsageKey, tuple[int, Fraction]] = field(
-        default_factory=dict[UsageKey, tuple[int, Fraction]]
-    )
+    catalogue: OracleCatalogue
+    ledger: Ledger
     sessions: dict[SessionKey, OracleSession] = field(
         default_factory=dict[SessionKey, OracleSession]
+    )
+    subjects: dict[SessionKey, OracleSubject] = field(
+        default_factory=dict[SessionKey, OracleSubject]
     )
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     counted: Counter[int] = field(default_factory=Counter[int])
@@ -99,19 +106,54 @@ class Answer:
     refused: Counter[int] = field(default_factory=Counter[int])
     marks: Counter[int] = field(default_factory=Counter[int])
     appended: dict[int, int] = field(default_factory=dict[int, int])
-    missing: dict[tuple[str, int], list[tuple[int, int]]] = field(
-        default_factory=dict[tuple[str, int], list[tuple[int, int]]]
+    producers: dict[tuple[int, str], OracleProducer] = field(
+        default_factory=dict[tuple[int, str], OracleProducer]
+    )
+    keys: dict[tuple[int, str, str], KnownKey] = field(
+        default_factory=dict[tuple[int, str, str], KnownKey]
     )
 
-    def states(self, catalogue: OracleCatalogue) -> dict[SessionKey, str]:
-        """Each session's state, by the shortest timeout of the meters that read it."""
-        timeouts: dict[str, int | None] = {}
-        for meter in catalogue.meters:
-            if meter.aggregate == "session":
-                known = [t for t in (timeouts.get(meter.type), meter.timeout) if t is not None]
-                timeouts[meter.type] = min(known, default=None)
+    @property
+    def usage(self) -> dict[UsageKey, tuple[int, Fraction]]:
+        """Totals by window of what adds up or is an extreme: in time and late together."""
+        totals: dict[UsageKey, tuple[int, Fraction]] = {}
+        for part, (events, value) in self.ledger.rows().items():
+            line = part.line
+            key = UsageKey(line.tenant, line.meter, line.group, part.window_start)
+            known = totals.get(key)
+            aggregate = self.catalogue.meters[line.rule].aggregate
+            if known is None:
+                totals[key] = (events, value)
+            elif aggregate in ("min", "max"):
+                better = min if aggregate == "min" else max
+                totals[key] = (known[0] + events, better(known[1], value))
+            else:
+                totals[key] = (known[0] + events, known[1] + value)
+        return {key: figure for key, figure in totals.items() if figure != (0, 0)}
+
+    @property
+    def missing(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
+        """Per producer and lane, the runs of numbers that never came."""
+        found: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+        for (_, name), producer in self.producers.items():
+            for lane, first, last, _ in producer.missing():
+                found[name, lane].append((first, last))
+        return dict(found)
+
+    @property
+    def awaited(self) -> int:
+        """How many VOIDs wait for their event."""
+        return sum(
+            key.state == "AWAITED" and self.appended[partition] <= key.log_time + KEY_HORIZON
+            for (partition, _, _), key in self.keys.items()
+        )
+
+    def states(self) -> dict[SessionKey, str]:
+        """The state of each session that has an id."""
         return {
-            key: session.state(timeouts[key.type], self.appended[key.partition])
+            key: session.state(
+                self.catalogue.of_type(key.type, sessions=True), self.appended[key.partition]
+            )
             for key, session in self.sessions.items()
         }
 
@@ -123,11 +165,7 @@ def count(catalogue: OracleCatalogue | str, records: Iterable[LogRecord]) -> Ans
     walk = _Walk(catalogue)
     for record in records:
         walk.take(record)
-    for session in walk.answer.sessions.values():
-        for meter in catalogue.meters:
-            if meter.aggregate == "session" and meter.type == session.key.type:
-                walk.bill(meter, session)
-    walk.answer.missing = walk.holes()
+    walk.end()
     return walk.answer
 
 
@@ -136,201 +174,192 @@ class _Walk:
 
     def __init__(self, catalogue: OracleCatalogue) -> None:
         self.catalogue = catalogue
-        self.answer = Answer()
-        self.taken: set[Number] = set()
-        self.turned_away: set[Number] = set()
-        """Numbers that are taken, refused, and may still be counted."""
-        self.claimed: dict[tuple[str, int], int] = {}
-        self.keys: dict[tuple[int, str, str], object] = {}
+        self.answer = Answer(catalogue, Ledger(catalogue))
 
     def take(self, record: LogRecord) -> None:
         """Rules 1 to 4 for the next record."""
-        event, partition, answer = record.event, record.partition, self.answer
-        answer.appended[partition] = max(record.append_time, answer.appended.get(partition, 0))
-        if not _identity_is_possible(event):
+        partition, offset, append_time, event = record
+        log_time = max(append_time, self.answer.appended.get(partition, 0))
+        self.answer.appended[partition] = log_time
+        record = LogRecord(partition, offset, log_time, event)
+        if not judging.identity_is_possible(event):
             self.refuse(record, "invalid_identity")
-            return
-        if event.kind is EventKind.MARK:
-            lane = (event.producer, event.lane)
-            self.claimed[lane] = max(event.sequence, self.claimed.get(lane, 0))
-            answer.marks[partition] += 1
-            return
-        number = Number(partition, event.producer, event.lane, event.sequence)
-        again = number in self.taken
-        if again and number not in self.turned_away:
-            answer.duplicates[partition] += 1
-            return
-        if event.producer:
-            self.taken.add(number)
-        reason = _refusal(self.catalogue, event, record.append_time)
-        holder = self.keys.get((partition, event.tenant, event.key)) if event.key else None
-        if reason is None and holder is not None and holder != _content(event):
-            reason = "key_conflict"
-        if reason is not None and not again:
-            self.turned_away.add(number)
-            self.refuse(record, reason)
-        elif reason is not None:
-            answer.duplicates[partition] += 1
+        elif not event.producer:
+            if event.kind is EventKind.MARK:
+                self.answer.marks[partition] += 1
+            else:
+                self.judge(record, None, again=False)
         else:
-            self.turned_away.discard(number)
-            self.keep(event, record, repeats=holder is not None)
+            key = partition, event.producer
+            producer = self.answer.producers.setdefault(key, OracleProducer())
+            if producer.is_expired(log_time):
+                self.refuse(record, "expired_producer")
+            else:
+                self.number(record, producer)
 
-    def refuse(self, record: LogRecord, reason: str) -> None:
+    def number(self, record: LogRecord, producer: OracleProducer) -> None:
+        """Rules 2 and 3 for an event under a number."""
+        event, log_time = record.event, record.append_time
+        producer.last_append = log_time
+        lane = producer.lane(event.lane)
+        if event.kind is EventKind.MARK:
+            self.answer.marks[record.partition] += 1
+            lane.claimed = max(lane.claimed, event.sequence)
+            producer.closed = producer.closed or event.attributes.get("closing") == "true"
+            lane.note(log_time)
+            return
+        again = event.sequence in lane.taken
+        if again and event.sequence not in lane.refused:
+            self.duplicate(record, producer)
+            return
+        lane.taken.add(event.sequence)
+        lane.note(log_time)
+        self.judge(record, producer, again=again)
+
+    def judge(self, record: LogRecord, producer: OracleProducer | None, *, again: bool) -> None:
+        """Rules 4 to 6; ``again`` for a number that was refused before."""
+        event = record.event
+        refused = producer.lane(event.lane).refused if producer is not None else set[int]()
+        reason = judging.refusal(self.catalogue, event, record.append_time)
+        outcome = reason or self.known(record)
+        if outcome not in ("count", "take back", "wait", "duplicate"):
+            if again:
+                self.duplicate(record, producer)
+            else:
+                refused.add(event.sequence)
+                self.refuse(record, outcome, producer)
+            return
+        refused.discard(event.sequence)
+        if outcome == "duplicate":
+            self.duplicate(record, producer)
+            return
+        self.answer.counted[record.partition] += 1
+        if producer is not None:
+            producer.counted += 1
+        if outcome != "wait":
+            self.add(record, 1 if outcome == "count" else -1)
+
+    def known(self, record: LogRecord) -> str:
+        """Rules 5 and 6: what becomes of an event that breaks no rule."""
+        partition, _, log_time, event = record
+        void = event.kind is EventKind.VOID
+        content, place = judging.content(event), (partition, event.tenant, event.key or "")
+        held = self.answer.keys.get(place) if event.key is not None else None
+        if held is not None and log_time > held.log_time + KEY_HORIZON:
+            held = None
+        if held is not None and held.content != content:
+            return "key_conflict"
+        if held is None:
+            outcome, state = ("wait", "AWAITED") if void else ("count", "COUNTED")
+        elif held.state == "COUNTED" and void:
+            outcome, state = "take back", "VOIDED"
+        elif held.state == "AWAITED" and not void:
+            outcome, state = "wait", "VOIDED"
+        else:
+            return "duplicate"
+        if event.kind in judging.BOUNDARIES and event.session is None:
+            since = self.catalogue.metering_since
+            if subjects.comes_too_late(event, log_time, since):
+                return "settled_session"
+        if event.key is not None:
+            self.answer.keys[place] = KnownKey(state, content, log_time)
+        return outcome
+
+    def refuse(
+        self, record: LogRecord, reason: str, producer: OracleProducer | None = None
+    ) -> None:
         """One more dead letter."""
         self.answer.refused[record.partition] += 1
         self.answer.refusals.append(Refusal(record.partition, record.offset, reason))
+        if producer is not None:
+            producer.refused += 1
 
-    def keep(self, event: MeterEvent, record: LogRecord, *, repeats: bool) -> None:
-        """A good event: a duplicate where it repeats what its key stands for, else counted."""
-        if repeats:
-            self.answer.duplicates[record.partition] += 1
+    def duplicate(self, record: LogRecord, producer: OracleProducer | None) -> None:
+        """One more repeat."""
+        self.answer.duplicates[record.partition] += 1
+        if producer is not None:
+            producer.duplicates += 1
+
+    def add(self, record: LogRecord, sign: int) -> None:
+        """Rules 7 and 8, for an event that is counted (1) or taken back (-1)."""
+        event = record.event
+        if event.kind in judging.BOUNDARIES:
+            self.add_boundary(record)
             return
-        if event.key:
-            self.keys[record.partition, event.tenant, event.key] = _content(event)
-        self.answer.counted[record.partition] += 1
-        self.add(event, record)
+        for meter in self.catalogue.of_type(event.type, sessions=False):
+            if judging.counts(meter, event):
+                self.answer.ledger.contributions.append(self.contribution(meter, record, sign))
 
-    def add(self, event: MeterEvent, record: LogRecord) -> None:
-        """Rule 5, for an event that was found good."""
-        if event.kind in _BOUNDARIES:
-            assert event.session is not None
-            key = SessionKey(record.partition, event.tenant, event.type, event.session)
-            session = self.answer.sessions.setdefault(key, OracleSession(key))
-            session.add(event, record.append_time)
-            return
-        for meter in self.catalogue.meters:
-            if meter.type != event.type or meter.aggregate == "session":
-                continue
-            value = _value(meter, event)
-            if value is None or not _passes(meter, event.attributes):
-                continue
-            window_start = event.time // meter.window * meter.window
-            self.merge(meter, event.tenant, event.attributes, (window_start, 1, value))
-
-    def bill(self, meter: OracleMeter, session: OracleSession) -> None:
-        """Rule 6, for one session and one meter that reads its type."""
-        opening, start = session.opening, session.start
-        if opening is None or start is None or not _passes(meter, opening.attributes):
-            return
-        tenant, attributes = session.key.tenant, opening.attributes
-        first = start // meter.window * meter.window
-        self.merge(meter, tenant, attributes, (first, 1, Fraction(0)))
-        appended = self.answer.appended[session.key.partition]
-        end = session.billed_end(meter.timeout, meter.timeout_bills, appended)
-        for window_start, microseconds in split(start, end or start, meter.window).items():
-            seconds = Fraction(microseconds, 1_000_000)
-            self.merge(meter, tenant, attributes, (window_start, 0, seconds))
-
-    def merge(
-        self,
-        meter: OracleMeter,
-        tenant: str,
-        attributes: Mapping[str, str],
-        part: tuple[int, int, Fraction],
-    ) -> None:
-        """Join (window start, events, value) into the figure it belongs to."""
-        window_start, events, value = part
-        group = tuple(attributes.get(name, "") for name in meter.group_by)
-        key = UsageKey(tenant, meter.name, group, window_start)
-        known = self.answer.usage.get(key)
-        if known is None:
-            self.answer.usage[key] = (events, value)
-        elif meter.aggregate == "min":
-            self.answer.usage[key] = (known[0] + events, min(known[1], value))
-        elif meter.aggregate == "max":
-            self.answer.usage[key] = (known[0] + events, max(known[1], value))
+    def contribution(self, meter: OracleMeter, record: LogRecord, sign: int) -> Contribution:
+        """What a usage event does to a meter that counts it."""
+        partition, offset, log_time, event = record
+        group = tuple(event.attributes.get(name, "") for name in meter.group_by)
+        start = event.time // meter.window * meter.window
+        item = None
+        if meter.aggregate == "unique":
+            item = judging.text(meter, event)
+            removes = meter.operation and event.attributes.get(meter.operation) == "remove"
+            amount = Fraction(0 if removes else 1)
         else:
-            self.answer.usage[key] = (known[0] + events, known[1] + value)
+            amount = judging.value(meter, event) or Fraction(0)
+            if meter.aggregate == "latest":
+                item = ""
+            elif meter.aggregate == "time_weighted":
+                item = f"{event.time - start:010d}"
+        return Contribution(
+            self.answer.ledger.line(meter, partition, event.tenant, group),
+            meter,
+            start,
+            log_time,
+            sign,
+            sign * amount,
+            (event.time, event.sequence, event.producer, offset),
+            item,
+        )
 
-    def holes(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
-        """Per producer and lane, the runs of numbers up to the highest known that never came."""
-        seen: dict[tuple[str, int], set[int]] = {lane: set() for lane in self.claimed}
-        for number in self.taken:
-            seen.setdefault((number.producer, number.lane), set()).add(number.sequence)
-        holes: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        for lane, numbers in seen.items():
-            highest = max(numbers | {self.claimed.get(lane, 0)})
-            runs: list[tuple[int, int]] = []
-            for absent in (n for n in range(1, highest + 1) if n not in numbers):
-                if runs and runs[-1][1] == absent - 1:
-                    runs[-1] = (runs[-1][0], absent)
-                else:
-                    runs.append((absent, absent))
-            if runs:
-                holes[lane] = runs
-        return holes
+    def add_boundary(self, record: LogRecord) -> None:
+        """Rule 8 for one record."""
+        partition, _, log_time, event = record
+        longest = self.catalogue.longest(event.type)
+        told: OracleSession | OracleSubject
+        if event.session is not None:
+            key = SessionKey(partition, event.tenant, event.type, event.session)
+            told = self.answer.sessions.setdefault(key, OracleSession(key, longest))
+        else:
+            key = SessionKey(partition, event.tenant, event.type, event.subject or "")
+            told = self.answer.subjects.setdefault(key, OracleSubject(key, longest))
+        meters = self.catalogue.of_type(event.type, sessions=True)
+        before = self.pass_deadlines(told, log_time)
+        told.add(event, log_time)
+        if isinstance(told, OracleSubject):
+            if log_time - subjects.SETTLED_AFTER > self.catalogue.metering_since:
+                told.settle(log_time - subjects.SETTLED_AFTER)
+        self.charge(key, before, told.bills(meters, log_time), log_time)
 
+    def pass_deadlines(
+        self, told: OracleSession | OracleSubject, log_time: int
+    ) -> Sequence[Bill]:
+        """Charge what timed out up to a log time, each at its deadline; the bills as they are."""
+        meters = self.catalogue.of_type(told.key.type, sessions=True)
+        before = told.bills(meters, told.last_append)
+        for deadline in told.deadlines(meters):
+            if deadline <= log_time:
+                after = told.bills(meters, deadline)
+                self.charge(told.key, before, after, deadline)
+                before = after
+        return before
 
-def plain_decimal(text: str) -> Fraction | None:
-    """The exact value of decimal text that fits an amount, or None where it is not one."""
-    if len(text) > 64 or not text.isascii() or not _PLAIN.fullmatch(text):
-        return None
-    value = Fraction(text)
-    for scale in range(19):
-        unscaled = value * 10**scale
-        if unscaled.denominator == 1:
-            return value if -(2**63) <= unscaled < 2**63 else None
-    return None
+    def charge(
+        self, key: SessionKey, before: Sequence[Bill], after: Sequence[Bill], cause: int
+    ) -> None:
+        """Contributions that turn one set of bills into another."""
+        for meter, group, start, events, microseconds in moves(before, after):
+            line = self.answer.ledger.line(meter, key.partition, key.tenant, group)
+            seconds = Fraction(microseconds, 1_000_000)
+            contribution = Contribution(line, meter, start, cause, events, seconds)
+            self.answer.ledger.contributions.append(contribution)
 
-
-def _identity_is_possible(event: MeterEvent) -> bool:
-    """Rule 1: whether the event can have been sent under what it says."""
-    if event.producer:
-        if not re.fullmatch(r"[ -~]{1,64}", event.producer):
-            return False
-        if event.lane not in range(256) or event.sequence < 1:
-            return False
-    elif event.kind is EventKind.MARK:
-        return False
-    return event.key is None or _is_clean(event.key, 256)
-
-
-def _is_clean(text: str | None, bytes_max: int) -> bool:
-    """Not empty, not too long, and no control characters in it."""
-    if not text or len(text.encode()) > bytes_max:
-        return False
-    return not any(ord(character) < 32 or ord(character) == 127 for character in text)
-
-
-def _refusal(catalogue: OracleCatalogue, event: MeterEvent, append_time: int) -> str | None:
-    """Rule 3: the first reason why the event cannot be counted, or None."""
-    boundary = event.kind in _BOUNDARIES
-    if event.kind is not EventKind.USAGE and not boundary:
-        return "unknown_kind"
-    if not _is_clean(event.tenant, 128):
-        return "invalid_tenant"
-    if not catalogue.metering_since <= event.time <= append_time + FUTURE_MICROSECONDS:
-        return "invalid_time"
-    meters = [
-        meter
-        for meter in catalogue.meters
-        if meter.type == event.type and (meter.aggregate == "session") == boundary
-    ]
-    if not meters:
-        return "unknown_type"
-    if boundary:
-        return None if _is_clean(event.session, 256) else "invalid_session"
-    read = {meter.value_attribute for meter in meters} & event.attributes.keys()
-    amounts = [plain_decimal(event.attributes[name]) for name in read if name is not None]
-    return None if 0 <= event.scale <= 18 and None not in amounts else "invalid_quantity"
-
-
-def _value(meter: OracleMeter, event: MeterEvent) -> Fraction | None:
-    """What the event adds to the meter, or None where it says nothing about it."""
-    if meter.aggregate == "count":
-        return Fraction(1)
-    name = meter.value_attribute
-    if name is None:
-        return Fraction(event.quantity, 10**event.scale)
-    return plain_decimal(event.attributes[name]) if name in event.attributes else None
-
-
-def _passes(meter: OracleMeter, attributes: Mapping[str, str]) -> bool:
-    return all(attributes.get(name, "") in allowed for name, allowed in meter.where.items())
-
-
-def _content(event: MeterEvent) -> object:
-    """Rule 4: what must be equal for two events under one key to be the same."""
-    amount = Fraction(event.quantity, 10**event.scale)
-    attributes = tuple(sorted(event.attributes.items()))
-    return event.kind, event.type, event.time, amount, event.session, event.subject, attributes
+    def end(self) -> None:
+        """Rule 8 at the end of the log: the deadlines that each partition reached."""
+        for told in [*self.answer.sessions.values(), *self.answer.subjects.values()]:
+            self.pass_deadlines(told, self.answer.appended[told.key.partition])

@@ -9,7 +9,8 @@ import pytest
 
 from meterstream_schemas.events import EventKind, MeterEvent
 from tests.oracle.catalogue import read_catalogue
-from tests.oracle.counting import Answer, LogRecord, Refusal, UsageKey, count, plain_decimal
+from tests.oracle.counting import Answer, LogRecord, Refusal, UsageKey, count
+from tests.oracle.judging import plain_decimal
 
 SINCE = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 MINUTE = 60_000_000
@@ -116,11 +117,14 @@ def test_a_refused_number_is_seen_and_may_be_mended() -> None:
         ({"sequence": -1}, "invalid_identity"),
         ({"producer": "p" * 65}, "invalid_identity"),
         ({"key": ""}, "invalid_identity"),
-        ({"kind": EventKind.MARK, "producer": ""}, "invalid_identity"),
+        ({"kind": EventKind.MARK, "producer": "", "key": ""}, "invalid_identity"),
         ({"tenant": ""}, "invalid_tenant"),
         ({"tenant": "a\x00"}, "invalid_tenant"),
         ({"tenant": "é" * 65, "type": "nobody"}, "invalid_tenant"),
-        ({"kind": EventKind.VOID}, "unknown_kind"),
+        ({"kind": EventKind.VOID}, "invalid_key"),
+        ({"kind": EventKind.VOID, "type": "nobody"}, "unknown_type"),
+        ({"kind": EventKind.VOID, "type": "spend", "key": "k", "attributes": {"env": "prod"}},
+         "not_invertible"),
         ({"kind": EventKind.UNKNOWN, "type": "nobody"}, "unknown_kind"),
         ({"type": "nobody"}, "unknown_type"),
         ({"kind": EventKind.SESSION_START, "session": "s"}, "unknown_type"),

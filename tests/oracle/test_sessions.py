@@ -8,7 +8,6 @@ from fractions import Fraction
 import pytest
 
 from meterstream_schemas.events import EventKind, MeterEvent
-from tests.oracle.catalogue import read_catalogue
 from tests.oracle.counting import Answer, LogRecord, UsageKey, count
 from tests.oracle.sessions import SessionKey, split
 
@@ -57,7 +56,7 @@ def log(*events: MeterEvent, appended: int = 0, until: int | None = None) -> Ans
 
 def state(answer: Answer) -> str:
     """The state of session s."""
-    return answer.states(read_catalogue(CATALOGUE))[KEY]
+    return answer.states()[KEY]
 
 
 def test_a_duration_is_split_exactly() -> None:
