@@ -80,7 +80,7 @@ class Repaired(NamedTuple):
 def settled_before(append_time: int, metering_since: int) -> int:
     """Boundaries before this time are refused from that log time on; 0 while none are."""
     horizon = append_time - SETTLED_AFTER
-    return horizon if horizon >= metering_since else 0
+    return horizon if horizon > metering_since else 0
 
 
 def too_early(event: MeterEvent, append_time: int, metering_since: int) -> bool:

@@ -1,8 +1,7 @@
-"""Sessions: any order, twice or never, and every microsecond in exactly one window."""
+"""Sessions: what their boundaries say, in any order, twice or never."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterstream_aggregator.catalogue import HOUR, MINUTE, TimeoutBills
+from meterstream_aggregator.catalogue import DAY, HOUR, LENGTH_MAX, MINUTE, TimeoutBills
 from meterstream_aggregator.sessions import (
     CLAIMS_MAX,
-    LENGTH_MAX,
-    Charge,
     Session,
     billed_until,
-    change,
-    charge,
     deadline,
+    group_of,
+    longest_of,
     observed,
-    shares,
     state_of,
 )
 from tests.unit.aggregator.making import CATALOGUE, NOW, boundary
@@ -33,13 +29,7 @@ if TYPE_CHECKING:
 RUN = CATALOGUE.meter("run")
 PROD = CATALOGUE.meter("run.prod")
 CALL = CATALOGUE.meter("call")
-SIZES = st.sampled_from((MINUTE, 15 * MINUTE, HOUR))
-CHARGES = st.none() | st.builds(
-    Charge,
-    group=st.sampled_from((("a",), ("b",))),
-    start=st.integers(NOW, NOW + HOUR),
-    until=st.none() | st.integers(NOW + HOUR, NOW + 4 * HOUR),
-)
+LONGEST = 31 * DAY
 BOUNDARIES = st.lists(
     st.tuples(
         st.sampled_from(("START", "HEARTBEAT", "END")),
@@ -68,15 +58,6 @@ def plain(*said: tuple[str, int]) -> Session:
     return told([(kind, time, None, {}) for kind, time in said], append_time=NOW)
 
 
-def windows(parts: Iterable[tuple[tuple[str, ...], int, int, int]]) -> Counter[object]:
-    """Microseconds and starts by (group, window), without zeros."""
-    total: Counter[object] = Counter()
-    for group, window, microseconds, started in parts:
-        total[(group, window, "time")] += microseconds
-        total[(group, window, "started")] += started
-    return Counter({key: value for key, value in total.items() if value})
-
-
 @given(BOUNDARIES, st.randoms(use_true_random=False))
 def test_order_and_repetition_change_nothing(said: list[Said], rng: Random) -> None:
     """Any permutation with any repetitions is the same session and is charged the same."""
@@ -86,43 +67,6 @@ def test_order_and_repetition_change_nothing(said: list[Said], rng: Random) -> N
     session, other = told(said), told(again)
 
     assert other == session
-    for meter in (RUN, PROD):
-        for appended in (NOW, NOW + 4 * HOUR + 40 * MINUTE, NOW + 9 * HOUR):
-            assert charge(other, meter, appended) == charge(session, meter, appended)
-
-
-@given(BOUNDARIES, st.integers(NOW, NOW + 9 * HOUR))
-def test_shares_are_the_duration(said: list[Said], appended: int) -> None:
-    """The windows of a charge add up to its duration, and one of them has the start."""
-    charged = charge(told(said), RUN, appended)
-    if charged is None:
-        return
-
-    parts = list(shares(charged, RUN.window))
-
-    length = 0 if charged.until is None else charged.until - charged.start
-    assert sum(share.microseconds for share in parts) == length
-    assert sum(share.started for share in parts) == 1
-    assert all(share.window % RUN.window == 0 for share in parts)
-
-
-@given(CHARGES, CHARGES, CHARGES, SIZES)
-def test_changes_compose(a: Charge | None, b: Charge | None, c: Charge | None, size: int) -> None:
-    """From a to b to c is from a to c, window by window; there and back is nothing."""
-    steps = windows((*change(a, b, size), *change(b, c, size)))
-    back = windows((*change(a, b, size), *change(b, a, size)))
-
-    steps.subtract(windows(change(a, c, size)))
-    assert not any(steps.values())
-    assert not any(back.values())
-
-
-@given(CHARGES, SIZES)
-def test_a_change_from_nothing_is_the_shares(charged: Charge | None, size: int) -> None:
-    """Windows begin empty: the first change writes the whole charge."""
-    whole = windows(shares(charged, size)) if charged is not None else Counter[object]()
-
-    assert windows(change(None, charged, size)) == whole
 
 
 def test_start_end_and_conflicts() -> None:
@@ -131,29 +75,23 @@ def test_start_end_and_conflicts() -> None:
         ("START", NOW + 5), ("START", NOW), ("END", NOW - 1), ("END", NOW + 9), ("END", NOW + 7)
     )
 
-    assert (session.start, session.end, session.conflicts) == (NOW, NOW + 7, 3)
-    assert state_of(session, [RUN], 0) == "closed"
+    assert (session.start, session.end_within(LONGEST)) == (NOW, NOW + 7)
+    assert session.conflicts_within(LONGEST) == 3
+    assert state_of(session, [RUN], 0, LONGEST) == "closed"
 
 
 def test_an_end_alone_waits() -> None:
-    """An end without a start is unstarted and charged nothing; the start then closes it."""
+    """An end without a start is unstarted and bills nothing; the start then closes it."""
     waiting = plain(("END", NOW + 9))
 
-    assert state_of(waiting, [RUN], NOW + 9 * HOUR) == "unstarted"
-    assert charge(waiting, RUN, NOW + 9 * HOUR) is None
-    assert deadline(waiting, [RUN], 0) is None
-    assert waiting.conflicts == 0
+    assert state_of(waiting, [RUN], NOW + 9 * HOUR, LONGEST) == "unstarted"
+    assert billed_until(waiting, RUN, NOW + 9 * HOUR, LONGEST) is None
+    assert deadline(waiting, [RUN], 0, LONGEST) is None
+    assert waiting.conflicts_within(LONGEST) == 0
     assert (waiting.start, waiting.subject, waiting.attributes) == (None, None, {})
     closed = observed(waiting, boundary("START", NOW), NOW)
-    assert charge(closed, RUN, 0) == Charge(("",), NOW, NOW + 9)
-
-
-def test_a_session_without_duration_has_a_start() -> None:
-    """Start and end at one moment: no time, and one session started."""
-    charged = charge(plain(("START", NOW), ("END", NOW)), CALL, 0)
-    assert charged is not None
-
-    assert [(s.microseconds, s.started) for s in shares(charged, MINUTE)] == [(0, 1)]
+    assert billed_until(closed, RUN, 0, LONGEST) == NOW + 9
+    assert deadline(closed, [RUN], 0, LONGEST) is None
 
 
 @pytest.mark.parametrize(
@@ -171,21 +109,21 @@ def test_a_timeout_bills_as_its_policy_says(bills: TimeoutBills, until: int) -> 
     )
     due = NOW + 1 + 30 * MINUTE
 
-    assert deadline(session, [meter], NOW) == due
-    assert billed_until(session, meter, due - 1) is None
-    assert state_of(session, [meter], due - 1) == "open"
-    assert billed_until(session, meter, due) == until
-    assert state_of(session, [meter], due) == "timed_out"
-    assert deadline(session, [meter], due) is None
+    assert deadline(session, [meter], NOW, LONGEST) == due
+    assert billed_until(session, meter, due - 1, LONGEST) is None
+    assert state_of(session, [meter], due - 1, LONGEST) == "open"
+    assert billed_until(session, meter, due, LONGEST) == until
+    assert state_of(session, [meter], due, LONGEST) == "timed_out"
+    assert deadline(session, [meter], due, LONGEST) is None
 
 
 def test_deadlines_come_meter_by_meter() -> None:
     """The next deadline is the earliest that append time has not passed."""
     session = plain(("START", NOW))
 
-    assert deadline(session, [PROD, CALL, RUN], NOW) == NOW + 30 * MINUTE
-    assert deadline(session, [PROD, CALL, RUN], NOW + 30 * MINUTE) == NOW + 45 * MINUTE
-    assert deadline(session, [PROD, CALL, RUN], NOW + 45 * MINUTE) is None
+    assert deadline(session, [PROD, CALL, RUN], NOW, LONGEST) == NOW + 30 * MINUTE
+    assert deadline(session, [PROD, CALL, RUN], NOW + 30 * MINUTE, LONGEST) == NOW + 45 * MINUTE
+    assert deadline(session, [PROD, CALL, RUN], NOW + 45 * MINUTE, LONGEST) is None
 
 
 def test_a_real_end_outlives_a_timeout() -> None:
@@ -194,9 +132,9 @@ def test_a_real_end_outlives_a_timeout() -> None:
     after = observed(before, boundary("END", NOW + 2 * HOUR), NOW + 3 * HOUR)
     late = NOW + 3 * HOUR
 
-    assert charge(before, RUN, late) == Charge(("",), NOW, NOW)
-    assert charge(after, RUN, late) == Charge(("",), NOW, NOW + 2 * HOUR)
-    assert state_of(after, [RUN], late + HOUR) == "closed"
+    assert billed_until(before, RUN, late, LONGEST) == NOW
+    assert billed_until(after, RUN, late, LONGEST) == NOW + 2 * HOUR
+    assert state_of(after, [RUN], late + HOUR, LONGEST) == "closed"
 
 
 def test_a_sign_of_life_takes_a_timeout_back() -> None:
@@ -204,19 +142,37 @@ def test_a_sign_of_life_takes_a_timeout_back() -> None:
     session = plain(("START", NOW))
     alive = observed(session, boundary("HEARTBEAT", NOW + HOUR), NOW + HOUR)
 
-    assert billed_until(session, RUN, NOW + HOUR) == NOW
-    assert billed_until(alive, RUN, NOW + HOUR) is None
-    assert deadline(alive, [RUN], NOW + HOUR) == NOW + HOUR + 30 * MINUTE
+    assert billed_until(session, RUN, NOW + HOUR, LONGEST) == NOW
+    assert billed_until(alive, RUN, NOW + HOUR, LONGEST) is None
+    assert deadline(alive, [RUN], NOW + HOUR, LONGEST) == NOW + HOUR + 30 * MINUTE
 
 
 def test_a_session_has_a_greatest_length() -> None:
     """An end further away is a conflict; a timeout bills no further."""
-    limit = NOW + LENGTH_MAX
+    limit = NOW + LONGEST
 
-    assert plain(("START", NOW), ("END", limit)).end == limit
+    assert plain(("START", NOW), ("END", limit)).end_within(LONGEST) == limit
     too_far = plain(("START", NOW), ("END", limit + 1))
-    assert (too_far.end, too_far.conflicts) == (None, 1)
-    assert billed_until(too_far, RUN, NOW + 2 * LENGTH_MAX) == limit
+    assert (too_far.end_within(LONGEST), too_far.conflicts_within(LONGEST)) == (None, 1)
+    assert billed_until(too_far, RUN, NOW + 2 * LONGEST, LONGEST) == limit
+
+
+def test_the_strictest_definition_says_how_long_one_may_last() -> None:
+    """All meters of a type see the same sessions; without any the absolute limit stands."""
+    assert longest_of([replace(RUN, longest=3 * DAY), replace(RUN, longest=2 * DAY)]) == 2 * DAY
+    assert longest_of([]) == LENGTH_MAX
+
+
+def test_only_what_reads_the_start_times_out() -> None:
+    """A definition that ended before the session began neither gives it up nor groups it."""
+    ended = replace(RUN, until=NOW)
+    begun = replace(RUN, since=NOW, timeout=HOUR)
+    session = plain(("START", NOW))
+
+    assert deadline(session, [ended, begun], NOW, LONGEST) == NOW + HOUR
+    assert state_of(session, [ended, begun], NOW + 45 * MINUTE, LONGEST) == "open"
+    assert group_of(NOW, {"route": "/"}, ended) is None
+    assert group_of(NOW, {"route": "/"}, begun) == ("/",)
 
 
 @given(st.permutations(range(CLAIMS_MAX + 8)))
@@ -226,7 +182,7 @@ def test_claims_have_a_limit(order: list[int]) -> None:
 
     assert [start.time for start in session.starts] == [NOW + n for n in range(CLAIMS_MAX)]
     assert session.ends == tuple(NOW + HOUR + n for n in range(CLAIMS_MAX))
-    assert session.conflicts == 2 * (CLAIMS_MAX - 1)
+    assert session.conflicts_within(LONGEST) == 2 * (CLAIMS_MAX - 1)
     assert session.last_sign == NOW + HOUR + CLAIMS_MAX + 7
 
 
@@ -237,7 +193,7 @@ def test_a_filter_reads_the_start_that_counts() -> None:
         session, boundary("START", NOW, subject="u1", attributes={"route": "/pay"}), NOW
     )
 
-    assert charge(session, PROD, 0) is None
-    assert charge(moved, PROD, 0) == Charge((), NOW, None)
-    assert charge(moved, RUN, 0) == Charge(("/pay",), NOW, None)
+    assert group_of(NOW + 5, session.attributes, PROD) is None
+    assert group_of(NOW, moved.attributes, PROD) == ()
+    assert group_of(NOW, moved.attributes, RUN) == ("/pay",)
     assert (moved.subject, moved.attributes) == ("u1", {"route": "/pay"})
