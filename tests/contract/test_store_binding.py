@@ -146,6 +146,22 @@ def test_meters_come_and_go(place: Place, bound: Store) -> None:
     assert place.reader().catalogue() == catalogue()
 
 
+def test_a_new_meter_of_counted_events_needs_a_date(bound: Store) -> None:
+    """A VOID of an event from before it was there would take out of it what it never had."""
+    with pytest.raises(StoreMismatch, match=f"'a.most' would read events of type 'a'.*{EARLIEST}"):
+        bound.bind(BINDING, catalogue(USUAL + "- {name: a.most, type: a, aggregate: max}\n"))
+
+    dated = f"- {{name: a.most, type: a, aggregate: max, from: {EARLIEST}}}\n"
+    bound.bind(BINDING, catalogue(USUAL + dated))
+
+
+def test_any_catalogue_will_do_while_nothing_was_folded(store: Store) -> None:
+    """A mistake that is found before the first event may simply be mended."""
+    store.bind(BINDING, catalogue("meters: [{name: a, aggregate: sum}]"))
+
+    store.bind(BINDING, catalogue("meters: [{name: a, aggregate: max}]"))
+
+
 def test_a_new_meter_counts_from_where_it_appears(bound: Store) -> None:
     """A date in the past would promise figures that nobody made: it is refused."""
     new = "- {name: c, aggregate: min, from: 2026-01-02T00:00:00Z}\n"

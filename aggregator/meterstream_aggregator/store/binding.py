@@ -1,13 +1,15 @@
 """May this store be used with this topic and this catalogue? Pure; every store asks it.
 
-A figure is made by the definitions that applied when its events came, so what has applied stays:
+A figure is made by the definitions that applied when its events came, so what has applied stays;
+where nothing was folded yet, any catalogue will do:
 
 * an event may lie `FUTURE_MAX` ahead of its append time, so every definition that begins no later
   than that after the highest append time folded may have read something. It must still be there;
 * a change is a further definition of the same name that begins later, on a whole hour;
 * a meter may be taken out, its figures stay; it may not come back as another;
-* a new meter without a date counts from the position on at which it appears. Only a session meter
-  cannot join sessions that were counted without it: it would take back time that it never gave.
+* a new meter without a date counts from the position on at which it appears, if nobody read its
+  type before. Events or sessions that were counted without it need a date: a VOID, or a boundary
+  that comes later, would take back from it what it never had.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ def check_binding(
             f"{wanted.topic_id or 'unknown'}, {wanted.partitions} partitions); name another store, "
             "or the topic it was made from"
         )
+    if not appended:
+        return
     latest = counted_by[-1]
     for field in ("metering_since", "accept_from"):
         before, now = getattr(latest, field), getattr(catalogue, field)
@@ -70,7 +74,7 @@ def check_binding(
         else:
             _check_dates(definitions, {0}, earliest)
         if not any(meter.name == name for meter in latest.meters):
-            _check_joins_sessions(definitions, counted_by, earliest)
+            _check_joins(definitions, counted_by, earliest, returns=bool(known))
 
 
 def earliest_change(appended: int, accept_from: int) -> int:
@@ -120,16 +124,24 @@ def _check_dates(now: Sequence[Meter], known: set[int], earliest: int) -> None:
             )
 
 
-def _check_joins_sessions(
-    now: Sequence[Meter], counted_by: Sequence[Catalogue], earliest: int
+def _check_joins(
+    now: Sequence[Meter], counted_by: Sequence[Catalogue], earliest: int, *, returns: bool
 ) -> None:
-    """A session meter that was not there joins a type without sessions, or sessions to come."""
+    """A meter that was not there joins a type that nobody read, or what is to come.
+
+    One of usage that was there before ``returns`` to its own figures.
+    """
     for meter in now:
-        if meter.aggregate is not Aggregate.SESSION or meter.since >= earliest:
+        of_sessions = meter.aggregate is Aggregate.SESSION
+        if meter.since >= earliest or (returns and not of_sessions):
             continue
-        if any(earlier.session_meters(meter.type) for earlier in counted_by):
+        if any(
+            earlier.session_meters(meter.type) if of_sessions else earlier.usage_meters(meter.type)
+            for earlier in counted_by
+        ):
+            what = "sessions" if of_sessions else "events"
             raise StoreMismatch(
-                f"meter {meter.name!r} would read sessions of type {meter.type!r} that were "
+                f"meter {meter.name!r} would read {what} of type {meter.type!r} that were "
                 "counted without it; give it a name of its own and a date, at the earliest this "
                 f"line: from: {_instant(earliest)}"
             )

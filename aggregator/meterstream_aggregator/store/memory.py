@@ -14,6 +14,7 @@ from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import (
     CallerKey,
     Changes,
+    KeyState,
     OutboxMessage,
     Place,
     Presence,
@@ -161,7 +162,9 @@ class MemoryStore(MemoryReader):
             for place in [
                 place
                 for place, key in keys.items()
-                if key.partition == advance.partition and key.append_time < oldest
+                if key.partition == advance.partition
+                and key.append_time < oldest
+                and key.state is not KeyState.AWAITED
             ]:
                 del keys[place]
 

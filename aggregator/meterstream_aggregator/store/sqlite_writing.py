@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from meterstream_aggregator.changes import Changes, OutboxMessage
+from meterstream_aggregator.changes import Changes, KeyState, OutboxMessage
 from meterstream_aggregator.dedup import pack
 from meterstream_aggregator.errors import Fenced
 from meterstream_aggregator.state import KEY_HORIZON
@@ -87,13 +87,19 @@ def write_numbers(db: sqlite3.Connection, changes: Changes) -> None:
 
 
 def write_keys(db: sqlite3.Connection, changes: Changes, advances: Sequence[Advance]) -> None:
-    """Callers' keys; then those are forgotten that the log's time has left behind."""
+    """Callers' keys; then those are forgotten that the log's time has left behind.
+
+    A VOID that still waits is kept: that it never found its event is to be seen.
+    """
     db.executemany(
         "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?, ?, ?)", changes.keys.values()
     )
     db.executemany(
-        "DELETE FROM caller_key WHERE partition = ? AND append_time < ?",
-        [(advance.partition, advance.appended - KEY_HORIZON) for advance in advances],
+        "DELETE FROM caller_key WHERE partition = ? AND append_time < ? AND state <> ?",
+        [
+            (advance.partition, advance.appended - KEY_HORIZON, KeyState.AWAITED)
+            for advance in advances
+        ],
     )
 
 
