@@ -187,6 +187,19 @@ def test_an_end_after_the_timeout_wins() -> None:
     assert closed.sessions.popitem()[1][1] is None
 
 
+def test_a_closed_session_hears_more() -> None:
+    """A heartbeat changes nothing, an earlier end takes time back, whichever batch they come in."""
+    start, end = boundary("START", SINCE), boundary("END", SINCE + 40 * MINUTE)
+    sign = boundary("HEARTBEAT", SINCE + 50 * MINUTE)
+    earlier = boundary("END", SINCE + 10 * MINUTE)
+    log = said(start, end, sign, earlier, at=[0, 40, 50, 60])
+
+    kept = folded([[record] for record in log[:3]], upto=LATER)
+    assert sum(time for _, time in kept.totals().values()) == 40 * MINUTE
+    kept = folded([[record] for record in log], upto=LATER)
+    assert sum(time for _, time in kept.totals().values()) == 10 * MINUTE
+
+
 def test_a_sign_of_life_takes_a_timeout_back() -> None:
     """A record revives what had timed out, and the deadline counts from there."""
     start = boundary("START", CHANGED)

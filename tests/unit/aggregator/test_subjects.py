@@ -181,7 +181,7 @@ def bounds(*times: int, at: list[int]) -> list[LogRecord]:
 def test_what_cannot_change_is_settled() -> None:
     """A month on, closed sessions and ends left over are forgotten; what they cost stays."""
     month = 31 * 24
-    log = bounds(2, -3, -4, 5, month + 10, at=[5, 5, 5, 5, month + 10])
+    log = bounds(-1, 2, -3, -4, 5, month + 10, at=[5, 5, 5, 5, 5, month + 10])
 
     kept = folded([log])
 
@@ -190,7 +190,7 @@ def test_what_cannot_change_is_settled() -> None:
         SINCE + 5 * HOUR,
         SINCE + (month + 10) * HOUR,
     ]
-    assert (subject.ends, subject.conflicts, subject.settled) == ((), 1, SINCE + 4 * HOUR + 1)
+    assert (subject.ends, subject.conflicts, subject.settled) == ((), 2, SINCE + 4 * HOUR + 1)
     assert sum(time for place, (_, time) in kept.totals().items() if place[0] == "run") == HOUR
 
 
@@ -222,6 +222,11 @@ def test_a_subject_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = folded([bounds(1, 2, 3, 4, 5, at=[9] * 5)])
     assert only(opened).starts[0].time == SINCE + 2 * HOUR
     assert only(opened).settled == SINCE + HOUR + 1
+
+    many = [boundary("START", SINCE + n, type="idle", session=None) for n in range(5)]
+    idle = folded([said(*many, at=[9] * 5)], upto=SINCE + 900 * DAY)
+    assert sum(started for started, _ in idle.totals().values()) == 5
+    assert not any(time for _, time in idle.totals().values())
     assert subjects.BOUNDARIES_MAX == 4096
 
 
