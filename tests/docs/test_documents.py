@@ -70,7 +70,7 @@ def test_the_catalogue_of_the_readme_is_accepted() -> None:
 def test_commands_are_accepted(line: str) -> None:
     """Each command line that a document shows has a command and options that exist."""
     program = typer.main.get_command(app)
-    words = shlex.split(line)[1:]
+    words = shlex.split(line, comments=True)[1:]
 
     assert isinstance(program, TyperGroup)
     with program.make_context("meterstream", words) as context:
