@@ -45,16 +45,35 @@ LATE_SHARE: Final = 0.001
 EVENTS_PER_MINUTE: Final = 500_000
 """Event time runs at this rate, which decides how many events share a row."""
 MINUTE: Final = 60_000_000
+_PLAIN: Final = (
+    *["aggregate: sum"] * 5,
+    *["aggregate: count"] * 2,
+    "aggregate: min",
+    "aggregate: max",
+)
+_EVERY: Final = (
+    "aggregate: sum",
+    "aggregate: count",
+    "aggregate: average",
+    "aggregate: min",
+    "aggregate: max",
+    "aggregate: latest",
+    "aggregate: unique, value: attributes.region",
+    "aggregate: time_weighted",
+    "aggregate: time_weighted, samples: changes",
+)
 
 Int64Array = npt.NDArray[np.int64]
 
 
-def catalogue_text(since: int) -> str:
-    """A catalogue for this traffic: sums, counts, extremes and sessions in 1-minute windows."""
-    aggregates = ("sum", "sum", "sum", "sum", "sum", "count", "count", "min", "max")
+def catalogue_text(since: int, *, every: bool = False) -> str:
+    """A catalogue for this traffic: sums, counts, extremes and sessions in 1-minute windows.
+
+    With ``every``, as many meters of the same windows, among which every aggregate occurs.
+    """
     meters = [
-        f"  - {{name: {name}, aggregate: {how}, group_by: [region], window: 1m}}"
-        for name, how in zip(USAGE_TYPES, aggregates, strict=True)
+        f"  - {{name: {name}, {how}, group_by: [region], window: 1m}}"
+        for name, how in zip(USAGE_TYPES, _EVERY if every else _PLAIN, strict=True)
     ]
     meters.append(
         f"  - {{name: {SESSION_TYPE}, aggregate: session, group_by: [region], window: 1m}}"

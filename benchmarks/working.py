@@ -9,24 +9,21 @@ and throws usage away, so that the difference between the two is what the store 
 from __future__ import annotations
 
 import argparse
-import gc
 import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring import MemoryTrace, Stopwatch, report
+from benchmarks.parts import new_folding, trimmer, tune_garbage
+from benchmarks.running import check_sources
 from meterstream_aggregator.catalogue_file import load_catalogue
-from meterstream_aggregator.state import Readings
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
-from meterstream_consumers.decode import Decoder
-from meterstream_consumers.folding import Folding
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_consumers.source import Source
 from meterstream_infra.topics import check_topic
-from meterstream_schemas.registry import BundledSchemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from meterstream_aggregator.changes import Changes
     from meterstream_aggregator.sessions import Session, SessionKey
     from meterstream_aggregator.store.port import Advance, Store
+    from meterstream_consumers.folding import Folding
 
 
 class NoUsageStore(MemoryStore):
@@ -70,7 +68,9 @@ def main() -> None:
     parser.add_argument("--records", type=int, required=True)
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("what", choices=("fold", "store"))
+    parser.add_argument("--sources", type=Path)
     arguments = parser.parse_args()
+    check_sources(arguments.sources)
     settings = WorkerSettings(
         bootstrap_servers=arguments.bootstrap,
         topic=arguments.topic,
@@ -92,18 +92,12 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
     catalogue = load_catalogue(settings.catalogue)
     binding = TopicBinding(*check_topic(settings.bootstrap_servers, settings.topic))
     store.bind(binding, catalogue)
-    folding = Folding(
-        store,
-        Readings(catalogue),
-        Decoder(BundledSchemas()),
-        owner="benchmark",
-        topic=settings.topic,
-        deadletters_topic=settings.deadletters_topic,
+    folding = new_folding(
+        store, catalogue, topic=settings.topic, deadletters_topic=settings.deadletters_topic
     )
     source = Source(settings, _Owner(folding), _warn)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    worked = trimmer()
+    tune_garbage()
     try:
         raw = source.collect()
         while not len(raw):
@@ -121,6 +115,10 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
             counted += folded.counted
             duplicates += folded.duplicates
             refused += folded.refused
+            records_folded = folded.records
+            # As in the worker: a batch is forgotten before memory is given back.
+            del raw, folded
+            worked(records_folded)
             if done >= records:
                 break
             raw = source.collect()
