@@ -204,11 +204,19 @@ class _Series:
         table: dict[SeriesKey, int] = {}
         at = np.empty(len(wanted), dtype=np.int64)
         for n, key in enumerate(wanted):
-            owner = SeriesOwner(key.partition, key.tenant, key.version)
-            group = state.admitted(owner, key.group, self._meter.series_per_tenant)
-            at[n] = table.setdefault(key._replace(group=group), len(table))
+            if key not in state.series.settled:
+                key = self._admitted(key, state)  # noqa: PLW2901 - the series it is counted under
+            at[n] = table.setdefault(key, len(table))
         self._table = list(table)
         self.packed = _Packed(at[code], len(table))
+
+    def _admitted(self, key: SeriesKey, state: State) -> SeriesKey:
+        owner = SeriesOwner(key.partition, key.tenant, key.version)
+        group = state.admitted(owner, key.group, self._meter.series_per_tenant)
+        if group != key.group:
+            return key._replace(group=group)
+        state.series.settled.add(key)
+        return key
 
 
 class _Grouped:

@@ -192,7 +192,7 @@ def test_a_silent_producer_is_judged_record_by_record() -> None:
 
 def test_a_mark_among_numbers_tells_since_when_one_is_missing() -> None:
     """Marks and numbers of a lane with a hole are noted in the order of the log."""
-    mark = numbered(5, kind=EventKind.MARK)
+    mark: int | MeterEvent = numbered(5, kind=EventKind.MARK)
     orders = ([1, mark, 3, 2], [mark, 1, 2, 3, 4, 5], [1, 2, 5, mark, 3, 4], [1, 2, mark], [mark])
     for order in orders:
         said = [one if isinstance(one, MeterEvent) else numbered(one) for one in order]
