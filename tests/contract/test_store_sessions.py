@@ -197,7 +197,11 @@ def test_sessions_are_filtered_by_state(place: Place, store: Store) -> None:
     """Each state is what the whole list says of it; conflicting is any state with conflicts."""
     _with_subjects(store)
     odd: dict[SessionKey, tuple[Session, int | None]]
-    odd = {session_key(f"odd{n}"): (session, None) for n, session in enumerate(SESSIONS)}
+    odd = {
+        session_key(f"odd{n}{due}"): (session, due)
+        for n, session in enumerate(SESSIONS)
+        for due in (None, NOW + n)
+    }
     commit(store, store.claim(2, "a"), Changes(sessions=odd))
     reader = place.reader()
     every = reader.sessions()
@@ -208,7 +212,15 @@ def test_sessions_are_filtered_by_state(place: Place, store: Store) -> None:
         assert len(expected) > 2, state
     conflicting = reader.sessions(state="conflicting")
     assert conflicting == [row for row in every if row.conflicts]
-    assert {row.session for row in conflicting} == {"", "odd4", "odd5", "odd6", "odd7"}
+    assert {row.session[:4] for row in conflicting} == {"", "odd4", "odd5", "odd6", "odd7"}
+    for tenants in (["acme"], ["b", "nobody", "acme"]):
+        assert reader.sessions(state="conflicting", tenants=tenants) == conflicting
+        assert reader.sessions(state="open", tenants=tenants, type="run") == [
+            row for row in every if row.state == "open"
+        ]
+    page = reader.sessions(state="conflicting", limit=3)
+    rest = reader.sessions(state="conflicting", after=cursor_of(page[-1]))
+    assert [*page, *rest] == conflicting
     assert {row.state for row in conflicting if row.session} == {"closed", "timed_out", "unstarted"}
 
 

@@ -137,7 +137,6 @@ CREATE TABLE caller_key (
     PRIMARY KEY (partition, tenant, key)
 ) WITHOUT ROWID;
 CREATE INDEX caller_key_age ON caller_key (partition, append_time);
-CREATE INDEX caller_key_time ON caller_key (tenant, time);
 CREATE INDEX caller_key_awaited ON caller_key (partition) WHERE state = 2;
 
 -- Sessions. "claims" is JSON [starts, ends] where there is more than one start and one end after
@@ -158,10 +157,11 @@ CREATE TABLE session (
     PRIMARY KEY (tenant, type, session, partition)
 ) WITHOUT ROWID;
 CREATE INDEX session_deadline ON session (partition, deadline) WHERE deadline IS NOT NULL;
--- Every session that is not plainly over: without an end, in conflict, or so long (a day) that its
--- type may not allow it.
+-- With session_deadline: every session that is not plainly over, for it has no end, is in conflict,
+-- or is so long (a day) that its type may not allow it. A session's usual life touches one of both.
 CREATE INDEX session_not_plain ON session (tenant, type, session)
-    WHERE claims IS NOT NULL OR "end" IS NULL OR "end" - start > 86400000000;
+    WHERE deadline IS NULL
+        AND (claims IS NOT NULL OR "end" IS NULL OR "end" - start > 86400000000);
 
 -- Sessions without an id, by subject: "facts" is JSON (see subjects.dump).
 CREATE TABLE subject (
