@@ -144,14 +144,15 @@ class GaugeCourses:
             self._join((tenant, ()), kept, plan, change)
 
     def keys(self) -> set[Key]:
-        """Every figure in which there was a level other than nothing."""
+        """Every figure in which there was a level other than nothing, be it for a time only."""
         found: set[Key] = set()
         for place, gauge in self._gauges.items():
-            found.update(
-                (index, *place)
-                for index, amount in self._seen(gauge, EVER).items()
-                if amount.quantity
-            )
+            for upto in (0, *gauge.arrivals, EVER) if self._apart else (0, EVER):
+                found.update(
+                    (index, *place)
+                    for index, amount in self._seen(gauge, upto).items()
+                    if amount.quantity
+                )
             if len(found) > questions.FIGURES_MAX:
                 raise questions.too_many()
         return found
