@@ -46,6 +46,10 @@ class OracleMeter:
     until: int | None = None
     number: int = 0
 
+    def __hash__(self) -> int:
+        """Quick, and enough to tell definitions apart."""
+        return hash((self.name, self.window, self.grace))
+
     @property
     def value_attribute(self) -> str | None:
         """The attribute an amount or a text is read from, None for quantity and subject."""

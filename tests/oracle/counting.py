@@ -5,8 +5,8 @@ The rules, in the order in which they meet a record:
 1. A partition's **log time** is the highest append time so far. Everything is judged by it.
 2. An event whose own identity is impossible is **refused** as `invalid_identity`, one of a producer
    that was silent for more than 90 days as `expired_producer`; neither number is noted. A MARK
-   spends no number and counts nowhere; it claims that its lane reached a number. A MARK of nobody
-   is a tick: it only carries the log's time.
+   spends no number and counts nowhere; it claims that its lane reached a number (that of an expired
+   producer is not heard). A MARK of nobody is a tick: it only carries the log's time.
 3. A number (partition, producer, lane, sequence) that was already taken is a **duplicate**. One
    that was *refused* before may be a mended replay: it is judged again, and counts if it is good
    now; if it is not, it is a duplicate of the dead letter there is. Foreign events (no producer)
@@ -142,11 +142,8 @@ class Answer:
 
     @property
     def awaited(self) -> int:
-        """How many VOIDs wait for their event."""
-        return sum(
-            key.state == "AWAITED" and self.appended[partition] <= key.log_time + KEY_HORIZON
-            for (partition, _, _), key in self.keys.items()
-        )
+        """How many VOIDs wait for their event, those included whose key is too old by now."""
+        return sum(key.state == "AWAITED" for key in self.keys.values())
 
     def states(self) -> dict[SessionKey, str]:
         """The state of each session that has an id."""
@@ -192,10 +189,12 @@ class _Walk:
         else:
             key = partition, event.producer
             producer = self.answer.producers.setdefault(key, OracleProducer())
-            if producer.is_expired(log_time):
-                self.refuse(record, "expired_producer")
-            else:
+            if not producer.is_expired(log_time):
                 self.number(record, producer)
+            elif event.kind is EventKind.MARK:
+                self.answer.marks[partition] += 1
+            else:
+                self.refuse(record, "expired_producer")
 
     def number(self, record: LogRecord, producer: OracleProducer) -> None:
         """Rules 2 and 3 for an event under a number."""

@@ -6,8 +6,8 @@
    knows all samples; the closing figure of a window knows those that the log had before the
    window's close.
 3. A later definition of a gauge carries on the level of the earlier ones, as long as all agree on
-   aggregate, unit and (for levels) group_by. For its closing figures what an earlier one left came
-   when that one's last window closed, at the earliest.
+   aggregate, unit and (for levels) group_by. What an earlier one left is known for sure once that
+   one's last window closed, or, of what came after that, once the slot of its arrival is over.
 4. Nothing is said of what lies after ``now``.
 """
 
@@ -144,19 +144,19 @@ def _window_of(
     """(closing, total) of one window of one line; ``end`` may be cut."""
     begun = [each for each in contributions if each.order[0] < end]
     closes = meter.close_of(start, answer.catalogue.metering_since)
-    had = [each for each in begun if _came(answer, meter, each) < closes]
+    had = [each for each in begun if _known_by(answer, meter, each) <= closes]
     total = _area(begun, start, end)
     return (total if len(had) == len(begun) else _area(had, start, end)), total
 
 
-def _came(answer: Answer, meter: OracleMeter, contribution: Contribution) -> int:
-    """When a definition takes something to have come."""
+def _known_by(answer: Answer, meter: OracleMeter, contribution: Contribution) -> int:
+    """The earliest close that a definition takes something to have come before."""
     own, since = contribution.meter, answer.catalogue.metering_since
     if own.number == meter.number:
-        return contribution.cause
+        return contribution.cause + 1
     assert own.until is not None
     arrival = own.arrival(contribution.window_start, since, contribution.cause)
-    return max(arrival, own.close_of(own.until - own.window, since))
+    return max(arrival + own.window, own.close_of(own.until - own.window, since))
 
 
 def _area(contributions: Sequence[Contribution], start: int, end: int) -> Fraction:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meterstream_aggregator.catalogue import MOMENT
-from tests.oracle.counting import LogRecord, count
+from tests.oracle.counting import KEY_HORIZON, LogRecord, count
 from tests.oracle.ledger import OVERFLOW, Line, Part
 
 if TYPE_CHECKING:
@@ -235,7 +235,11 @@ def _stored_producers(reader: StoreReader) -> dict[tuple[int, str], Any]:
 
 
 def _told_keys(answer: Answer) -> dict[Any, Any]:
-    return {key: (known.state, known.log_time) for key, known in answer.keys.items()}
+    return {
+        key: (known.state, known.log_time)
+        for key, known in answer.keys.items()
+        if known.state == "AWAITED" or answer.appended[key[0]] <= known.log_time + KEY_HORIZON
+    }
 
 
 def _stored_keys(reader: StoreReader, answer: Answer) -> dict[Any, Any]:

@@ -15,18 +15,28 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from meterstream_schemas.events import EventKind, MeterEvent
 from meterstream_schemas.placement import lane_of, partition_of
 from tests.oracle.counting import LogRecord
-from tests.simulation.sayings import ANY, CATALOGUE, SINCE, Hostility, Said, blank, sayings
+from tests.simulation.catalogues import CATALOGUE, moved, varied
+from tests.simulation.fleet import ANY, BEGIN, DAY, SINCE, SPAN, Hostility, Said, blank
+from tests.simulation.sayings import sayings
 
-__all__ = ["ANY", "CATALOGUE", "ORDERLESS", "SINCE", "Hostility", "shuffled", "world"]
+__all__ = ["ANY", "CATALOGUE", "ORDERLESS", "SINCE", "Hostility", "any_world", "orderless_world", "shuffled", "world"]
 
 PARTITIONS = 4
 HOUR = 3_600_000_000
+_WEEKS = (
+    SINCE,
+    1_772_668_800_000_000,
+    1_774_483_200_000_000,
+    1_792_627_200_000_000,
+    1_793_232_000_000_000,
+)
+"""1 January, and a few days before clocks are changed in the US and in Europe, in 2026."""
 ORDERLESS = Hostility(conflicts=0.0, clones=0.0, mends=0.0, futures=0.0)
 """A world whose totals do not depend on the order of arrival: see `shuffled`."""
 
@@ -56,6 +66,48 @@ def world(
     said = sayings(rng, events, hostility)
     sent = _arrived(rng, _numbered(rng, said, hostility), hostility)
     return CATALOGUE, _appended(rng, sent, hostility, partitions)
+
+
+def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
+    """A world of another fleet, catalogue and calendar for each seed.
+
+    The catalogue varies; the fleet is calm or wild, large or small (some partitions are idle then);
+    it may sleep for weeks in the middle, and it lives in a week in which clocks are changed.
+    """
+    rng = random.Random(f"any {seed}")
+    text = varied(rng)
+    hostility = replace(
+        ANY,
+        disorder=rng.choice((0.0, 0.3, 0.8)),
+        lateness=rng.choice((0.0, 0.1, 0.4)),
+        further=rng.choice((0.1, 0.35, 0.8)),
+        ticks=rng.choice((0.0, 0.03, 0.3)),
+        foreign=rng.choice((0.0, 0.05, 0.5)),
+        resends=rng.choice((0.0, 0.1, 0.4)),
+        clock_steps=rng.choice((0.0, 0.01, 0.2)),
+        clock_leaps=rng.choice((0.0, 0.0005, 0.003)),
+        tenants=rng.choice((1, 2, 17)),
+    )
+    records = world(seed, events, hostility)[1]
+    sleep = rng.choice((0, 0, 0, 0, 32, 89, 91)) * DAY
+    asleep = BEGIN + rng.randrange(SPAN)
+    moving = rng.choice(_WEEKS) - SINCE
+    return moved(text, moving), [_lived(each, asleep, sleep, moving) for each in records]
+
+
+def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord:
+    """The record of a fleet that slept in between and lives at another time of the year."""
+    after = record.event.time >= asleep
+    time = record.event.time + moving + (sleep if after else 0)
+    append_time = record.append_time + moving + (sleep if record.append_time >= asleep else 0)
+    event = record.event._replace(time=max(0, time))
+    return record._replace(append_time=append_time, event=event)
+
+
+def orderless_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
+    """A world of `ORDERLESS` sayings under a varied catalogue whose series have no limit."""
+    text = varied(random.Random(f"orderless {seed}"), limits=False)
+    return text, world(seed, events, ORDERLESS)[1]
 
 
 def shuffled(seed: int, records: list[LogRecord]) -> list[LogRecord]:
@@ -102,9 +154,29 @@ def _numbered(rng: random.Random, said: list[Said], hostility: Hostility) -> lis
         if rng.random() < hostility.holes:
             numbering.last += rng.randint(1, 4)
         numbering.last += 1
+        event = _skewed(rng, event, hostility)
         sent.append(Sent(at, event._replace(producer=producer, lane=lane, sequence=numbering.last)))
+    sent.extend(_ticks(rng, sent, hostility))
     sent.extend(_marks(rng, lanes, sent[-1].arrival))
     return sent
+
+
+def _skewed(rng: random.Random, event: MeterEvent, hostility: Hostility) -> MeterEvent:
+    """The same under a wrong clock; what has a key must be repeated as it was."""
+    if event.key is not None or rng.random() >= hostility.skew:
+        return event
+    wrong = rng.choice((-3 * HOUR, -20 * 60_000_000, 50 * 60_000_000, 2 * HOUR))
+    return event._replace(time=event.time + wrong)
+
+
+def _ticks(rng: random.Random, sent: list[Sent], hostility: Hostility) -> list[Sent]:
+    """What workers write to partitions at rest: for each of them, at moments of the log."""
+    moments = [each.arrival for each in sent if rng.random() < hostility.ticks]
+    return [
+        Sent(at + rng.randrange(HOUR), blank(EventKind.MARK)._replace(lane=lane, time=at))
+        for at in moments
+        for lane in rng.sample(range(PARTITIONS), 2)
+    ]
 
 
 def _marks(rng: random.Random, lanes: dict[tuple[str, int], _Lane], end: int) -> list[Sent]:
@@ -169,6 +241,8 @@ def _appended(
         append_time = arrival // 1_000 * 1_000
         if rng.random() < hostility.clock_steps:
             append_time -= rng.choice((1_000, 3_000_000, 20 * 60_000_000))
+        if rng.random() < hostility.clock_leaps:
+            append_time += rng.choice((10 * 60_000_000, 2 * HOUR, 7 * HOUR))
         time, number = event.time, (event.producer, event.lane, event.sequence)
         if event.producer and number in foreseen:
             time = foreseen[number]

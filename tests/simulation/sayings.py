@@ -2,109 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from meterstream_schemas.events import EventKind, MeterEvent
+from tests.simulation.fleet import (
+    BAD_NUMBERS,
+    BEGIN,
+    DAY,
+    GOOD_NUMBERS,
+    HOUR,
+    MINUTE,
+    SECOND,
+    SINCE,
+    SPAN,
+    VALUES,
+    Hostility,
+    Said,
+    blank,
+    hesitation,
+    tenant_of,
+)
+from tests.simulation.further import further_sayings
 
 if TYPE_CHECKING:
     import random
-
-SINCE = 1_767_225_600_000_000
-"""2026-01-01T00:00:00Z, when metering begins."""
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-SPAN = 36 * HOUR
-BEGIN = SINCE + 4 * DAY
-"""When the fleet begins to speak; sessions may go on for three days after `SPAN`."""
-
-CATALOGUE = """\
-metering_since: 2026-01-01T00:00:00Z
-meters:
-  - {name: api.calls, type: api.request, aggregate: count, group_by: [route, status], window: 1m}
-  - {name: api.errors, type: api.request, aggregate: count, where: {status: ["500", "503"]}}
-  - name: api.bytes
-    type: api.request
-    aggregate: sum
-    value: attributes.bytes
-    unit: byte
-    group_by: [status]
-    where: {env: [prod, canary]}
-    window: 15m
-  - {name: api.least, type: api.request, aggregate: min, value: attributes.bytes, window: 1h}
-  - {name: api.most, type: api.request, aggregate: max, value: attributes.bytes, group_by: [env]}
-  - {name: credit, aggregate: sum, window: 30m}
-  - {name: credit.least, type: credit, aggregate: min, group_by: [route], window: 5m}
-  - {name: credit.most, type: credit, aggregate: max, window: 5m}
-  - {name: run.seconds, type: agent.run, aggregate: session, group_by: [plan], timeout: 30m}
-  - name: run.pro
-    type: agent.run
-    aggregate: session
-    where: {plan: [pro]}
-    window: 1h
-    timeout: 30m
-    timeout_bills: timeout
-  - {name: run.steps, type: agent.run, aggregate: sum, group_by: [plan]}
-  - {name: call.seconds, type: voice.call, aggregate: session, group_by: [route], window: 1m}
-  - {name: idle.seconds, type: voice.idle, aggregate: session, timeout: 2h, window: 1h}
-"""
-
-TENANTS = (
-    "acme", "a", "a-b", "a-b-c", "b", "ACME", "Ünïcødé-株式会社", "t|1", "t:1", "../t", "x" * 128,
-    "'; --", "0", "null", "tenant with spaces", "%00", "=1+1",
-)  # fmt: skip
-VALUES = ("", "/", "/pay", "a|b", "|", "a\x1fb", "\x00", "é", "e\u0301", "v" * 1024, "null", "0")
-GOOD_NUMBERS = (
-    "0", "1", "17", "-3", "+7", "1.5", "1.50", "-0.000001", ".5", "7.", "1e3", "-0", "12E-4",
-    "9223372036854775807", "-9223372036854775808", "0.000000000000000001", "9.223372036854775807",
-)  # fmt: skip
-BAD_NUMBERS = (
-    "", "NaN", "inf", "1_000", "٣", " 1", "1 ", "0x10", "1e19", "9223372036854775808", "1,5",
-    "0.0000000000000000001", "--1", "1" * 65, "true",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Hostility:
-    """How often each thing goes wrong, as shares of the events."""
-
-    disorder: float = 0.3
-    resends: float = 0.1
-    holes: float = 0.02
-    foreign: float = 0.05
-    lateness: float = 0.1
-    futures: float = 0.01
-    ancient: float = 0.005
-    keys: float = 0.08
-    conflicts: float = 0.3
-    """Of the repeated keys, how many contradict."""
-    bad_values: float = 0.01
-    unknown: float = 0.01
-    mends: float = 0.5
-    """Of the events of unknown type, how many come again, mended, under their number."""
-    clones: float = 0.002
-    extremes: float = 0.02
-    malformed: float = 0.005
-    sessions: float = 0.3
-    clock_steps: float = 0.01
-    offset_gaps: float = 0.02
-
-
-ANY = Hostility()
-
-
-class Said(NamedTuple):
-    """Something a service says at a moment of the fleet's clock (microseconds UTC)."""
-
-    at: int
-    event: MeterEvent
-
-
-def blank(kind: EventKind) -> MeterEvent:
-    """An event of a kind with nothing in it and no number."""
-    return MeterEvent(kind, "", "", SINCE, 0, 0, None, None, {}, "", 0, 0, None)
 
 
 def sayings(rng: random.Random, events: int, hostility: Hostility) -> list[Said]:
@@ -112,7 +33,9 @@ def sayings(rng: random.Random, events: int, hostility: Hostility) -> list[Said]
     said: list[Said] = []
     while len(said) < events:
         at = BEGIN + rng.randrange(SPAN)
-        if rng.random() < hostility.sessions / 4:
+        if rng.random() < hostility.further:
+            said.extend(further_sayings(rng, at, hostility))
+        elif rng.random() < hostility.sessions / 4:
             said.extend(_session(rng, at, hostility))
         elif rng.random() < hostility.keys:
             said.extend(_keyed(rng, at, hostility))
@@ -142,10 +65,6 @@ def _malformed(rng: random.Random, said: Said) -> Said:
     return Said(said.at, said.event._replace(**change))
 
 
-def _tenant(rng: random.Random) -> str:
-    return TENANTS[min(int(rng.paretovariate(0.9)) - 1, len(TENANTS) - 1)]
-
-
 def _time(rng: random.Random, at: int, hostility: Hostility) -> int:
     """When it happened: mostly a moment before it is said, now and then hours or days."""
     if rng.random() < hostility.ancient:
@@ -159,7 +78,7 @@ def _time(rng: random.Random, at: int, hostility: Hostility) -> int:
 
 def _usage(rng: random.Random, at: int, hostility: Hostility) -> Said:
     event = blank(EventKind.USAGE)._replace(
-        tenant=_tenant(rng), time=_time(rng, at, hostility), subject=rng.choice((None, "u1", "u2"))
+        tenant=tenant_of(rng, hostility), time=_time(rng, at, hostility), subject=rng.choice((None, "u1", "u2"))
     )
     if rng.random() < hostility.unknown:
         kind = rng.choice((EventKind.USAGE, EventKind.USAGE, EventKind.UNKNOWN, EventKind.VOID))
@@ -218,7 +137,7 @@ def _keyed(rng: random.Random, at: int, hostility: Hostility) -> list[Said]:
         elif abs(first.quantity) < 10**9 and 0 <= first.scale < 18:
             again = first._replace(quantity=first.quantity * 10, scale=first.scale + 1)
         if rng.random() < 0.1:
-            again = again._replace(tenant=_tenant(rng))
+            again = again._replace(tenant=tenant_of(rng, hostility))
         said.append(Said(at + rng.choice((0, SECOND, 3 * HOUR)), again))
     return said
 
@@ -230,9 +149,13 @@ def _session(rng: random.Random, at: int, hostility: Hostility) -> list[Said]:
     ))  # fmt: skip
     start = at // MINUTE * MINUTE if rng.random() < 0.1 else at
     attributes = rng.choice(({}, {"plan": "pro"}, {"plan": "free", "route": rng.choice(VALUES)}))
+    if length == 71 * HOUR:
+        kinds = ("agent.run", "voice.idle")
+    else:
+        kinds = ("agent.run", "voice.call", "voice.idle")
     plain = blank(EventKind.SESSION_HEARTBEAT)._replace(
-        tenant=_tenant(rng),
-        type=rng.choice(("agent.run", "voice.call", "voice.idle")),
+        tenant=tenant_of(rng, hostility),
+        type=rng.choice(kinds),
         session=f"s{rng.randrange(10**4 if rng.random() < 0.9 else 3)}",
         subject=rng.choice((None, "u1")),
         attributes=attributes,
@@ -257,10 +180,4 @@ def _session(rng: random.Random, at: int, hostility: Hostility) -> list[Said]:
     }.get(rng.randrange(14), [begun, *beats, ended])
     if rng.random() < hostility.unknown:
         told = [event._replace(session=None) for event in told]
-    return [Said(event.time + _hesitation(rng, hostility), event) for event in told]
-
-
-def _hesitation(rng: random.Random, hostility: Hostility) -> int:
-    if rng.random() < hostility.lateness:
-        return rng.choice((40 * MINUTE, 3 * HOUR, 2 * DAY))
-    return rng.randrange(2 * SECOND)
+    return [Said(event.time + hesitation(rng, hostility), event) for event in told]
