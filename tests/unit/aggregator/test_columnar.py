@@ -110,7 +110,8 @@ def test_a_boundary_of_any_scale_is_folded(scale: int) -> None:
 
 def test_a_full_lane_refuses_in_both_folds() -> None:
     """A number that needs one interval too many is refused, and judged the same by both."""
-    full = Numbers(beyond={3: [(n, n) for n in range(3, 3 + 2 * INTERVALS_MAX, 2)]})
+    spans = [(n, n) for n in range(3, 3 + 2 * INTERVALS_MAX, 2)]
+    full = Numbers(beyond={3: spans}, since={3: NOW}, last_append=NOW)
     state = known()
     state.numbers[ProducerKey(0, PRODUCER)] = full
     last = 3 + 2 * INTERVALS_MAX
@@ -200,3 +201,16 @@ def test_a_mark_among_numbers_tells_since_when_one_is_missing() -> None:
         fast, _ = by_columns(logged(said), known())
 
         assert comparable(fast) == comparable(plainly(logged(said), known())[0])
+
+
+def test_only_silent_producers_are_left_to_the_judge() -> None:
+    """Of two that are known the one that was silent for too long is refused."""
+    state = known()
+    state.numbers[ProducerKey(0, PRODUCER)] = Numbers(last_append=NOW - PRODUCER_HORIZON - 1)
+    state.numbers[ProducerKey(0, "b")] = Numbers(last_append=NOW - PRODUCER_HORIZON + HOUR)
+    records = logged([numbered(1), numbered(1, producer="b")])
+
+    fast, _ = by_columns(records, state)
+
+    assert comparable(fast) == comparable(plainly(records, state)[0])
+    assert (fast.tallies[0].counted, fast.tallies[0].refused) == (1, 1)

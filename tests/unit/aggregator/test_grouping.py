@@ -116,6 +116,18 @@ def test_the_first_groups_in_the_log_have_series() -> None:
     }
 
 
+def test_a_series_stays_admitted() -> None:
+    """What has a series keeps it in later batches, whatever else comes."""
+    readings = _readings("aggregate: count, group_by: [route], limits: {series_per_tenant: 2}")
+    state, groups = known(), []
+    for routes in ("xy", "xzy", "z"):
+        records = logged([event(attributes={"route": route}) for route in routes])
+        changes = fold_columns(batch_of_records(records), state, readings)
+        groups.append([series.group[0] for delta in changes.usage for series in delta.series])
+
+    assert groups == [["x", "y"], ["x", OVERFLOW, "y"], [OVERFLOW]]
+
+
 def test_a_void_takes_its_event_out() -> None:
     """In the void's own arrival: what was closed stays, and the total is what it was before."""
     readings = _readings("aggregate: sum, grace: 0s")

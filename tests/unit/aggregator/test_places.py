@@ -60,7 +60,7 @@ def test_many_hours_and_producers_are_told_apart() -> None:
     """More groups than sixteen bits tell apart are first given small codes."""
     hours = range(0, 200_000, 11)
     records = [
-        LogRecord(0, 10 * n, NOW, event(time=hour * HOUR, producer=f"p{n % 5}"))
+        LogRecord(0, 100 * n, NOW, event(time=hour * HOUR, producer=f"p{n % 5}"))
         for n, hour in enumerate(hours)
     ]
     plain, fast = Changes(), Changes()
