@@ -126,16 +126,18 @@ class FloodGuard:
     ) -> None:
         run_max, ratio_max, window = self._limits
         known = len(refused) - len(new)
+        found: list[tuple[int, str]] = []
         at = _first_after(refused, known, others=run_max, within=run_max + 1) if run_max else None
         if at is not None:
-            what = f"{run_max + 1:,} records in a row were refused"
-            raise _flood(partition, new[: at - known + 1], what)
+            found.append((at, f"{run_max + 1:,} records in a row were refused"))
         whole = np.searchsorted(refused, past.first + window - 1)
         others = int(ratio_max * window)
         at = _first_after(refused, max(known, int(whole)), others=others, within=window)
         if at is not None:
-            what = f"more than {ratio_max:.4g} of the last {window:,} records were refused"
-            raise _flood(partition, new[: at - known + 1], what)
+            found.append((at, f"more than {ratio_max:.4g} of the last {window:,} were refused"))
+        if found:
+            first, what = min(found)
+            raise _flood(partition, new[: first - known + 1], what)
 
 
 def _first_after(refused: _Ordinals, begin: int, *, others: int, within: int) -> int | None:
