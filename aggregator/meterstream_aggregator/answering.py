@@ -39,7 +39,8 @@ from meterstream_aggregator.questions import (
     too_many,
     window_at,
 )
-from meterstream_aggregator.store.port import ItemRow, StoreReader, UsageRow
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import ItemRow, UsageRow
 from meterstream_schemas.quantity import Amount
 
 GAUGES: Final = frozenset({Aggregate.TIME_WEIGHTED, Aggregate.TIME_WEIGHTED_CHANGES})

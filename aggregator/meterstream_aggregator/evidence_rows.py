@@ -27,7 +27,7 @@ from meterstream_aggregator.items import item_name
 from meterstream_aggregator.refusals import SESSION_KINDS, amount_of, counts
 from meterstream_aggregator.session_fold import SessionFold
 from meterstream_aggregator.state import Readings, State
-from meterstream_aggregator.store.port import ItemRow, UsageRow
+from meterstream_aggregator.store.told import ItemRow, UsageRow
 from meterstream_aggregator.windows import arrival_of, closes_at, window_start
 from meterstream_schemas.quantity import Amount
 

@@ -15,7 +15,7 @@ from meterstream_aggregator.catalogue import Aggregate, Meter
 from meterstream_aggregator.changes import Item
 from meterstream_aggregator.merging import EVER, Course, Key
 from meterstream_aggregator.questions import Groups, Question, Stretch
-from meterstream_aggregator.store.port import ItemRow
+from meterstream_aggregator.store.told import ItemRow
 from meterstream_schemas.quantity import Amount
 
 _Items = dict[str, Item]

@@ -28,7 +28,7 @@ from meterstream_aggregator.catalogue import MOMENT, Aggregate, Meter
 from meterstream_aggregator.changes import Item
 from meterstream_aggregator.merging import EVER, Course, Key, quotient
 from meterstream_aggregator.questions import Groups, Question, Spans, Stretch
-from meterstream_aggregator.store.port import ItemRow, UsageRow
+from meterstream_aggregator.store.told import ItemRow, UsageRow
 from meterstream_aggregator.windows import closes_at
 from meterstream_schemas.quantity import Amount, rescale
 

@@ -13,7 +13,7 @@ from typing import Final
 from meterstream_aggregator import questions
 from meterstream_aggregator.catalogue import EXTREMES, MOMENT, Aggregate, Meter
 from meterstream_aggregator.questions import Groups, Question, Stretch
-from meterstream_aggregator.store.port import UsageRow
+from meterstream_aggregator.store.told import UsageRow
 from meterstream_schemas.quantity import Amount, rescale
 
 EVER: Final = 2**62

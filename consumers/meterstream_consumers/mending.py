@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.civil import InvalidQuestion, parse_time
 from meterstream_aggregator.refusals import Reason, Refusal, refusal
-from meterstream_aggregator.store.port import DeadLetterRow
+from meterstream_aggregator.store.told import DeadLetterRow
 from meterstream_consumers.errors import InvalidFix
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import MeterEvent

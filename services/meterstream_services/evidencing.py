@@ -22,12 +22,8 @@ from meterstream_aggregator.evidence_rows import (
 )
 from meterstream_aggregator.explain import Explanation
 from meterstream_aggregator.questions import Figure
-from meterstream_aggregator.store.port import (
-    DeadLettersWanted,
-    ItemRow,
-    StoreReader,
-    UsageRow,
-)
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import DeadLettersWanted, ItemRow, UsageRow
 from meterstream_consumers.gathering import tenant_records
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_schemas.registry import WriterSchemas

@@ -35,7 +35,8 @@ from meterstream_aggregator.explain import (
 )
 from meterstream_aggregator.periods import period_bounds
 from meterstream_aggregator.questions import Figure, window_at
-from meterstream_aggregator.store.port import ItemRow, SessionRow, StoreReader, UsageRow
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import ItemRow, SessionRow, UsageRow
 from meterstream_schemas.quantity import Amount, format_amount
 
 Json = dict[str, Any]

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from meterstream_aggregator.store.port import DeadLetterRow, DeadLettersWanted
 from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.told import DeadLetterRow, DeadLettersWanted
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.errors import LogUnusable
 from meterstream_consumers.letterbox import Original, Parcel, Place, originals

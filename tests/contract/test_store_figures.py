@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meterstream_aggregator.catalogue import HOUR, MINUTE, MOMENT
 from meterstream_aggregator.changes import Changes, Item
-from meterstream_aggregator.store.port import UsageRow
+from meterstream_aggregator.store.told import UsageRow
 from tests.contract.stores import CATALOGUE, NOW, WINDOW, added, commit, row, sample
 
 if TYPE_CHECKING:

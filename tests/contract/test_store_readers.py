@@ -11,7 +11,7 @@ from meterstream_aggregator.changes import Changes, DeadLetter
 from meterstream_aggregator.dedup import Numbers, ProducerKey
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.refusals import Reason, Refusal
-from meterstream_aggregator.store.port import DeadLettersWanted
+from meterstream_aggregator.store.told import DeadLettersWanted
 from tests.contract.stores import CATALOGUE, NOW, WINDOW, Place, added, row, step
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from tests.contract.stores import (
 )
 
 if TYPE_CHECKING:
-    from meterstream_aggregator.store.port import SessionRow, Store, StoreReader
+    from meterstream_aggregator.store.port import Store, StoreReader
+    from meterstream_aggregator.store.told import SessionRow
 
 
 def _with_sessions(store: Store) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from meterstream_aggregator.store.port import PositionRow
+    from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration

@@ -23,7 +23,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from meterstream_aggregator.store.port import PositionRow
+    from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration

@@ -25,7 +25,7 @@ from tests.unit.consumers.test_metrics import free_port, get
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from meterstream_aggregator.store.port import PositionRow
+    from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration

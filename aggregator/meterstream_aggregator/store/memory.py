@@ -28,14 +28,9 @@ from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import KEY_HORIZON, SeriesOwner
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.memory_reader import Content, MemoryReader
-from meterstream_aggregator.store.port import (
-    Advance,
-    Claim,
-    OutboxRow,
-    PositionRow,
-    TopicBinding,
-)
+from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
 from meterstream_aggregator.store.thresholds import settle, unwatched
+from meterstream_aggregator.store.told import PositionRow
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Waiting
 

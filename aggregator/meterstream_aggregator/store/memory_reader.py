@@ -26,7 +26,9 @@ from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.memory_thresholds import MemoryLedger
-from meterstream_aggregator.store.port import (
+from meterstream_aggregator.store.port import TopicBinding
+from meterstream_aggregator.store.session_rows import Filter, Teller, place_after, place_of
+from meterstream_aggregator.store.told import (
     ALL_DEAD_LETTERS,
     DeadLetterRow,
     DeadLettersWanted,
@@ -35,10 +37,8 @@ from meterstream_aggregator.store.port import (
     ProducerRow,
     ReadingRow,
     SessionRow,
-    TopicBinding,
     UsageRow,
 )
-from meterstream_aggregator.store.session_rows import Filter, Teller, place_after, place_of
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import FiredRow, TotalRow
 

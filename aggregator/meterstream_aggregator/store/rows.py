@@ -12,7 +12,7 @@ from meterstream_aggregator.catalogue import LENGTH_MAX
 from meterstream_aggregator.changes import DeadLetter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, unpack
 from meterstream_aggregator.sessions import Session, SessionKey, Start
-from meterstream_aggregator.store.port import ProducerRow
+from meterstream_aggregator.store.told import ProducerRow
 from meterstream_aggregator.subjects import Subject, SubjectKey, dump
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))

@@ -20,7 +20,7 @@ from meterstream_aggregator.sessions import (
     longest_of,
     state_of,
 )
-from meterstream_aggregator.store.port import SessionRow
+from meterstream_aggregator.store.told import SessionRow
 from meterstream_aggregator.subjects import Pairing, Subject, SubjectKey
 
 Place = tuple[str | int, ...]

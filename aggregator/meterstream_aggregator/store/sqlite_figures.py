@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from meterstream_aggregator.catalogue import MINUTE, MOMENT, Aggregate, Meter
 from meterstream_aggregator.changes import OVERFLOW, Item
-from meterstream_aggregator.store.port import ItemRow, UsageRow
 from meterstream_aggregator.store.sqlite_connection import ReadConnection, Row
 from meterstream_aggregator.store.sqlite_usage import LOW_BITS, SECOND, WINDOWS_PER_BLOCK
+from meterstream_aggregator.store.told import ItemRow, UsageRow
 
 JOINED: Final = frozenset({Aggregate.COUNT, Aggregate.SUM, Aggregate.AVERAGE, Aggregate.SESSION})
 """Aggregates whose rows of one period may be added up before they are told."""

@@ -14,18 +14,7 @@ from meterstream_aggregator.dedup import ProducerKey
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store import rows, sqlite_sessions
 from meterstream_aggregator.store.asking import caller_key_of_row
-from meterstream_aggregator.store.port import (
-    ALL_DEAD_LETTERS,
-    DeadLetterRow,
-    DeadLettersWanted,
-    ItemRow,
-    PositionRow,
-    ProducerRow,
-    ReadingRow,
-    SessionRow,
-    TopicBinding,
-    UsageRow,
-)
+from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.session_rows import Filter, Teller, place_after
 from meterstream_aggregator.store.sqlite_connection import ReadConnection
 from meterstream_aggregator.store.sqlite_figures import Figures
@@ -34,6 +23,17 @@ from meterstream_aggregator.store.thresholds import (
     notices_query,
     total_row,
     totals_query,
+)
+from meterstream_aggregator.store.told import (
+    ALL_DEAD_LETTERS,
+    DeadLetterRow,
+    DeadLettersWanted,
+    ItemRow,
+    PositionRow,
+    ProducerRow,
+    ReadingRow,
+    SessionRow,
+    UsageRow,
 )
 from meterstream_aggregator.thresholds import FiredRow, TotalRow
 

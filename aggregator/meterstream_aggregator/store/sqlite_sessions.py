@@ -15,9 +15,9 @@ from typing import Any, Final
 from meterstream_aggregator.catalogue import DAY
 from meterstream_aggregator.sessions import SessionKey
 from meterstream_aggregator.store import rows
-from meterstream_aggregator.store.port import SessionRow
 from meterstream_aggregator.store.session_rows import Filter, Place, Teller, place_of
 from meterstream_aggregator.store.sqlite_connection import ReadConnection
+from meterstream_aggregator.store.told import SessionRow
 from meterstream_aggregator.subjects import SubjectKey, undump
 
 _NOT_PLAIN: Final = """

@@ -88,7 +88,7 @@ def replay(
     Exit status 0: every chosen one can be counted now (and was sent); 3: some were left out, since
     they would be refused again or hold no event; 1: it failed, and may be run again.
     """
-    from meterstream_aggregator.store.port import DeadLettersWanted  # noqa: PLC0415 - loaded by its command
+    from meterstream_aggregator.store.told import DeadLettersWanted  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.letterbox import Sender  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.mending import Outcome, parse_fixes  # noqa: PLC0415 - loaded by its command
 

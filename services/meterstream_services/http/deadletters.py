@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from meterstream_aggregator.civil import InvalidQuestion, parse_time
 from meterstream_aggregator.refusals import Reason
-from meterstream_aggregator.store.port import DeadLettersWanted
+from meterstream_aggregator.store.told import DeadLettersWanted
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
     Limit,

@@ -17,7 +17,8 @@ from meterstream_aggregator.merging import EVER
 from meterstream_aggregator.periods import Unit, parse_every, period_bounds
 from meterstream_aggregator.questions import Figure, Question, ask, folded_until, window_at
 from meterstream_aggregator.running import AsOf, running_usage
-from meterstream_aggregator.store.port import StoreReader, UsageRow
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import UsageRow
 from meterstream_schemas.quantity import Amount, format_amount
 from meterstream_services.accounts.errors import AccountsUnavailable
 from meterstream_services.accounts.history import History, sole_account

@@ -16,7 +16,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge
 
 from meterstream_aggregator.errors import StoreError
-from meterstream_aggregator.store.port import ProducerRow, StoreReader
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import ProducerRow
 
 FRESH_SECONDS: Final = 10.0
 """How long what was read is told again."""

@@ -15,7 +15,8 @@ from starlette.responses import Response
 
 from meterstream_aggregator.catalogue import MINUTE
 from meterstream_aggregator.refusals import Reason
-from meterstream_aggregator.store.port import DeadLettersWanted, ProducerRow, StoreReader
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import DeadLettersWanted, ProducerRow
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
     After,

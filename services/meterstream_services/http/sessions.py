@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from meterstream_aggregator.civil import parse_time
 from meterstream_aggregator.running import SessionTelling
-from meterstream_aggregator.store.port import SessionRow, StoreReader
+from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.session_rows import cursor_of
+from meterstream_aggregator.store.told import SessionRow
 from meterstream_schemas.quantity import format_amount
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,

@@ -17,7 +17,8 @@ from meterstream_aggregator.catalogue import (
     TimeoutBills,
 )
 from meterstream_aggregator.changes import Item
-from meterstream_aggregator.store.port import ItemRow, StoreReader, UsageRow
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import ItemRow, UsageRow
 from meterstream_aggregator.windows import arrival_of, closes_at
 
 WINDOW = 15 * MINUTE

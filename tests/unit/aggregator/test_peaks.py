@@ -15,7 +15,8 @@ from meterstream_aggregator.merging import RUNNING
 from meterstream_aggregator.peaks import Peak, peak_of, peaks_of
 from meterstream_aggregator.questions import ask
 from meterstream_aggregator.running import AsOf, SessionTelling, running_usage
-from meterstream_aggregator.store.port import SessionRow, StoreReader
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import SessionRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

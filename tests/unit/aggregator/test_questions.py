@@ -11,7 +11,7 @@ from meterstream_aggregator.answering import figures
 from meterstream_aggregator.catalogue import HOUR, MINUTE, Aggregate, Condition, Meter
 from meterstream_aggregator.civil import InvalidQuestion
 from meterstream_aggregator.questions import Status, ask, folded_until, status_of, window_at
-from meterstream_aggregator.store.port import PositionRow
+from meterstream_aggregator.store.told import PositionRow
 from meterstream_schemas.quantity import Amount, to_decimal
 from tests.unit.aggregator.asked import METER, SINCE, WINDOW, Counted, Use
 

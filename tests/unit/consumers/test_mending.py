@@ -8,7 +8,7 @@ import pytest
 
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.refusals import Reason
-from meterstream_aggregator.store.port import DeadLetterRow
+from meterstream_aggregator.store.told import DeadLetterRow
 from meterstream_consumers.errors import InvalidFix
 from meterstream_consumers.mending import Fixes, Mended, Outcome, mend, parse_fixes
 from meterstream_schemas.events import MeterEvent

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meterstream_aggregator.store.port import ALL_DEAD_LETTERS, DeadLettersWanted
+from meterstream_aggregator.store.told import ALL_DEAD_LETTERS, DeadLettersWanted
 
 if TYPE_CHECKING:
-    from meterstream_aggregator.store.port import DeadLetterRow
+    from meterstream_aggregator.store.told import DeadLetterRow
     from tests.unit.services.http.conftest import World
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meterstream_aggregator.changes import Changes, Place, Presence, Span
-from meterstream_aggregator.store.port import Advance, ProducerRow
+from meterstream_aggregator.store.port import Advance
+from meterstream_aggregator.store.told import ProducerRow
 from meterstream_schemas.placement import lane_of, partition_of
 from meterstream_services.explaining import hash_of
 from meterstream_services.http.explain import ExplainDocument

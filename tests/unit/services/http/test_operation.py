@@ -8,7 +8,7 @@ import pytest
 
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.store.memory import MemoryStore
-from meterstream_aggregator.store.port import DeadLetterRow, PositionRow, SessionRow
+from meterstream_aggregator.store.told import DeadLetterRow, PositionRow, SessionRow
 from meterstream_services.accounts.model import Assign, SetAccount
 from meterstream_services.http.deadletters import DeadLettersDocument
 from meterstream_services.http.meters import MetersDocument

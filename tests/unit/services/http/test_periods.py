@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meterstream_aggregator.changes import Changes
-from meterstream_aggregator.store.port import Advance, SessionRow
+from meterstream_aggregator.store.port import Advance
+from meterstream_aggregator.store.told import SessionRow
 from meterstream_services.accounts.model import Assign, SetAccount
 from meterstream_services.http.adjustments import AdjustmentsDocument
 from meterstream_services.http.periods import PeriodsDocument

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.port import DeadLetterRow, PositionRow, ProducerRow
+from meterstream_aggregator.store.told import DeadLetterRow, PositionRow, ProducerRow
 from meterstream_services.http import missing
 from meterstream_services.http.reconcile import SILENT_AFTER, ReconcileDocument
 from tests.unit.services.http.conftest import moment
