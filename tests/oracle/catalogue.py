@@ -155,7 +155,10 @@ def _meter(entry: dict[str, Any], number: int, entries: list[dict[str, Any]]) ->
     )
 
 
-def _conditions(name: str, tests: Any) -> list[tuple[str, str, tuple[str, ...]]]:
+def _conditions(
+    name: str,
+    tests: Any,  # noqa: ANN401 - whatever the file says
+) -> list[tuple[str, str, tuple[str, ...]]]:
     if isinstance(tests, list) and any(isinstance(test, dict) for test in tests):
         return [condition for test in tests for condition in _conditions(name, test)]
     if not isinstance(tests, dict):

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from meterstream_schemas.events import EventKind, MeterEvent
 from tests.oracle import judging, subjects
 from tests.oracle.catalogue import OracleCatalogue, OracleMeter, read_catalogue
-from tests.oracle.ledger import Contribution, Ledger
+from tests.oracle.ledger import NOTHING, Contribution, Ledger
 from tests.oracle.producers import OracleProducer
 from tests.oracle.sessions import OracleSession, SessionKey, moves
 from tests.oracle.subjects import OracleSubject
@@ -129,7 +129,7 @@ class Answer:
                 totals[key] = (known[0] + events, better(known[1], value))
             else:
                 totals[key] = (known[0] + events, known[1] + value)
-        return {key: figure for key, figure in totals.items() if figure != (0, 0)}
+        return {key: figure for key, figure in totals.items() if figure != NOTHING}
 
     @property
     def missing(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
@@ -330,14 +330,12 @@ class _Walk:
         meters = self.catalogue.of_type(event.type, sessions=True)
         before = self.pass_deadlines(told, log_time)
         told.add(event, log_time)
-        if isinstance(told, OracleSubject):
-            if log_time - subjects.SETTLED_AFTER > self.catalogue.metering_since:
-                told.settle(log_time - subjects.SETTLED_AFTER)
+        horizon = log_time - subjects.SETTLED_AFTER
+        if isinstance(told, OracleSubject) and horizon > self.catalogue.metering_since:
+            told.settle(horizon)
         self.charge(key, before, told.bills(meters, log_time), log_time)
 
-    def pass_deadlines(
-        self, told: OracleSession | OracleSubject, log_time: int
-    ) -> Sequence[Bill]:
+    def pass_deadlines(self, told: OracleSession | OracleSubject, log_time: int) -> Sequence[Bill]:
         """Charge what timed out up to a log time, each at its deadline; the bills as they are."""
         meters = self.catalogue.of_type(told.key.type, sessions=True)
         before = told.bills(meters, told.last_append)
@@ -360,5 +358,9 @@ class _Walk:
 
     def end(self) -> None:
         """Rule 8 at the end of the log: the deadlines that each partition reached."""
-        for told in [*self.answer.sessions.values(), *self.answer.subjects.values()]:
+        everybody: list[OracleSession | OracleSubject] = [
+            *self.answer.sessions.values(),
+            *self.answer.subjects.values(),
+        ]
+        for told in everybody:
             self.pass_deadlines(told, self.answer.appended[told.key.partition])

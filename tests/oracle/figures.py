@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.oracle.ledger import Contribution, last_of_each, row_of
@@ -122,9 +123,7 @@ def _integrals(
     return found
 
 
-def _carries(
-    definitions: Sequence[OracleMeter], earlier: OracleMeter, later: OracleMeter
-) -> bool:
+def _carries(definitions: Sequence[OracleMeter], earlier: OracleMeter, later: OracleMeter) -> bool:
     """Whether what one definition left is carried on to a later one, or is its own."""
     run = [each for each in definitions if earlier.number <= each.number <= later.number]
     same = {(each.aggregate, each.unit) for each in run}
@@ -164,7 +163,7 @@ def _area(contributions: Sequence[Contribution], start: int, end: int) -> Fracti
     inside = {each.order[0] for each in contributions if start < each.order[0] < end}
     cuts = [start, *sorted(inside), end]
     area = Fraction(0)
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         area += _level(contributions, low) * Fraction(high - low, 1_000_000)
     return area
 

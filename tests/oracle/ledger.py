@@ -3,15 +3,14 @@
 A contribution is late when its cause is at or after the close of its window. Rows and figures are
 nothing but sums over contributions.
 
-Series limit: per partition, tenant and definition (equal definitions of one meter are one), the
-first so many distinct groups in the order of the log have a line of their own, all later ones share
-the line "(overflow)". Only definitions with group_by have a limit.
+Series limit: per partition, tenant and definition, the first so many distinct groups in the order
+of the log have a line of their own, all later ones share the line "(overflow)". Only definitions
+with group_by have a limit.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,7 @@ Figure = tuple[int, Fraction]
 
 
 class Line(NamedTuple):
-    """One line of figures. ``rule`` is the number of the first definition that says the same."""
+    """One line of figures. ``rule`` is the number of the definition that made it."""
 
     tenant: str
     meter: str
@@ -68,18 +67,10 @@ class Ledger:
         self._parts_of: tuple[int, dict[Part, list[Contribution]]] = (0, {})
         self._metering_since = catalogue.metering_since
         self._groups: dict[tuple[int, Line], list[tuple[str, ...]]] = defaultdict(list)
-        self._rules: dict[OracleMeter, int] = {}
-        first: dict[OracleMeter, int] = {}
-        for meter in catalogue.meters:
-            conditions = tuple(sorted(meter.where))
-            plain = replace(meter, since=0, until=None, number=0, unit="", where=conditions)
-            self._rules[meter] = first.setdefault(plain, meter.number)
 
-    def line(
-        self, meter: OracleMeter, partition: int, tenant: str, group: tuple[str, ...]
-    ) -> Line:
+    def line(self, meter: OracleMeter, partition: int, tenant: str, group: tuple[str, ...]) -> Line:
         """The line that takes this group, admitted now where there is room."""
-        line = Line(tenant, meter.name, self._rules[meter], group)
+        line = Line(tenant, meter.name, meter.number, group)
         if not meter.group_by:
             return line
         known = self._groups[partition, line._replace(group=())]
@@ -150,8 +141,6 @@ def last_of_each(contributions: Sequence[Contribution]) -> dict[str, Contributio
     """By item, the contribution with the greatest order."""
     last: dict[str, Contribution] = {}
     for each in contributions:
-        if each.item is not None and (
-            each.item not in last or each.order >= last[each.item].order
-        ):
+        if each.item is not None and (each.item not in last or each.order >= last[each.item].order):
             last[each.item] = each
     return last

@@ -178,9 +178,7 @@ def moves(
                 passed[meter, group, window_start] += sign * times * inside
     places = dict.fromkeys([*events, *passed])
     return [
-        (*place, events[place], passed[place])
-        for place in places
-        if events[place] or passed[place]
+        (*place, events[place], passed[place]) for place in places if events[place] or passed[place]
     ]
 
 

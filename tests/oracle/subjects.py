@@ -80,17 +80,17 @@ class OracleSubject:
         """Rule 5: forget from the front what no boundary after the horizon can change."""
         while True:
             pairs, left_over = self.pairs()
-            if left_over and left_over[0] < horizon and (
-                not pairs or left_over[0] < pairs[0].start.time
+            if (
+                left_over
+                and left_over[0] < horizon
+                and (not pairs or left_over[0] < pairs[0].start.time)
             ):
                 self.ends.remove(left_over[0])
                 self.settled_conflicts += 1
             elif pairs and pairs[0].end is not None and pairs[0].end < horizon:
                 self.ends.remove(pairs[0].end)
                 self._retire(pairs[0])
-            elif (
-                pairs and pairs[0].end is None and pairs[0].start.time + self.longest < horizon
-            ):
+            elif pairs and pairs[0].end is None and pairs[0].start.time + self.longest < horizon:
                 self._retire(pairs[0])
             else:
                 return

@@ -123,8 +123,10 @@ def test_a_refused_number_is_seen_and_may_be_mended() -> None:
         ({"tenant": "é" * 65, "type": "nobody"}, "invalid_tenant"),
         ({"kind": EventKind.VOID}, "invalid_key"),
         ({"kind": EventKind.VOID, "type": "nobody"}, "unknown_type"),
-        ({"kind": EventKind.VOID, "type": "spend", "key": "k", "attributes": {"env": "prod"}},
-         "not_invertible"),
+        (
+            {"kind": EventKind.VOID, "type": "spend", "key": "k", "attributes": {"env": "prod"}},
+            "not_invertible",
+        ),
         ({"kind": EventKind.UNKNOWN, "type": "nobody"}, "unknown_kind"),
         ({"type": "nobody"}, "unknown_type"),
         ({"kind": EventKind.SESSION_START, "session": "s"}, "unknown_type"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meterstream_aggregator.catalogue import MOMENT
 from tests.oracle.counting import KEY_HORIZON, LogRecord, count
-from tests.oracle.ledger import OVERFLOW, Line, Part
+from tests.oracle.ledger import NOTHING, OVERFLOW, Line, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -67,17 +67,12 @@ def between(what: str, log: Mapping[Any, Any], store: Mapping[Any, Any]) -> list
     ]
 
 
-def definitions(
-    reader: StoreReader, catalogue: OracleCatalogue
-) -> Iterator[tuple[int, Meter]]:
-    """Each definition of the store's catalogue once, with the oracle's number of it."""
+def definitions(reader: StoreReader, catalogue: OracleCatalogue) -> Iterator[tuple[int, Meter]]:
+    """The definitions of the store's catalogue, with the oracle's number of each."""
     known = reader.catalogue().meters
     assert [meter.name for meter in known] == [meter.name for meter in catalogue.meters]
-    first: dict[tuple[str, str], int] = {}
-    for number, meter in enumerate(known):
-        if (meter.name, meter.version) not in first:
-            first[meter.name, meter.version] = number
-            yield number, meter
+    assert len({meter.version for meter in known}) == len(known), "two definitions are one"
+    return iter(enumerate(known))
 
 
 def _stored_usage(reader: StoreReader, answer: Answer) -> tuple[dict[Part, Any], dict[Part, Any]]:
@@ -106,7 +101,7 @@ def _stored_usage(reader: StoreReader, answer: Answer) -> tuple[dict[Part, Any],
                     figures[part] = (events, max(values))
                 case _:
                     figures[part] = (events, sum(values, Fraction(0)))
-    there = {part: figure for part, figure in figures.items() if figure != (0, 0)}
+    there = {part: figure for part, figure in figures.items() if figure != NOTHING}
     return there, {part: moment for part, moment in moments.items() if moment}
 
 

@@ -50,6 +50,16 @@ class Folder:
             self._claims[partition] = self._store.claim(partition, owner)
         return dict(self._claims)
 
+    def release(self, partition: int) -> None:
+        """Own a partition no longer, and forget what is known of it."""
+        del self._claims[partition]
+        self._memory.drop([partition])
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """The next offset of each partition that is owned."""
+        return {partition: claim.next_offset or 0 for partition, claim in self._claims.items()}
+
     def fold(self, records: Sequence[LogRecord]) -> Changes:
         """Fold one batch and commit it. On an error nothing is remembered of it."""
         appended = {partition: claim.appended for partition, claim in self._claims.items()}
@@ -97,17 +107,33 @@ def at_log_times(records: Sequence[LogRecord], before: Mapping[int, int]) -> Seq
 
 def everything(reader: StoreReader, catalogue: Catalogue) -> dict[str, Any]:
     """All that a store can tell, in comparable form."""
-    usage = {
-        meter.name: sorted(reader.usage(meter, tenants=None, start=0, end=2**55))
-        for meter in catalogue.meters
-    }
+    partitions = range(BINDING.partitions)
+    places = {at: reader.places(at, 0, 2**62) for at in partitions}
+    segments = {at: {place.segment for place, _ in found} for at, found in places.items()}
     return {
-        "usage": usage,
+        "usage": {
+            (meter.name, meter.version): sorted(
+                reader.usage(meter, tenants=None, start=0, end=2**55)
+            )
+            for meter in catalogue.meters
+        },
+        "items": {
+            (meter.name, meter.version): sorted(
+                reader.items(meter, tenants=None, start=0, end=2**55)
+            )
+            for meter in catalogue.meters
+        },
         "positions": [row._replace(epoch=0, owner="") for row in reader.positions()],
         "producers": reader.producers(),
         "sessions": reader.sessions(limit=10**9),
         "dead_letters": reader.dead_letters(limit=10**9),
         "tenants": reader.tenants(),
+        "keys": {tenant: reader.keys_of(tenant, 0, 2**62, 10**9) for tenant in reader.tenants()},
+        "awaited": reader.awaited(),
+        "overflowing": reader.overflowing(),
+        "places": places,
+        "presences": {at: reader.presences(at, segments[at]) for at in partitions},
+        "readings": reader.readings(),
     }
 
 

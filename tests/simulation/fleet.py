@@ -1,4 +1,4 @@
-"""What all the fleet's sayings share: its calendar, its tenants, its texts, and how hostile it is."""
+"""What all the fleet's sayings share: its calendar, its tenants, its texts, its hostility."""
 
 from __future__ import annotations
 

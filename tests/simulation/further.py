@@ -138,7 +138,9 @@ def _visits(rng: random.Random, at: int, hostility: Hostility) -> list[Said]:
     told: list[MeterEvent] = []
     for _ in range(rng.choice((1, 1, 2, 4))):
         start = at // MINUTE * MINUTE if rng.random() < 0.1 else at
-        length = rng.choice((0, rng.randrange(MINUTE), rng.randrange(HOUR), rng.randrange(9 * HOUR)))
+        length = rng.choice(
+            (0, rng.randrange(MINUTE), rng.randrange(HOUR), rng.randrange(9 * HOUR))
+        )
         attributes = rng.choice(({}, {"plan": "pro"}, {"plan": "free"}))
         begun = plain._replace(kind=EventKind.SESSION_START, time=start, attributes=attributes)
         ended = plain._replace(kind=EventKind.SESSION_END, time=start + length)

@@ -25,7 +25,17 @@ from tests.simulation.catalogues import CATALOGUE, moved, varied
 from tests.simulation.fleet import ANY, BEGIN, DAY, SINCE, SPAN, Hostility, Said, blank
 from tests.simulation.sayings import sayings
 
-__all__ = ["ANY", "CATALOGUE", "ORDERLESS", "SINCE", "Hostility", "any_world", "orderless_world", "shuffled", "world"]
+__all__ = [
+    "ANY",
+    "CATALOGUE",
+    "ORDERLESS",
+    "SINCE",
+    "Hostility",
+    "any_world",
+    "orderless_world",
+    "shuffled",
+    "world",
+]
 
 PARTITIONS = 4
 HOUR = 3_600_000_000
@@ -154,8 +164,8 @@ def _numbered(rng: random.Random, said: list[Said], hostility: Hostility) -> lis
         if rng.random() < hostility.holes:
             numbering.last += rng.randint(1, 4)
         numbering.last += 1
-        event = _skewed(rng, event, hostility)
-        sent.append(Sent(at, event._replace(producer=producer, lane=lane, sequence=numbering.last)))
+        told = _skewed(rng, event, hostility)
+        sent.append(Sent(at, told._replace(producer=producer, lane=lane, sequence=numbering.last)))
     sent.extend(_ticks(rng, sent, hostility))
     sent.extend(_marks(rng, lanes, sent[-1].arrival))
     return sent

@@ -78,7 +78,9 @@ def _time(rng: random.Random, at: int, hostility: Hostility) -> int:
 
 def _usage(rng: random.Random, at: int, hostility: Hostility) -> Said:
     event = blank(EventKind.USAGE)._replace(
-        tenant=tenant_of(rng, hostility), time=_time(rng, at, hostility), subject=rng.choice((None, "u1", "u2"))
+        tenant=tenant_of(rng, hostility),
+        time=_time(rng, at, hostility),
+        subject=rng.choice((None, "u1", "u2")),
     )
     if rng.random() < hostility.unknown:
         kind = rng.choice((EventKind.USAGE, EventKind.USAGE, EventKind.UNKNOWN, EventKind.VOID))
@@ -149,13 +151,10 @@ def _session(rng: random.Random, at: int, hostility: Hostility) -> list[Said]:
     ))  # fmt: skip
     start = at // MINUTE * MINUTE if rng.random() < 0.1 else at
     attributes = rng.choice(({}, {"plan": "pro"}, {"plan": "free", "route": rng.choice(VALUES)}))
-    if length == 71 * HOUR:
-        kinds = ("agent.run", "voice.idle")
-    else:
-        kinds = ("agent.run", "voice.call", "voice.idle")
+    calls = ["voice.call"] if length < 71 * HOUR else []
     plain = blank(EventKind.SESSION_HEARTBEAT)._replace(
         tenant=tenant_of(rng, hostility),
-        type=rng.choice(kinds),
+        type=rng.choice(["agent.run", "voice.idle", *calls]),
         session=f"s{rng.randrange(10**4 if rng.random() < 0.9 else 3)}",
         subject=rng.choice((None, "u1")),
         attributes=attributes,

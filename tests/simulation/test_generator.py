@@ -60,16 +60,16 @@ def test_every_meter_has_what_is_late_and_what_is_not() -> None:
     assert {number for number, late in sides if late} == everything
     taken_back = {ledger.is_late(each) for each in ledger.contributions if each.events < 0}
     assert taken_back == {True, False}
-    overflowing = {each.line.meter for each in ledger.contributions if "(overflow)" in each.line.group}
+    overflowing = {
+        each.line.meter for each in ledger.contributions if "(overflow)" in each.line.group
+    }
     assert overflowing == {"api.routes", "order.count", "visit"}
 
 
 def test_worlds_sleep() -> None:
     """Some worlds outlive the horizons of producers, keys and settled subjects."""
     reasons = {
-        refusal.reason
-        for seed in range(16)
-        for refusal in count(*any_world(seed, 100)).refusals
+        refusal.reason for seed in range(16) for refusal in count(*any_world(seed, 100)).refusals
     }
 
     assert {"expired_producer", "settled_session"} <= reasons
