@@ -49,7 +49,9 @@ CATALOGUE = parse_catalogue(METERS)
 
 def worker(store: SqliteStore, accounts: dict[str, str] | None = None) -> Folder:
     """A worker that has just started on this store."""
-    watching = Watching(CATALOGUE, store, directory=None if accounts is None else accounts.get)
+    known = accounts or {}
+    directory = None if accounts is None else lambda tenant, _time: known.get(tenant)
+    watching = Watching(CATALOGUE, store, directory=directory)
 
     def folding(records: Sequence[LogRecord], state: State, readings: Readings) -> Changes:
         batch = batch_of_records(records)
