@@ -122,6 +122,8 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
             if done >= records:
                 break
             raw = source.collect()
+        if done == uncounted:
+            raise SystemExit(f"all {done:,} records came in one batch; measure more")
         cost = watch.read(done - uncounted)
         megabytes = trace.stop()
     finally:
