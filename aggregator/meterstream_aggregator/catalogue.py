@@ -134,10 +134,15 @@ class Meter:
     since: int = 0
     until: int | None = None
     version: str = field(init=False, compare=False)
-    """Sixteen hexadecimal digits over everything that decides a figure of this definition."""
+    """Sixteen hexadecimal digits over everything that decides a figure of this definition.
+
+    ``since`` is in it: a definition that returns is another one, with figures of its own. Sessions
+    that outlast a change, and levels that are carried over it, could not be told apart otherwise.
+    """
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", digest(definition(self)))
+        facts = definition(self) | ({"since": self.since} if self.since else {})
+        object.__setattr__(self, "version", digest(facts))
 
     def reads(self, time: int) -> bool:
         """Whether events of that time are read by this definition."""
@@ -278,9 +283,7 @@ def undump_catalogue(text: str) -> Catalogue:
         ),
         content["accept_from"],
         tuple(
-            Threshold(
-                **threshold | {"of": tuple(threshold["of"]), "at": tuple(threshold["at"])}
-            )
+            Threshold(**threshold | {"of": tuple(threshold["of"]), "at": tuple(threshold["at"])})
             for threshold in content["thresholds"]
         ),
     )

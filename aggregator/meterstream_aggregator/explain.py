@@ -16,15 +16,9 @@ from meterstream_aggregator.catalogue import HOUR, KEPT, Aggregate, Catalogue, C
 from meterstream_aggregator.changes import CallerKey, Place, Span
 from meterstream_aggregator.questions import Figure, Question, ask, folded_until
 from meterstream_aggregator.running import AsOf, running_usage
-from meterstream_aggregator.store.port import (
-    ItemRow,
-    ProducerRow,
-    ReadingRow,
-    SessionRow,
-    StoreReader,
-    TopicBinding,
-    UsageRow,
-)
+from meterstream_aggregator.sessions import group_of
+from meterstream_aggregator.store.port import StoreReader, TopicBinding
+from meterstream_aggregator.store.told import ItemRow, ProducerRow, ReadingRow, SessionRow, UsageRow
 from meterstream_schemas.placement import lane_of, partition_of
 
 LIMIT: Final = 1_000
@@ -136,7 +130,7 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
     told = {version for version, _ in rows} | {meter.version for meter in stretch.holding}
     definitions = tuple(meter for meter in stretch.meters if meter.version in told)
     grouped_by = {meter.version: meter.group_by for meter in definitions}
-    sessions = list(_sessions(store, asked, definitions))
+    sessions = list(_sessions(store, asked, definitions, as_of))
     lane = lane_of(asked.tenant)
     partitions = asked.partitions or (partition_of(lane, topic.partitions),)
     places = _places(store, partitions, _times(asked, sessions))
@@ -217,12 +211,13 @@ def _items(
 
 
 def _sessions(
-    store: StoreReader, asked: Asked, definitions: Sequence[Meter]
+    store: StoreReader, asked: Asked, definitions: Sequence[Meter], as_of: AsOf
 ) -> Iterator[SessionRow]:
     """The sessions that reach into the time; without ids, those before that they pair up with."""
-    types = {meter.type for meter in definitions if meter.aggregate is Aggregate.SESSION}
-    for of_type in sorted(types):
-        start = asked.start
+    meters = [meter for meter in definitions if meter.aggregate is Aggregate.SESSION]
+    for of_type in sorted({meter.type for meter in meters}):
+        silent = list(_silent(store, asked, [m for m in meters if m.type == of_type], as_of))
+        start = _earliest(silent, asked.start)
         while True:
             found = store.sessions(
                 tenants=[asked.tenant],
@@ -231,11 +226,39 @@ def _sessions(
                 end=asked.end,
                 limit=SESSIONS_MAX,
             )
-            earliest = min((_begins(row) for row in found if not row.session), default=start)
+            earliest = _earliest(found, start)
             if earliest >= start:
                 break
             start = earliest
+        yield from (row for row in silent if row.last_sign < start)
         yield from found
+
+
+def _silent(
+    store: StoreReader, asked: Asked, meters: Sequence[Meter], as_of: AsOf
+) -> Iterator[SessionRow]:
+    """Sessions without a sign in the time that are billed, or run on, into it."""
+    found = store.sessions(
+        tenants=[asked.tenant],
+        type=meters[0].type,
+        state="timed_out",
+        start=asked.start - max(meter.longest for meter in meters),
+        end=asked.start,
+        limit=SESSIONS_MAX,
+    )
+    for row in found:
+        spans = (
+            as_of.span_of(row, meter)
+            for meter in meters
+            if row.start is not None and group_of(row.start, row.attributes, meter) is not None
+        )
+        if row.last_sign < asked.start and any(span and span[1] > asked.start for span in spans):
+            yield row
+
+
+def _earliest(rows: Iterable[SessionRow], start: int) -> int:
+    """Where those without an id begin, or ``start``."""
+    return min((_begins(row) for row in rows if not row.session), default=start)
 
 
 def _begins(row: SessionRow) -> int:

@@ -14,8 +14,9 @@ from meterstream_aggregator.answering import Scope
 from meterstream_aggregator.catalogue import Meter
 from meterstream_aggregator.questions import Groups, Question, Stretch
 from meterstream_aggregator.running import AsOf, sessions_of
-from meterstream_aggregator.sessions import group_of, longest_of, timed_out_until
-from meterstream_aggregator.store.port import SessionRow, StoreReader
+from meterstream_aggregator.sessions import group_of
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import SessionRow
 
 Place = tuple[int, str | None, tuple[str, ...]]
 """A figure: the start of its period, tenant (None in totals), group."""
@@ -38,7 +39,7 @@ def peaks_of(
         for meter in stretch.meters:
             asked_group = Groups(question, meter)
             for row in _sessions(store, stretch, meter, scope):
-                span = _ran(row, meter, as_of)
+                span = as_of.span_of(row, meter)
                 group = group_of(span[0], row.attributes, meter) if span else None
                 kept = None if group is None else asked_group[group]
                 if span is None or kept is None:
@@ -69,22 +70,10 @@ def _sessions(
         return
     for state in ("closed", "open"):
         yield from sessions_of(store, scope.tenants, meter.type, state, start=start, end=end)
-    # One that was given up may be billed beyond its last sign of life.
+    # One that was given up may be billed beyond its last sign of life, or run on under this meter.
     yield from sessions_of(
-        store, scope.tenants, meter.type, "timed_out", start=start - (meter.timeout or 0), end=end
+        store, scope.tenants, meter.type, "timed_out", start=start - meter.longest, end=end
     )
-
-
-def _ran(row: SessionRow, meter: Meter, as_of: AsOf) -> tuple[int, int] | None:
-    if row.start is None:
-        return None
-    if row.end is not None:
-        return row.start, row.end
-    until = as_of.ran_until(row, [meter])
-    if until is None:
-        longest = longest_of(as_of.catalogue.session_meters(row.type))
-        until = timed_out_until(row.start, row.last_sign, meter, longest)
-    return row.start, until
 
 
 def _within(

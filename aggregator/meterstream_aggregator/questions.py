@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from meterstream_aggregator.catalogue import Aggregate, Condition, Meter
 from meterstream_aggregator.civil import InvalidQuestion, format_time
-from meterstream_aggregator.store.port import PositionRow
-from meterstream_aggregator.windows import closes_at
+from meterstream_aggregator.store.told import PositionRow
+from meterstream_aggregator.windows import closes_at, window_start
 from meterstream_schemas.quantity import Amount
 
 FIGURES_MAX: Final = 200_000
@@ -73,12 +73,13 @@ class Stretch(NamedTuple):
         return [self._final_at(start, end, metering_since) for start, end in pairwise(self.bounds)]
 
     def _final_at(self, start: int, end: int, metering_since: int) -> int:
-        closes = [
-            closes_at(upto - meter.window, meter.window, metering_since, meter.grace)
-            for meter in self.meters
-            for upto in [end if _overhangs(meter) else min(end, meter.until or end)]
-            if max(start, meter.since) < upto
-        ]
+        closes: list[int] = []
+        for meter in self.meters:
+            # Sessions may outlast their definition; its last window may end after the period.
+            upto = end if _overhangs(meter) else min(end, meter.until or end)
+            if max(start, meter.since) < upto:
+                last = window_start(upto - 1, meter.window)
+                closes.append(closes_at(last, meter.window, metering_since, meter.grace))
         nearest = self.meters[-1]
         return max(closes, default=closes_at(end - nearest.window, nearest.window, 0, 0))
 

@@ -16,8 +16,9 @@ from meterstream_aggregator.catalogue import Aggregate, Catalogue, Meter
 from meterstream_aggregator.merging import RUNNING
 from meterstream_aggregator.questions import Question, Stretch
 from meterstream_aggregator.sessions import group_of, is_over, longest_of, timed_out_until
-from meterstream_aggregator.store.port import SessionRow, StoreReader, UsageRow
+from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.session_rows import cursor_of
+from meterstream_aggregator.store.told import SessionRow, UsageRow
 from meterstream_aggregator.windows import closes_at
 
 SESSIONS_PER_READ: Final = 5_000
@@ -50,6 +51,18 @@ class AsOf:
                 longest = longest_of(self.catalogue.session_meters(row.type))
                 return max(row.start, min(self.now, row.start + longest))
         return None
+
+    def span_of(self, row: SessionRow, meter: Meter) -> tuple[int, int] | None:
+        """When a session ran under a meter: until its end, what it was billed until, or now."""
+        if row.start is None:
+            return None
+        if row.end is not None:
+            return row.start, row.end
+        until = self.ran_until(row, [meter])
+        if until is None:
+            longest = longest_of(self.catalogue.session_meters(row.type))
+            until = timed_out_until(row.start, row.last_sign, meter, longest)
+        return row.start, until
 
     def closed_before(self, meter: Meter) -> int:
         """The end of the windows of a meter that are closed by now."""
