@@ -40,7 +40,7 @@ class Aggregate(StrEnum):
     UNIQUE = "unique"
     """How many different texts were added and not removed afterwards."""
     TIME_WEIGHTED = "time_weighted"
-    """Levels of a gauge: amount × seconds, each level held until the next sample."""
+    """Levels of a gauge: amount times seconds, each level held until the next sample."""
     TIME_WEIGHTED_CHANGES = "time_weighted_changes"
     """The same of a gauge that tells its changes; ``samples: changes`` in the file."""
     SESSION = "session"
@@ -63,7 +63,7 @@ KEPT: Final = frozenset({Aggregate.LATEST, Aggregate.UNIQUE, Aggregate.TIME_WEIG
 INVERTIBLE: Final = ADDED - {Aggregate.SESSION}
 """Aggregates that a VOID can take an event out of."""
 MOMENT: Final = 32
-"""Added to the scale of a usage row that holds a first moment: amount × microseconds after the
+"""Added to the scale of a usage row that holds a first moment: amount times microseconds after the
 start of its window. Only of `Aggregate.TIME_WEIGHTED_CHANGES`."""
 
 
