@@ -67,28 +67,28 @@ def session_of_row(row: tuple[Any, ...]) -> Session:
 
 def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> tuple[Any, ...]:
     """A row of the table ``session``. Equal sessions give equal rows, whatever reads them."""
-    starts, ends = session.starts, session.ends
-    end = session.end_within(LENGTH_MAX)
-    first = starts[0] if starts else None
-    plain = len(starts) <= 1 and ends == (() if end is None else (end,))
+    starts, ends, last_sign, last_append = session
+    end: int | None = None
+    claims: str | None = None
+    if ends or len(starts) > 1:  # else there is one start, or nothing but heartbeats
+        end = session.end_within(LENGTH_MAX)
+        if len(starts) > 1 or ends != (end,):
+            claims = _JSON.encode([starts, ends])
+    if not starts:
+        return (*key, None, end, last_sign, last_append, deadline, None, None, claims)
+    start, subject, pairs = starts[0]
+    attributes = orjson.dumps(dict(pairs)).decode() if pairs else None
     return (
-        key.partition,
-        key.tenant,
-        key.type,
-        key.session,
-        first.time if first is not None else None,
+        *key,
+        start,
         end,
-        session.last_sign,
-        session.last_append,
+        last_sign,
+        last_append,
         deadline,
-        (first.subject or None) if first is not None else None,
-        _attributes_text(first),
-        None if plain else _JSON.encode([starts, ends]),
+        subject or None,
+        attributes,
+        claims,
     )
-
-
-def _attributes_text(start: Start | None) -> str | None:
-    return orjson.dumps(dict(start.attributes)).decode() if start and start.attributes else None
 
 
 def row_of_subject(key: SubjectKey, subject: Subject, deadline: int | None) -> tuple[Any, ...]:
