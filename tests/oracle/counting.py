@@ -155,12 +155,18 @@ class Answer:
         }
 
 
-def count(catalogue: OracleCatalogue | str, records: Iterable[LogRecord]) -> Answer:
-    """The whole answer to a log: records in log order, catalogue as value or YAML text."""
-    if isinstance(catalogue, str):
-        catalogue = read_catalogue(catalogue)
-    walk = _Walk(catalogue)
-    for record in records:
+def count(
+    text: str, records: Iterable[LogRecord], *, change: tuple[int, str] | None = None
+) -> Answer:
+    """The whole answer to a log: records in log order, the catalogue as YAML text.
+
+    ``change`` is another catalogue, and how many records were read before it came. It has the
+    definitions of the first in the same order, and further ones behind them.
+    """
+    walk = _Walk(read_catalogue(text))
+    for number, record in enumerate(records):
+        if change is not None and number == change[0]:
+            walk.catalogue = walk.answer.catalogue = read_catalogue(change[1])
         walk.take(record)
     walk.end()
     return walk.answer

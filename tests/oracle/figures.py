@@ -110,7 +110,8 @@ def _integrals(
     for meter in definitions:
         lines: dict[tuple[str, tuple[str, ...]], list[Contribution]] = defaultdict(list)
         for each in answer.ledger.contributions:
-            if each.meter in definitions and _carries(definitions, each.meter, meter):
+            own = [known for known in definitions if known.number == each.line.rule]
+            if own and _carries(definitions, own[0], meter):
                 lines[each.line.tenant, each.line.group].append(each)
         for (tenant, _), contributions in lines.items():
             for start, end in _windows(meter, bounds, now):
@@ -150,7 +151,8 @@ def _window_of(
 
 def _known_by(answer: Answer, meter: OracleMeter, contribution: Contribution) -> int:
     """The earliest close that a definition takes something to have come before."""
-    own, since = contribution.meter, answer.catalogue.metering_since
+    since = answer.catalogue.metering_since
+    own = answer.catalogue.meters[contribution.line.rule]
     if own.number == meter.number:
         return contribution.cause + 1
     assert own.until is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -103,6 +103,33 @@ def varied(rng: random.Random, *, limits: bool = True) -> str:
     if rng.random() < 0.3:
         content["accept_from"] = content["metering_since"]
         content["metering_since"] += timedelta(days=4, minutes=rng.randrange(36 * 60))
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def changed(rng: random.Random, text: str, log_time: int) -> str:
+    """The catalogue after somebody edited it when the log had come to that time.
+
+    Meters get a further definition from a later hour on, one comes in with a date, and one without
+    that reads what nobody read.
+    """
+    content = yaml.safe_load(text)
+    hour = timedelta(hours=1)
+    earliest = datetime(1970, 1, 1, tzinfo=UTC) + (log_time // 3_600_000_000 + 2) * hour
+    entries: list[dict[str, Any]] = content["meters"]
+    latest = {entry["name"]: entry for entry in entries}
+    for name, entry in latest.items():
+        since = earliest + rng.randrange(6) * hour
+        if rng.random() < 0.5 or entry.get("from", since) > since - hour:
+            continue
+        again = {**entry, "from": since, "grace": rng.choice(_GRACES)}
+        if rng.random() < 0.4:
+            again["where"] = {"plan": {"not_in": ["free"]}}
+        if rng.random() < 0.4 and "timeout" in again:
+            again["timeout"] = rng.choice(("1s", "5m", "3h"))
+        entries.append(again)
+    further = {"name": "credit.mean", "type": "credit", "aggregate": "average", "from": earliest}
+    nobody = {"name": "nobody", "type": "nobody.reads", "aggregate": "sum", "grace": "1h"}
+    entries += [further, nobody]
     return yaml.safe_dump(content, sort_keys=False)
 
 

@@ -24,6 +24,7 @@ from tests.oracle import counting
 from tests.oracle.answers import figure_differences, fraction
 from tests.oracle.verdict import differences_from
 from tests.simulation.accidents import fold_with_accidents
+from tests.simulation.catalogues import changed
 from tests.simulation.closing import Watch
 from tests.simulation.driver import Folder, by_columns, everything, plainly
 from tests.simulation.generator import any_world, orderless_world, shuffled
@@ -69,6 +70,7 @@ def every_law(seed: int, events: int) -> None:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
         the_store_is_a_function_of_the_log(seed, events, Path(place))
     order_does_not_matter(seed, events)
+    the_catalogue_may_change(seed, events)
 
 
 def the_store_is_a_function_of_the_log(seed: int, events: int, place: Path) -> None:
@@ -112,6 +114,20 @@ def order_does_not_matter(seed: int, events: int) -> None:
         fold_into(store, catalogue, cut(again, random.Random(order)), by_columns)
         told.append((_totals(store, records), _sessions(store), _tallies(store)))
     assert told[0] == told[1]
+
+
+def the_catalogue_may_change(seed: int, events: int) -> None:
+    """What was counted stays; from their dates on further definitions count."""
+    text, catalogue, records = _read(any_world(seed, events))
+    rng = random.Random(f"change {seed}")
+    at = rng.randrange(1, len(records))
+    later = changed(rng, text, max(record.append_time for record in records[:at]))
+    store = MemoryStore()
+    fold_into(store, catalogue, cut(records[:at], rng), by_columns)
+    fold_into(store, parse_catalogue(later), cut(records[at:], rng), by_columns)
+    answer = counting.count(text, _for_oracle(records), change=(at, later))
+    assert differences_from(store, answer) == []
+    assert figure_differences(store, answer, _bounds(records, rng)) == []
 
 
 def _read(

@@ -21,7 +21,12 @@ from tests.simulation.accidents import fold_with_accidents
 from tests.simulation.closing import Watch
 from tests.simulation.driver import Folder, everything
 from tests.simulation.generator import any_world, world
-from tests.simulation.laws import again, order_does_not_matter, the_store_is_a_function_of_the_log
+from tests.simulation.laws import (
+    again,
+    order_does_not_matter,
+    the_catalogue_may_change,
+    the_store_is_a_function_of_the_log,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +57,16 @@ def test_order_does_not_matter(seed: int) -> None:
     """Two orders of arrival of one world give the same totals, sessions and tallies."""
     try:
         order_does_not_matter(seed, EVENTS)
+    except BaseException as failure:
+        failure.add_note(again(seed, EVENTS))
+        raise
+
+
+@pytest.mark.parametrize("seed", _seeds(range(70, 72)))
+def test_the_catalogue_may_change(seed: int) -> None:
+    """Definitions that come while the log is folded count from their dates on, and only then."""
+    try:
+        the_catalogue_may_change(seed, EVENTS)
     except BaseException as failure:
         failure.add_note(again(seed, EVENTS))
         raise
