@@ -176,7 +176,11 @@ def rows_of_sessions(
     state = State(
         before=dict.fromkeys(partitions, 0), after=dict.fromkeys(partitions, appended), numbers={}
     )
-    fold = SessionFold(state, Readings(catalogue), changes)
+    readings = Readings(catalogue)
+    for meter in readings.session_meters:
+        # Which groups have a series the frame knows: it was decided by all of the log.
+        state.series.begin(meter, ())
+    fold = SessionFold(state, readings, changes)
     for record in boundaries:
         fold.observe(record)
     fold.finish()
