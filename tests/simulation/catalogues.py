@@ -117,7 +117,7 @@ def changed(rng: random.Random, text: str, log_time: int) -> str:
     earliest = datetime(1970, 1, 1, tzinfo=UTC) + (log_time // 3_600_000_000 + 2) * hour
     entries: list[dict[str, Any]] = content["meters"]
     latest = {entry["name"]: entry for entry in entries}
-    for name, entry in latest.items():
+    for entry in latest.values():
         since = earliest + rng.randrange(6) * hour
         if rng.random() < 0.5 or entry.get("from", since) > since - hour:
             continue

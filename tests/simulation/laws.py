@@ -120,7 +120,7 @@ def the_catalogue_may_change(seed: int, events: int) -> None:
     """What was counted stays; from their dates on further definitions count."""
     text, catalogue, records = _read(any_world(seed, events))
     rng = random.Random(f"change {seed}")
-    at = rng.randrange(1, len(records))
+    at = rng.randrange(1, len(records) // 2)
     later = changed(rng, text, max(record.append_time for record in records[:at]))
     store = MemoryStore()
     fold_into(store, catalogue, cut(records[:at], rng), by_columns)
