@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -26,6 +26,7 @@ from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.told import DeadLettersWanted, ItemRow, UsageRow
 from meterstream_consumers.gathering import tenant_records
 from meterstream_consumers.logreader import LogReader, Range
+from meterstream_schemas.events import MeterEvent
 from meterstream_schemas.registry import WriterSchemas
 
 EVENTS_MAX: Final = 500_000
@@ -96,17 +97,14 @@ def _records(
     explanation: Explanation, log: LogReader, schemas: WriterSchemas
 ) -> dict[int, list[LogRecord]]:
     """The tenant's events of the types and times in question, by partition."""
-    asked = explanation.asked
-    types = {meter.type for meter in explanation.definitions}
-    sessions = explanation.definitions[-1].aggregate is Aggregate.SESSION
+    asked, wanted = explanation.asked, _wanted(explanation)
     ranges = [Range(*each) for each in explanation.ranges()]
     log.check(ranges)
     found: dict[int, list[LogRecord]] = {}
     held = 0
     for batch in tenant_records(log, schemas, ranges, asked.tenant):
         for record in batch:
-            event = record.event
-            if event.type in types and (sessions or asked.start <= event.time < asked.end):
+            if wanted(record.event):
                 found.setdefault(record.partition, []).append(record)
                 held += 1
         if held > EVENTS_MAX:
@@ -114,6 +112,19 @@ def _records(
                 "events", f"the figure has more than {EVENTS_MAX} events; ask for a shorter time"
             )
     return found
+
+
+def _wanted(explanation: Explanation) -> Callable[[MeterEvent], bool]:
+    """Which of the tenant's events between the offsets may be part of the figure."""
+    asked = explanation.asked
+    types = {meter.type for meter in explanation.definitions}
+    if explanation.definitions[-1].aggregate is not Aggregate.SESSION:
+        return lambda event: event.type in types and asked.start <= event.time < asked.end
+    # Of a session that does not reach into the time, only some boundaries may lie there.
+    named = {(row.type, row.session) for row in explanation.sessions}
+    return lambda event: (
+        event.type in types and (event.session is None or (event.type, event.session) in named)
+    )
 
 
 def _known(store: StoreReader, explanation: Explanation) -> dict[int, Known]:
