@@ -154,7 +154,7 @@ def _dies_inside(worker: _Worker, log: Log, rng: random.Random) -> bool:
     def broken() -> bool:
         nonlocal left
         left -= 1
-        return left <= 0
+        return left == 0  # once: what takes it back is not disturbed
 
     database = worker.store._db
     database.set_progress_handler(broken, steps)
