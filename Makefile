@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 TESTS ?=
 
-.PHONY: help install demo test test-unit test-integration lint format bench lock clean
+.PHONY: help install demo test test-quick test-unit test-integration lint format bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: $(INSTALLED) ## the main job on this machine, with real Kafka
 	@.venv/bin/meterstream demo
 
 test: test-unit test-integration ## all tests: the quick ones first, then those on the real broker
+
+test-quick: $(INSTALLED) ## the loop of editing: unit tests, few examples of every property
+	@$(PYTHON) -m pytest -m "not integration" --quick tests/unit $(TESTS)
 
 test-unit: $(INSTALLED) ## tests without a broker
 	@$(PYTHON) -m pytest -m "not integration" $(TESTS)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("meterstream", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("meterstream")
 
+_SETTINGS = "_hypothesis_internal_use_settings"
+"""Where hypothesis keeps the settings of a property; it has no public name for this."""
+
 _executed = pytest.StashKey[int]()
 _broker_kind = pytest.StashKey[str]()
 
@@ -83,6 +86,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail the run when no test marked 'integration' was executed",
     )
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="an eighth of the examples of every property: for the loop of editing and trying",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --quick, take fewer examples of every property; never fewer than eight."""
+    if not config.getoption("--quick"):
+        return
+    for item in items:
+        function = getattr(item, "obj", None)
+        told = getattr(function, _SETTINGS, None)
+        if told is not None:
+            fewer = hypothesis.settings(told, max_examples=max(told.max_examples // 8, 8))
+            setattr(getattr(function, "__func__", function), _SETTINGS, fewer)
 
 
 def pytest_configure(config: pytest.Config) -> None:
