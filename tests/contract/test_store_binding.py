@@ -192,9 +192,21 @@ def test_a_session_meter_joins_before_the_first_session_only(place: Place, bound
 
     with pytest.raises(StoreMismatch, match=r"'run\.fine' would read sessions of type 'run'"):
         place.open().bind(BINDING, catalogue(USUAL + RUN + RUN_BY_MINUTE))
-    dated = RUN_BY_MINUTE.replace("window: 1m", f"window: 1m, from: {EARLIEST}")
+    dated = RUN_BY_MINUTE.replace("window: 1m", f"window: 1m, longest: 400d, from: {EARLIEST}")
     place.open().bind(BINDING, catalogue(USUAL + RUN + dated))
 
     bound.bind(BINDING, catalogue())
     with pytest.raises(StoreMismatch, match="'run' would read sessions"):
         place.open().bind(BINDING, catalogue(USUAL + RUN))
+
+
+def test_the_length_of_sessions_stays(place: Place, bound: Store) -> None:
+    """A shorter length would take back the end that sessions were charged by."""
+    bound.bind(BINDING, catalogue(USUAL + RUN))
+    finer = RUN_BY_MINUTE.replace("window: 1m", f"window: 1m, from: {EARLIEST}")
+
+    with pytest.raises(StoreMismatch, match="length of 400d, not 50000m.* longest: 400d"):
+        place.open().bind(BINDING, catalogue(USUAL + RUN + finer))
+
+    mended = finer.replace("window: 1m", "window: 1m, longest: 400d")
+    place.open().bind(BINDING, catalogue(USUAL + RUN + mended))

@@ -6,6 +6,7 @@ where nothing was folded yet, any catalogue will do:
 * an event may lie `FUTURE_MAX` ahead of its append time, so every definition that begins no later
   than that after the highest append time folded may have read something. It must still be there;
 * a change is a further definition of the same name that begins later, on a whole hour;
+* how long a session may last (the least ``longest`` of a type's meters) stays for the type;
 * a meter may be taken out, its figures stay; it may not come back as another;
 * a new meter without a date counts from the position on at which it appears, if nobody read its
   type before. Events or sessions that were counted without it need a date: a VOID, or a boundary
@@ -29,6 +30,7 @@ from meterstream_aggregator.catalogue import (
 )
 from meterstream_aggregator.civil import local_time
 from meterstream_aggregator.errors import StoreMismatch
+from meterstream_aggregator.sessions import longest_of
 from meterstream_aggregator.store.port import TopicBinding
 
 _LENGTHS: Final = frozenset({"window", "grace", "timeout", "longest"})
@@ -75,6 +77,8 @@ def check_binding(
             _check_dates(definitions, {0}, earliest)
         if not any(meter.name == name for meter in latest.meters):
             _check_joins(definitions, counted_by, earliest, returns=bool(known))
+    for event_type in dict.fromkeys(meter.type for meter in catalogue.meters):
+        _check_lengths(event_type, counted_by, catalogue)
 
 
 def earliest_change(appended: int, accept_from: int) -> int:
@@ -144,6 +148,21 @@ def _check_joins(
                 f"meter {meter.name!r} would read {what} of type {meter.type!r} that were "
                 "counted without it; give it a name of its own and a date, at the earliest this "
                 f"line: from: {_instant(earliest)}"
+            )
+
+
+def _check_lengths(event_type: str, counted_by: Sequence[Catalogue], now: Catalogue) -> None:
+    """How long a session of a type may last is one rule for all its meters, and for all time."""
+    wanted = longest_of(now.session_meters(event_type))
+    for earlier in counted_by:
+        readers = earlier.session_meters(event_type)
+        if readers and now.session_meters(event_type) and longest_of(readers) != wanted:
+            longest = longest_of(readers)
+            raise StoreMismatch(
+                f"sessions of type {event_type!r} were counted up to a length of "
+                f"{_shown('longest', longest)}, not {_shown('longest', wanted)}, and the least "
+                "of a type's meters holds for all of them; give the meters of this type this "
+                f"line: longest: {_shown('longest', longest)}"
             )
 
 
