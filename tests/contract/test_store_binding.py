@@ -205,7 +205,7 @@ def test_the_length_of_sessions_stays(place: Place, bound: Store) -> None:
     bound.bind(BINDING, catalogue(USUAL + RUN))
     finer = RUN_BY_MINUTE.replace("window: 1m", f"window: 1m, from: {EARLIEST}")
 
-    with pytest.raises(StoreMismatch, match="length of 400d, not 50000m.* longest: 400d"):
+    with pytest.raises(StoreMismatch, match=r"length of 400d, not 50000m.* longest: 400d"):
         place.open().bind(BINDING, catalogue(USUAL + RUN + finer))
 
     mended = finer.replace("window: 1m", "window: 1m, longest: 400d")
