@@ -224,8 +224,8 @@ class SqliteStore:
     @contextmanager
     def _transaction(self) -> Generator[None]:
         with unavailable(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
