@@ -45,7 +45,9 @@ class Folder:
         self._memory = Memory()
 
     def claim(self, partitions: Iterable[int], owner: str = "worker") -> dict[int, Claim]:
-        """Own partitions from now on."""
+        """Own partitions from now on; what was known of them may be old by now."""
+        partitions = list(partitions)
+        self._memory.drop(partitions)
         for partition in partitions:
             self._claims[partition] = self._store.claim(partition, owner)
         return dict(self._claims)
@@ -132,7 +134,11 @@ def everything(reader: StoreReader, catalogue: Catalogue) -> dict[str, Any]:
         "awaited": reader.awaited(),
         "overflowing": reader.overflowing(),
         "places": places,
-        "presences": {at: reader.presences(at, segments[at]) for at in partitions},
+        "presences": {
+            (at, segment): reader.presences(at, {segment: (0, 2**62)})
+            for at in partitions
+            for segment in segments[at]
+        },
         "readings": reader.readings(),
     }
 
