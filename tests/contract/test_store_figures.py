@@ -134,6 +134,54 @@ def test_adjustments_are_asked_by_arrival(place: Place, store: Store) -> None:
     assert one == UsageRow("b", (), WINDOW, 1, 5, 0, NOW + 2 * HOUR)
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.dictionaries(
+            st.tuples(
+                st.sampled_from((WINDOW, WINDOW + 900 * HOUR)),
+                st.sampled_from((0, NOW + HOUR, NOW + 2 * HOUR)),
+                st.sampled_from((0, 3)),
+            ),
+            st.tuples(st.integers(-1, 1), st.integers(-1, 1)),
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+@pytest.mark.parametrize("meter", ["credit", "credit.least"])
+def test_what_came_late_is_found_until_it_comes_to_nothing(
+    place: Place,
+    store: Store,
+    meter: str,
+    batches: list[dict[tuple[int, int, int], tuple[int, int]]],
+) -> None:
+    """Adjustments are the late rows of usage, whatever came, left and came again in which order."""
+    claim = store.claim(0, "a")
+    tenant = f"t{claim.epoch}"
+    expected: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for batch in batches:
+        rows = {
+            row(start, meter=meter, tenant=tenant, arrival=arrival, scale=scale): amounts
+            for (start, arrival, scale), amounts in batch.items()
+        }
+        claim = commit(store, claim, added(rows) if rows else Changes())
+        for key, amounts in batch.items():
+            before = expected.get(key, (0, 0))
+            expected[key] = (before[0] + amounts[0], before[1] + amounts[1])
+    reader, definition = place.reader(), CATALOGUE.meter(meter)
+
+    late = list(reader.adjustments(definition, tenants=[tenant], start=0, end=2**55))
+
+    every = reader.usage(definition, tenants=[tenant], start=0, end=2**55)
+    assert sorted(late) == sorted(each for each in every if each.arrival)
+    if meter == "credit":
+        found = {(r.start, r.arrival, r.scale): (r.events, r.quantity) for r in late}
+        assert len(found) == len(late)
+        assert found == {key: sums for key, sums in expected.items() if key[1] and any(sums)}
+
+
 Levels = dict[str, list[tuple[int, int, int]]]
 
 

@@ -84,6 +84,7 @@ TABLES: Final = (
     _table("reading", "partition first_offset version", 2),
     _table("series", " ".join(_SERIES), 5),
     _of_series("usage", "block", "start arrival scale events quantity_high quantity_low", 9),
+    _of_series("late", "", "arrival block start scale", 9),
     _of_series("item", "", "start item arrival time sequence producer offset quantity scale", 8),
     _table("place", "partition hour segment first last events", 3),
     _table("presence", "partition segment producer first last events", 3),

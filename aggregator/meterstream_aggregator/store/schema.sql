@@ -64,7 +64,17 @@ CREATE TABLE usage (
     quantity_low INTEGER NOT NULL,
     PRIMARY KEY (block, series, start, arrival, scale)
 ) WITHOUT ROWID;
-CREATE INDEX usage_late ON usage (series, arrival) WHERE arrival > 0;
+
+-- Where usage has rows that came late. A table of its own, not an index: an index costs each row in
+-- time as well.
+CREATE TABLE late (
+    series INTEGER NOT NULL,
+    arrival INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    scale INTEGER NOT NULL,
+    PRIMARY KEY (series, arrival, block, start, scale)
+) WITHOUT ROWID;
 
 -- Single events that latest, unique and time-weighted meters keep: of two of one item the greater
 -- stands, by (time, sequence, producer, offset). "start" and "arrival" are those of "usage".

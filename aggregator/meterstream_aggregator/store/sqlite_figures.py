@@ -68,10 +68,12 @@ _SERIES: Final = (
 _LATE: Final = """
     SELECT usage.series, usage.start, usage.events, usage.quantity_high, usage.quantity_low,
            usage.scale, usage.arrival
-    FROM series CROSS JOIN usage INDEXED BY usage_late
-    WHERE series.version = :version AND {whose} AND usage.series = series.id AND usage.arrival > 0
-      AND usage.arrival >= :arrived_from AND usage.arrival < :arrived_until
-      AND usage.start >= :low AND usage.start < :high
+    FROM series CROSS JOIN late CROSS JOIN usage
+    WHERE series.version = :version AND {whose} AND late.series = series.id
+      AND late.arrival >= :arrived_from AND late.arrival < :arrived_until
+      AND late.start >= :low AND late.start < :high
+      AND (usage.block, usage.series, usage.start, usage.arrival, usage.scale)
+        = (late.block, late.series, late.start, late.arrival, late.scale)
 """
 _ITEMS: Final = """
     SELECT series, start, arrival, item, time, sequence, producer, "offset", quantity, scale

@@ -9,7 +9,7 @@ batches.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -53,6 +53,14 @@ UPSERTS: Final[dict[Aggregate, str]] = {Aggregate.MIN: _LESS, Aggregate.MAX: _MO
 _REMOVE_EMPTY: Final = (
     "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND arrival = ? AND scale = ?"
     " AND events = 0 AND quantity_high = 0 AND quantity_low = 0"
+)
+_LATE: Final = (
+    "INSERT OR IGNORE INTO late (block, series, start, arrival, scale) VALUES (?, ?, ?, ?, ?)"
+)
+_NOT_LATE: Final = (
+    "DELETE FROM late WHERE (block, series, start, arrival, scale) = (?1, ?2, ?3, ?4, ?5)"
+    " AND NOT EXISTS (SELECT 1 FROM usage WHERE block = ?1 AND series = ?2 AND start = ?3"
+    " AND arrival = ?4 AND scale = ?5)"
 )
 _KEEP_GREATER: Final = """
     INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
@@ -126,16 +134,22 @@ def _write_alike(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta
         something = (events != 0) | (high != 0) | (low != 0)
         if not something.all():
             order = order[something[order]]
-    ordered = [column[order].tolist() for column in joined]
-    db.executemany(upsert, zip(*ordered, strict=True))
+    db.executemany(upsert, zip(*(column[order].tolist() for column in joined), strict=True))
+    late = joined[3] != 0
+    if late.any():
+        db.executemany(_LATE, _keys(joined, order[late[order]]))
     if upsert is _ADD:
         # In time, only what is taken back can bring a row to nothing; late, or of first moments,
         # anything can.
-        late, scale = joined[3] != 0, joined[4]
-        doubtful = ((events < 0) | (high < 0) | late | (scale >= MOMENT))[order]
+        doubtful = (events < 0) | (high < 0) | late | (joined[4] >= MOMENT)
         if doubtful.any():
-            keys = list(zip(*ordered[:5], strict=True))
-            db.executemany(_REMOVE_EMPTY, [keys[at] for at in np.flatnonzero(doubtful).tolist()])
+            db.executemany(_REMOVE_EMPTY, _keys(joined, order[doubtful[order]]))
+            db.executemany(_NOT_LATE, _keys(joined, order[late[order]]))
+
+
+def _keys(columns: list[npt.NDArray[Any]], rows: Int64Array) -> Iterator[tuple[int, ...]]:
+    """The keys of these rows of the table ``usage``."""
+    return zip(*(column[rows].tolist() for column in columns[:5]), strict=True)
 
 
 def _columns(delta: UsageDelta, ids: SeriesIds) -> tuple[npt.NDArray[Any], ...]:

@@ -82,8 +82,8 @@ def content(path: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize(
     "table",
     [
-        *("reading", "series", "usage", "item", "producer", "session", "subject", "place"),
-        *("presence", "refused_number", "caller_key", "dead_letter", "outbox"),
+        *("reading", "series", "usage", "late", "item", "producer", "session", "subject"),
+        *("place", "presence", "refused_number", "caller_key", "dead_letter", "outbox"),
     ],
 )
 def test_a_failure_anywhere_leaves_nothing(store: SqliteStore, path: Path, table: str) -> None:
@@ -96,16 +96,39 @@ def test_a_failure_anywhere_leaves_nothing(store: SqliteStore, path: Path, table
         " BEGIN SELECT raise(ABORT, 'database or disk is full'); END"
     )
 
+    changes = whole()
+    changes.usage += added({row(0, arrival=NOW): (1, 2)}).usage
+
     with pytest.raises(sqlite3.IntegrityError):
-        store.commit([advance], whole())
+        store.commit([advance], changes)
 
     assert content(path) == before
     store._db.execute("DROP TRIGGER fails")
-    store.commit([advance], whole())
+    store.commit([advance], changes)
     after = content(path)
     unused = ("sqlite_", "threshold_")
     assert all(after[name] for name in after if not name.startswith(unused))
-    assert len(after["usage"]) == len(after["series"]) == 1
+    assert len(after["late"]) == len(after["series"]) == 1
+    assert len(after["usage"]) == 2
+
+
+def test_late_keys_are_those_of_the_late_rows(store: SqliteStore, path: Path) -> None:
+    """None is missing and none is left over when late rows come, leave and come again."""
+    claim = store.claim(0, "a")
+    both = [row(0, arrival=NOW), row(60 * MINUTE, arrival=NOW, scale=2), row(0)]
+    least = row(0, arrival=NOW, meter="credit.least")
+    found: list[int] = []
+    for turn, amount in enumerate([(2, 5), (-2, -5), (0, 0), (0, 7), (0, -7), (1, 1)]):
+        rows = dict.fromkeys(both, amount)
+        changes = added(rows | {least: (1, turn)} if turn % 2 else rows)
+        advance = Advance(0, claim.epoch, turn or None, turn, turn + 1, NOW, 1, 0, 1)
+        store.commit([advance], changes)
+
+        tables = content(path)
+        late = {(key[1], key[3], key[0], key[2], key[4]) for key in tables["usage"] if key[3]}
+        assert set(tables["late"]) == late
+        found.append(len(late))
+    assert found == [2, 1, 1, 3, 1, 3]
 
 
 def test_a_full_disk_is_to_be_waited_out(store: SqliteStore, path: Path) -> None:
