@@ -111,8 +111,11 @@ class Numbers:
                 holes.append((lane, seen + 1, self.claimed[lane], since))
         return holes
 
-    def lanes(self) -> tuple[tuple[int, int], ...]:
+    def lanes(self, only: int | None = None) -> tuple[tuple[int, int], ...]:
         """(lane, highest number seen) of every lane used; 0 where marks alone tell of it."""
+        if only is not None:
+            is_used = bool(self.upto[only]) or only in self.since
+            return ((only, self._highest(only)),) if is_used else ()
         used = sorted({*np.flatnonzero(self.upto).tolist(), *self.since})
         return tuple((lane, self._highest(lane)) for lane in used)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 from meterstream_aggregator.catalogue import HOUR, MOMENT, Condition, Meter, Test, dated
@@ -41,6 +41,8 @@ from meterstream_schemas.quantity import Amount, format_amount
 
 Json = dict[str, Any]
 _HASH_BYTES: Final = 16
+_TIMES_KEPT: Final = 8_192
+"""Texts of times that are kept: rows of one window, and neighbours' windows, have the same."""
 _MOVING: Final = frozenset({"hash", "status"})
 
 
@@ -253,6 +255,7 @@ def decimal(amount: Amount | None) -> str | None:
     return None if amount is None else format_amount(*amount)
 
 
+@lru_cache(maxsize=_TIMES_KEPT)
 def _time(time: int) -> str:
     return format_time(time, UTC)
 

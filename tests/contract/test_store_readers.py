@@ -60,6 +60,11 @@ def test_producers_are_told_with_their_losses(place: Place, store: Store) -> Non
     )  # fmt: skip
     assert reader.producers("b")[1].closed
     assert reader.producers("x") == []
+    assert reader.producers("p", partition=1) == reader.producers("p")[1:]
+    assert reader.producers("p", partition=2) == []
+    assert reader.producers("p", partition=0, lane=0) == reader.producers("p")[:1]
+    [of_another] = reader.producers("p", partition=0, lane=1)
+    assert (of_another.lanes, of_another.missing, of_another.seen) == ((), (), 2)
 
 
 def _letter(offset: int, *, producer: str = "", reason: Reason = Reason.UNDECODABLE) -> DeadLetter:

@@ -123,7 +123,7 @@ def test_the_index_of_the_log_joins(place: StorePlace, store: Store, spans: list
         sum(span.events for span in spans),
     )
     assert place.reader().places(0, hour * HOUR, (hour + 1) * HOUR) == [(where, joined)]
-    assert place.reader().presences(0, [hour]) == [(whose, joined)]
+    assert place.reader().presences(0, {hour: (0, 2**62)}) == [(whose.producer, joined)]
 
 
 def test_places_and_presences_are_found(place: StorePlace, store: Store) -> None:
@@ -143,8 +143,44 @@ def test_places_and_presences_are_found(place: StorePlace, store: Store) -> None
     assert hours(8 * HOUR - 1, 9 * HOUR + 1) == places[:4]
     assert hours(8 * HOUR + 1, 9 * HOUR - 1) == [places[2]]
     assert [where for where, _ in reader.places(1, 0, 2**55)] == [places[4]]
-    assert [whose for whose, _ in reader.presences(0, {0, 2, 5})] == [presences[0], presences[1]]
-    assert reader.presences(0, []) == []
+    everywhere: dict[int, tuple[int, int]] = dict.fromkeys((0, 2, 5), (0, 2**62))
+    assert reader.presences(0, everywhere) == [("a", span), ("b", span)]
+    assert reader.presences(0, {}) == []
+
+
+SEGMENTS = st.integers(0, 3)
+OFFSETS = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda two: (min(two), max(two)))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("abc"), SEGMENTS),
+        st.tuples(OFFSETS, st.integers(1, 9)).map(lambda both: Span(*both[0], both[1])),
+    ),
+    st.dictionaries(SEGMENTS, OFFSETS),
+)
+def test_presences_are_joined_where_offsets_meet(
+    place: StorePlace,
+    store: Store,
+    stored: dict[tuple[str, int], Span],
+    wanted: dict[int, tuple[int, int]],
+) -> None:
+    """A producer's part of a segment counts whole, or not at all, as its offsets say."""
+    claim = store.claim(0, "a")
+    base = claim.epoch * 4  # what other examples stored lies in other segments
+    presences = {Presence(0, whose, base + at): span for (whose, at), span in stored.items()}
+    commit(store, claim, Changes(presences=presences))
+
+    plain: dict[str, list[Span]] = {}
+    for (whose, at), span in sorted(stored.items()):
+        if at in wanted and span.first <= wanted[at][1] and span.last >= wanted[at][0]:
+            plain.setdefault(whose, []).append(span)
+    asked = {base + at: offsets for at, offsets in wanted.items()}
+    assert place.reader().presences(0, asked) == [
+        (whose, Span(min(s.first for s in of), max(s.last for s in of), sum(s.events for s in of)))
+        for whose, of in plain.items()
+    ]
 
 
 def test_callers_keys_are_known_by_tenant_and_partition(store: Store) -> None:
@@ -280,7 +316,7 @@ def test_a_fenced_commit_changes_no_table(place: StorePlace, store: Store) -> No
     """What a zombie brings joins nowhere."""
     zombie = store.claim(0, "zombie")
     owner = store.claim(0, "owner")
-    brought = added({row(): (1, 1)})
+    brought = added({row(): (1, 1), row(arrival=NOW): (1, 1)})
     brought.items = {ItemKey(series("last"), WINDOW, 0, ""): Item(NOW, 0, "", 0, 1, 0)}
     brought.places = {Place(0, NOW // HOUR, 0): Span(1, 1, 1)}
     brought.presences = {Presence(0, "p", 0): Span(1, 1, 1)}
@@ -288,11 +324,12 @@ def test_a_fenced_commit_changes_no_table(place: StorePlace, store: Store) -> No
     with pytest.raises(Fenced):
         store.commit([step(zombie, 1)], brought)
     commit(store, owner, Changes(), appended=NOW)
-    reader = place.reader()
+    reader, meter = place.reader(), CATALOGUE.meter("credit")
 
-    assert not list(reader.usage(CATALOGUE.meter("credit"), tenants=None, start=0, end=2**55))
+    assert not list(reader.usage(meter, tenants=None, start=0, end=2**55))
+    assert not list(reader.adjustments(meter, tenants=None, start=0, end=2**55))
     assert not _items(reader)
-    assert [reader.places(0, 0, 2**55), reader.presences(0, [0])] == [[], []]
+    assert [reader.places(0, 0, 2**55), reader.presences(0, {0: (0, 2**62)})] == [[], []]
     assert reader.keys_of("acme", 0, 2**60, 9) == (0, [])
     assert [reader.tenants(), reader.overflowing()] == [[], []]
     assert [found.first_offset for found in reader.readings()] == [0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -189,12 +189,19 @@ class MemoryReader:
             if place.partition == partition and start // HOUR <= place.hour < -(-end // HOUR)
         ]
 
-    def presences(self, partition: int, segments: Collection[int]) -> list[tuple[Presence, Span]]:
-        """Which producers have events in these segments, by producer and segment."""
+    def presences(
+        self, partition: int, wanted: Mapping[int, tuple[int, int]]
+    ) -> list[tuple[str, Span]]:
+        """Which producers have events in these segments: see `StoreReader.presences`."""
+        found: dict[str, list[Span]] = {}
+        for (of, producer, segment), span in self.content.presences.items():
+            low, high = wanted.get(segment, (0, -1)) if of == partition else (0, -1)
+            if low <= high and span.first <= high and span.last >= low:
+                found.setdefault(producer, []).append(span)
         return [
-            (presence, span)
-            for presence, span in sorted(self.content.presences.items())
-            if presence.partition == partition and presence.segment in segments
+            (producer, Span(min(firsts), max(lasts), sum(events)))
+            for producer, spans in sorted(found.items())
+            for firsts, lasts, events in [zip(*spans, strict=True)]
         ]
 
     def keys_of(self, tenant: str, start: int, end: int, limit: int) -> tuple[int, list[CallerKey]]:
@@ -240,14 +247,20 @@ class MemoryReader:
         """One row per partition that was ever claimed."""
         return [row for _, row in sorted(self.content.positions.items())]
 
-    def producers(self, producer: str | None = None) -> list[ProducerRow]:
-        """One row per (producer, partition)."""
+    def producers(
+        self,
+        producer: str | None = None,
+        *,
+        partition: int | None = None,
+        lane: int | None = None,
+    ) -> list[ProducerRow]:
+        """One row per (producer, partition): see `StoreReader.producers`."""
         return [
-            rows.producer_row(key, numbers)
+            rows.producer_row(key, numbers, lane)
             for key, numbers in sorted(
                 self.content.numbers.items(), key=lambda known: known[0][::-1]
             )
-            if producer in {None, key.producer}
+            if producer in {None, key.producer} and partition in {None, key.partition}
         ]
 
     def dead_letters(

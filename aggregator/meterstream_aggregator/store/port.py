@@ -5,7 +5,7 @@ Times are integer microseconds UTC; amounts are ``quantity * 10**-scale``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,6 @@ from meterstream_aggregator.changes import (
     Changes,
     OutboxMessage,
     Place,
-    Presence,
     Span,
 )
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
@@ -248,8 +247,14 @@ class StoreReader(Protocol):
         """Where the log has events of the times [start, end), by hour and segment."""
         ...
 
-    def presences(self, partition: int, segments: Collection[int]) -> list[tuple[Presence, Span]]:
-        """Which producers have events in these segments, by producer and segment."""
+    def presences(
+        self, partition: int, wanted: Mapping[int, tuple[int, int]]
+    ) -> list[tuple[str, Span]]:
+        """Which producers have events in these segments, one row for each, by name.
+
+        ``wanted``: per segment the offsets (first, last) that are asked for. Whatever of a producer
+        in a segment may lie between them counts, with all that it has in that segment.
+        """
         ...
 
     def keys_of(self, tenant: str, start: int, end: int, limit: int) -> tuple[int, list[CallerKey]]:
@@ -290,8 +295,14 @@ class StoreReader(Protocol):
         """One row per partition that was ever claimed."""
         ...
 
-    def producers(self, producer: str | None = None) -> list[ProducerRow]:
-        """One row per (producer, partition)."""
+    def producers(
+        self,
+        producer: str | None = None,
+        *,
+        partition: int | None = None,
+        lane: int | None = None,
+    ) -> list[ProducerRow]:
+        """One row per (producer, partition); with ``lane``, no other lanes are told of."""
         ...
 
     def dead_letters(

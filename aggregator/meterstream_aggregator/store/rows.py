@@ -29,8 +29,8 @@ def numbers_of_row(row: tuple[Any, ...]) -> Numbers:
     return numbers
 
 
-def producer_row(key: ProducerKey, numbers: Numbers) -> ProducerRow:
-    """What is told of a producer."""
+def producer_row(key: ProducerKey, numbers: Numbers, lane: int | None = None) -> ProducerRow:
+    """What is told of a producer; of one lane alone, if it is named."""
     return ProducerRow(
         producer=key.producer,
         partition=key.partition,
@@ -38,8 +38,8 @@ def producer_row(key: ProducerKey, numbers: Numbers) -> ProducerRow:
         counted=numbers.counted,
         duplicates=numbers.duplicates,
         refused=numbers.refusals,
-        missing=tuple(numbers.missing()),
-        lanes=numbers.lanes(),
+        missing=tuple([hole for hole in numbers.missing() if lane in {None, hole[0]}]),
+        lanes=numbers.lanes(lane),
         last_append=numbers.last_append,
         closed=numbers.closed,
     )

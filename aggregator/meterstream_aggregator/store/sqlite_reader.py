@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from meterstream_aggregator.catalogue import HOUR, Catalogue, Meter, undump_catalogue
-from meterstream_aggregator.changes import CallerKey, Place, Presence, Span
+from meterstream_aggregator.changes import CallerKey, Place, Span
 from meterstream_aggregator.dedup import ProducerKey
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store import rows, sqlite_sessions
@@ -41,11 +41,17 @@ _PLACES: Final = (
     "SELECT hour, segment, first, last, events FROM place"
     " WHERE partition = ? AND hour >= ? AND hour < ? ORDER BY hour, segment"
 )
-_PRESENCES: Final = (
-    "SELECT producer, segment, first, last, events FROM presence"
-    " WHERE partition = ? AND segment IN (SELECT value FROM json_each(?))"
-    " ORDER BY producer, segment"
-)
+_PRESENCES: Final = """
+    WITH wanted (segment, low, high) AS MATERIALIZED (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+            json_extract(value, '$[2]')
+        FROM json_each(?)
+    )
+    SELECT producer, min(first), max(last), sum(events)
+    FROM wanted CROSS JOIN presence USING (segment)
+    WHERE partition = ? AND first <= high AND last >= low
+    GROUP BY producer ORDER BY producer
+"""
 _KEYS: Final = (
     "SELECT partition, tenant, key, content, append_time, state, time FROM caller_key"
     " WHERE tenant = ? AND time >= ? AND time < ? ORDER BY time, partition, key LIMIT ?"
@@ -176,10 +182,13 @@ class SqliteReader:
         found = self._read.all(_PLACES, (partition, start // HOUR, -(-end // HOUR)))
         return [(Place(partition, *row[:2]), Span(*row[2:])) for row in found]
 
-    def presences(self, partition: int, segments: Collection[int]) -> list[tuple[Presence, Span]]:
-        """Which producers have events in these segments, by producer and segment."""
-        found = self._read.all(_PRESENCES, (partition, json.dumps(list(segments))))
-        return [(Presence(partition, *row[:2]), Span(*row[2:])) for row in found]
+    def presences(
+        self, partition: int, wanted: Mapping[int, tuple[int, int]]
+    ) -> list[tuple[str, Span]]:
+        """Which producers have events in these segments: see `StoreReader.presences`."""
+        offsets = json.dumps([(segment, *span) for segment, span in wanted.items()])
+        found = self._read.all(_PRESENCES, (offsets, partition))
+        return [(row[0], Span(*row[1:])) for row in found]
 
     def keys_of(self, tenant: str, start: int, end: int, limit: int) -> tuple[int, list[CallerKey]]:
         """How many callers' keys of a tenant have event times in [start, end), and the first."""
@@ -222,16 +231,24 @@ class SqliteReader:
             )
         ]
 
-    def producers(self, producer: str | None = None) -> list[ProducerRow]:
-        """One row per (producer, partition)."""
-        where, given = ("WHERE producer = ?", [producer]) if producer is not None else ("", [])
+    def producers(
+        self,
+        producer: str | None = None,
+        *,
+        partition: int | None = None,
+        lane: int | None = None,
+    ) -> list[ProducerRow]:
+        """One row per (producer, partition): see `StoreReader.producers`."""
+        tests = {"producer = ?": producer, "partition = ?": partition}
+        where = {test: value for test, value in tests.items() if value is not None}
         found = self._read.each(
             "SELECT producer, partition, upto, irregular, closed, counted, duplicates, refused,"  # noqa: S608 - marks, no values
-            f" last_append FROM producer {where} ORDER BY producer, partition",
-            given,
+            f" last_append FROM producer WHERE {' AND '.join(where) or 1}"
+            " ORDER BY producer, partition",
+            list(where.values()),
         )
         return [
-            rows.producer_row(ProducerKey(row[1], row[0]), rows.numbers_of_row(row[2:]))
+            rows.producer_row(ProducerKey(row[1], row[0]), rows.numbers_of_row(row[2:]), lane)
             for row in found
         ]
 

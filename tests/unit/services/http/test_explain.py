@@ -53,10 +53,13 @@ def figure(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     world.store.commit(
         [Advance(PARTITION, 1, None, 0, 100, moment("2026-03-04"), 4, 0, 0)], changes
     )
-    rows = [
-        ProducerRow("p1", PARTITION, 9, 9, 0, 0, ((LANE, 3, 4, 5),), ((LANE, 9), (3, 2)), 9, False)
-    ]
-    monkeypatch.setattr(world.store, "producers", lambda _producer: rows)
+    rows = [ProducerRow("p1", PARTITION, 9, 9, 0, 0, ((LANE, 3, 4, 5),), ((LANE, 9),), 9, False)]
+
+    def producers(_producer: str, *, partition: int, lane: int) -> list[ProducerRow]:
+        assert (partition, lane) == (PARTITION, LANE)
+        return rows
+
+    monkeypatch.setattr(world.store, "producers", producers)
     return world
 
 
