@@ -1,12 +1,13 @@
-"""One tenant's events from parts of the log, decoded as a worker decodes them."""
+"""Chosen events from parts of the log, decoded as a worker decodes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from meterstream_aggregator.batch import LogRecord, appended_after, log_times
+from meterstream_aggregator.batch import Batch, LogRecord, appended_after, log_times
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_schemas.registry import WriterSchemas
@@ -19,6 +20,50 @@ def tenant_records(
 
     Append times are log times as far as these ranges tell: what came before them is not read.
     """
+
+    def rows(batch: Batch) -> npt.NDArray[np.int64]:
+        if tenant not in batch.tenant.values:
+            return np.empty(0, dtype=np.int64)
+        return np.flatnonzero(batch.tenant.codes == batch.tenant.values.index(tenant))
+
+    yield from _chosen(log, schemas, ranges, rows)
+
+
+def same_numbers(
+    log: LogReader, schemas: WriterSchemas, ranges: Sequence[Range], records: Sequence[LogRecord]
+) -> Iterator[list[LogRecord]]:
+    """The other events in these ranges, of any tenant, under the numbers of these records."""
+    known = {(record.partition, record.offset) for record in records}
+    numbers = {(record.partition, *_number(record)) for record in records}
+    producers = frozenset(record.event.producer for record in records)
+    sequences = np.array(sorted({record.event.sequence for record in records}), dtype=np.int64)
+
+    def rows(batch: Batch) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(
+            batch.producer.matching(producers) & np.isin(batch.sequence, sequences)
+        )
+
+    for found in _chosen(log, schemas, ranges, rows):
+        others = [
+            record
+            for record in found
+            if (record.partition, record.offset) not in known
+            and (record.partition, *_number(record)) in numbers
+        ]
+        if others:
+            yield others
+
+
+def _number(record: LogRecord) -> tuple[str, int, int]:
+    return record.event.producer, record.event.lane, record.event.sequence
+
+
+def _chosen(
+    log: LogReader,
+    schemas: WriterSchemas,
+    ranges: Sequence[Range],
+    rows_of: Callable[[Batch], npt.NDArray[np.int64]],
+) -> Iterator[list[LogRecord]]:
     decoder = Decoder(schemas)
     appended = dict.fromkeys((each.partition for each in ranges), 0)
     for raw in log.read(ranges):
@@ -26,9 +71,9 @@ def tenant_records(
         raw.read_at(log_times(partitions, append_times, appended))
         appended = appended_after(appended, partitions, raw.places().append_time)
         batch = decoder.decode(raw).batch
-        if tenant not in batch.tenant.values:
+        rows = rows_of(batch)
+        if not len(rows):
             continue
-        rows = np.flatnonzero(batch.tenant.codes == batch.tenant.values.index(tenant))
         yield [
             LogRecord(partition, offset, append_time, event)
             for partition, offset, append_time, event in zip(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -24,7 +24,7 @@ from meterstream_aggregator.explain import Explanation
 from meterstream_aggregator.questions import Figure
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.told import DeadLettersWanted, ItemRow, UsageRow
-from meterstream_consumers.gathering import tenant_records
+from meterstream_consumers.gathering import same_numbers, tenant_records
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_schemas.events import MeterEvent
 from meterstream_schemas.registry import WriterSchemas
@@ -72,9 +72,17 @@ def evidence(
     )
     made = Rows(frame.aggregate)
     judged: list[Judged] = []
-    known = _known(store, explanation)
-    for partition, records in _records(explanation, log, schemas).items():
-        part = judge(records, explanation.catalogue_at(partition), known[partition])
+    found = _records(explanation, log, schemas)
+    repeated = _repeated(store, found)
+    others = _others(explanation, log, schemas, repeated)
+    known = _known(store, explanation, others)
+    for partition, records in found.items():
+        part = judge(
+            records,
+            explanation.catalogue_at(partition),
+            known[partition],
+            others.get(partition, ()),
+        )
         judged += part
         if frame.aggregate is Aggregate.SESSION:
             appended = explanation.appended[partition]
@@ -114,6 +122,34 @@ def _records(
     return found
 
 
+def _repeated(store: StoreReader, found: Mapping[int, Sequence[LogRecord]]) -> list[LogRecord]:
+    """Those whose producers used numbers more than once, as the store counted them."""
+    repeated: list[LogRecord] = []
+    for partition, records in found.items():
+        names = {record.event.producer for record in records} - {""}
+        again = {
+            row.producer
+            for name in names
+            for row in store.producers(name, partition=partition, lane=0)
+            if row.duplicates or row.refused
+        }
+        repeated += [record for record in records if record.event.producer in again]
+    return repeated
+
+
+def _others(
+    explanation: Explanation, log: LogReader, schemas: WriterSchemas, records: Sequence[LogRecord]
+) -> dict[int, list[LogRecord]]:
+    """Other events between the offsets under the same numbers; read again only if there may be."""
+    found: dict[int, list[LogRecord]] = {}
+    if records:
+        ranges = [Range(*each) for each in explanation.ranges()]
+        for batch in same_numbers(log, schemas, ranges, records):
+            for record in batch:
+                found.setdefault(record.partition, []).append(record)
+    return found
+
+
 def _wanted(explanation: Explanation) -> Callable[[MeterEvent], bool]:
     """Which of the tenant's events between the offsets may be part of the figure."""
     asked = explanation.asked
@@ -127,15 +163,24 @@ def _wanted(explanation: Explanation) -> Callable[[MeterEvent], bool]:
     )
 
 
-def _known(store: StoreReader, explanation: Explanation) -> dict[int, Known]:
-    """What only the store knows of the tenant, by partition."""
+def _known(
+    store: StoreReader, explanation: Explanation, others: Mapping[int, Sequence[LogRecord]]
+) -> dict[int, Known]:
+    """What only the store knows of the tenant, and of other events, by partition."""
     tenant = explanation.asked.tenant
     hours = [place.hour for place, _ in explanation.places] or [0]
     _, keys = store.keys_of(tenant, min(hours) * HOUR, (max(hours) + 1) * HOUR, _KEYS_MAX)
     found: dict[int, Known] = {}
     for partition in explanation.partitions:
-        wanted = DeadLettersWanted(tenant=tenant, partition=partition)
-        letters = store.dead_letters(wanted, limit=_LETTERS_MAX)
+        names = sorted({record.event.producer for record in others.get(partition, ())})
+        letters = [
+            letter
+            for wanted in (
+                DeadLettersWanted(tenant=tenant, partition=partition),
+                *(DeadLettersWanted(producer=name, partition=partition) for name in names),
+            )
+            for letter in store.dead_letters(wanted, limit=_LETTERS_MAX)
+        ]
         found[partition] = Known(
             {letter.offset: letter.reason for letter in letters},
             {known.key: known for known in keys if known.partition == partition},

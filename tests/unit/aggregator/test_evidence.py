@@ -89,8 +89,10 @@ def test_events_make_the_rows_that_the_fold_makes(records: list[LogRecord]) -> N
     changes, state = plainly(records, known())
 
     for partition, tenant in {(record.partition, record.event.tenant) for record in records}:
-        mine = [r for r in records if (r.partition, r.event.tenant) == (partition, tenant)]
-        judged = judge(mine, lambda _: CATALOGUE, _known(changes, partition, tenant))
+        here = [r for r in records if r.partition == partition]
+        mine = [r for r in here if r.event.tenant == tenant]
+        others = [r for r in here if r.event.tenant != tenant]
+        judged = judge(mine, lambda _: CATALOGUE, _known(changes, partition, tenant), others)
         for definitions in _definitions().values():
             theirs = _rows(changes, partition, tenant, {m.version for m in definitions})
             admitted = frozenset((key.version, key.group) for key in theirs.usage)
@@ -185,3 +187,28 @@ def test_a_row_that_is_not_the_same_is_told_with_both_sides() -> None:
         (rows[2], (1, 1), None),
         (rows[3], None, (2, 2)),
     ]
+
+
+def test_a_number_that_another_tenant_used_first_is_taken() -> None:
+    """Numbers are a producer's, whoever's events they number; a refused use leaves them free."""
+    first, mine = numbered(1, tenant="b"), numbered(1)
+    records = logged([first, mine])
+
+    [judged] = judge(records[1:], lambda _: CATALOGUE, NOTHING, records[:1])
+    [mended] = judge(records[1:], lambda _: CATALOGUE, Known({0: "invalid_value"}, {}), records[:1])
+    [alone] = judge(records[1:], lambda _: CATALOGUE, NOTHING)
+
+    assert (judged.outcome, judged.why) == (Outcome.DUPLICATE, "number seen before")
+    assert (mended.outcome, alone.outcome) == (Outcome.COUNTED, Outcome.COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"), [("key_conflict", "duplicate"), ("invalid_time", "counted")]
+)
+def test_a_repeat_of_what_was_refused_for_what_lies_elsewhere(told: str, outcome: str) -> None:
+    """It is as it was, and so refused as before; where a rule refused it, the rule is asked."""
+    said = numbered(1, key="k")
+
+    judged = judge(logged([said, said]), lambda _: CATALOGUE, Known({0: told}, {}))
+
+    assert [one.outcome for one in judged] == ["refused", outcome]
