@@ -22,8 +22,9 @@ from meterstream_schemas.events import EventKind, MeterEvent
 from meterstream_schemas.placement import lane_of, partition_of
 from tests.oracle.counting import LogRecord
 from tests.simulation.catalogues import CATALOGUE, moved, varied
-from tests.simulation.fleet import ANY, BEGIN, DAY, SINCE, SPAN, Hostility, Said, blank
+from tests.simulation.fleet import ANY, BEGIN, MINUTE, SINCE, SPAN, Hostility, Said, blank
 from tests.simulation.sayings import sayings
+from tests.simulation.sleeping import slept
 
 __all__ = [
     "ANY",
@@ -95,23 +96,15 @@ def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
         foreign=rng.choice((0.0, 0.05, 0.5)),
         resends=rng.choice((0.0, 0.1, 0.4)),
         clock_steps=rng.choice((0.0, 0.01, 0.2)),
+        whole_minutes=rng.choice((0.0, 0.1)),
         clock_leaps=rng.choice((0.0, 0.0005, 0.003)),
         tenants=rng.choice((1, 2, 17)),
     )
     records = world(seed, events, hostility)[1]
-    sleep = rng.choice((0, 0, 0, 0, 32, 89, 91)) * DAY
+    days = rng.choice((0, 0, 0, 33, 89, 92))
     asleep = BEGIN + rng.randrange(SPAN)
     moving = rng.choice(_WEEKS) - SINCE
-    return moved(text, moving), [_lived(each, asleep, sleep, moving) for each in records]
-
-
-def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord:
-    """The record of a fleet that slept in between and lives at another time of the year."""
-    after = record.event.time >= asleep
-    time = record.event.time + moving + (sleep if after else 0)
-    append_time = record.append_time + moving + (sleep if record.append_time >= asleep else 0)
-    event = record.event._replace(time=max(0, time))
-    return record._replace(append_time=append_time, event=event)
+    return moved(text, moving), slept(rng, records, asleep, days, moving)
 
 
 def orderless_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
@@ -251,6 +244,8 @@ def _appended(
         append_time = arrival // 1_000 * 1_000
         if rng.random() < hostility.clock_steps:
             append_time -= rng.choice((1_000, 3_000_000, 20 * 60_000_000))
+        if rng.random() < hostility.whole_minutes:
+            append_time = -(-append_time // MINUTE) * MINUTE
         if rng.random() < hostility.clock_leaps:
             append_time += rng.choice((10 * 60_000_000, 2 * HOUR, 7 * HOUR))
         time, number = event.time, (event.producer, event.lane, event.sequence)

@@ -1,0 +1,74 @@
+"""A fleet that sleeps for weeks in the middle of its log, and what is repeated after so long.
+
+While it sleeps, what was said before is heard again: at the very end of the horizons of callers'
+keys, producers and settled subjects, and a microsecond later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from meterstream_schemas.events import EventKind
+from tests.oracle.counting import LogRecord
+from tests.simulation.fleet import DAY
+
+if TYPE_CHECKING:
+    import random
+
+    from meterstream_schemas.events import MeterEvent
+
+REPEATED = 40
+
+
+def slept(
+    rng: random.Random, records: list[LogRecord], asleep: int, days: int, moving: int
+) -> list[LogRecord]:
+    """The log of a fleet that slept so many days from ``asleep`` on, everything moved in time."""
+    lived = [_lived(record, asleep, days * DAY, moving) for record in records]
+    awake = asleep + moving + days * DAY
+    at = next((n for n, record in enumerate(lived) if record.append_time >= awake), len(lived))
+    again = _repeated(rng, lived[:at], awake) if days else []
+    return _with_offsets([*lived[:at], *again, *lived[at:]])
+
+
+def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord:
+    after = record.event.time >= asleep
+    time = record.event.time + moving + (sleep if after else 0)
+    append_time = record.append_time + moving + (sleep if record.append_time >= asleep else 0)
+    event = record.event._replace(time=max(0, time))
+    return record._replace(append_time=append_time, event=event)
+
+
+def _repeated(rng: random.Random, before: list[LogRecord], awake: int) -> list[LogRecord]:
+    """Some of what was said before, again at the horizons that lie in the sleep, in order."""
+    again: list[LogRecord] = []
+    for record in rng.sample(before, min(REPEATED, len(before))):
+        event = record.event
+        since, days = record.append_time, 90
+        if _is_boundary(event):
+            since, days = event.time, 31
+        at = since + days * DAY + rng.choice((0, 1))
+        if before[-1].append_time < at < awake:
+            told = event if rng.random() < 0.4 else event._replace(producer="", sequence=0, lane=0)
+            again.append(record._replace(append_time=at, event=told))
+    return sorted(again, key=lambda record: record.append_time)
+
+
+def _is_boundary(event: MeterEvent) -> bool:
+    return event.kind is not EventKind.MARK and event.type in {"visit", "agent.run"}
+
+
+def _with_offsets(records: list[LogRecord]) -> list[LogRecord]:
+    """The same records; where offsets do not rise by themselves, they do now."""
+    more: Counter[int] = Counter()
+    last: dict[int, int] = {}
+    numbered: list[LogRecord] = []
+    for record in records:
+        offset = record.offset + more[record.partition]
+        if offset <= last.get(record.partition, -1):
+            offset = last[record.partition] + 1
+            more[record.partition] = offset - record.offset
+        last[record.partition] = offset
+        numbered.append(record._replace(offset=offset))
+    return numbered
