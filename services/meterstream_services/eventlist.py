@@ -39,6 +39,8 @@ class Listed:
     of_events: Json
     mismatches: list[Json]
     adds_up: bool
+    doubts: list[str]
+    """What was not judged, and likely reasons of a difference."""
 
 
 def list_events(
@@ -78,6 +80,7 @@ def listed(explanation: Explanation, proof: Evidence, *, limit: int) -> Listed:
         },
         [_mismatch(each) for each in proof.mismatches[:MISMATCHES_SHOWN]],
         proof.adds_up(explanation),
+        proof.doubts(),
     )
 
 

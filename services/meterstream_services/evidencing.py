@@ -9,13 +9,14 @@ from typing import Final, cast
 from meterstream_aggregator.answering import Scope, figures
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue import HOUR, Aggregate, Meter
+from meterstream_aggregator.changes import Item
 from meterstream_aggregator.civil import InvalidQuestion
 from meterstream_aggregator.evidence import Judged, Known, judge
 from meterstream_aggregator.evidence_rows import (
     Frame,
     Mismatch,
     Rows,
-    mismatches,
+    compared,
     rows_of_events,
     rows_of_sessions,
     rows_of_store,
@@ -42,10 +43,34 @@ class Evidence:
     judged: list[Judged]
     figure: Figure
     mismatches: list[Mismatch]
+    unsplit: int = 0
+    """Windows of sessions whose amounts are the same, though not their split into arrivals."""
+    repeated: bool = False
+    """Whether producers of these events used numbers more than once."""
+
+    def doubts(self) -> list[str]:
+        """What was not judged, and what is the likely reason of a difference; sentences."""
+        told: list[str] = []
+        if self.unsplit:
+            told.append(
+                f"of {self.unsplit:,} rows of windows the split into arrivals was not judged: "
+                "sessions that once reached there and do so no more left rows that come to nothing"
+            )
+        if self.repeated and any(_has_more(each) for each in self.mismatches):
+            told.append(
+                "producers of these events used numbers more than once: likely one was used first "
+                "outside the offsets that were read, and the store took an event for its repeat"
+            )
+        return told
 
     def adds_up(self, explanation: Explanation) -> bool:
-        """Whether the events make the very rows, and the very figure."""
+        """Whether the events make the very rows, and the very figure.
+
+        With windows that are ``unsplit``: but for closing and adjustment, which only the rows tell.
+        """
         mine, theirs = self.figure, explanation.figure
+        if self.unsplit:
+            mine = mine._replace(closing=theirs.closing, adjustment=theirs.adjustment)
         return not self.mismatches and mine[:8] == theirs[:8]
 
 
@@ -98,7 +123,8 @@ def evidence(
         now=now,
         running=explanation.running,
     )
-    return Evidence(judged, figure, mismatches(theirs, made))
+    same = compared(theirs, made)
+    return Evidence(judged, figure, same.mismatches, same.unsplit, repeated=bool(repeated))
 
 
 def _records(
@@ -186,6 +212,13 @@ def _known(
             {known.key: known for known in keys if known.partition == partition},
         )
     return found
+
+
+def _has_more(found: Mismatch) -> bool:
+    """Whether the events make more of a row than the store has."""
+    if found.store is None or isinstance(found.store, Item) or isinstance(found.events, Item):
+        return found.events is not None
+    return found.events is not None and found.events[0] > found.store[0]
 
 
 def _join(made: Rows, part: Rows) -> None:

@@ -137,6 +137,7 @@ def _told(listed: Listed) -> dict[str, Any]:
         "of_events": listed.of_events,
         "mismatches": listed.mismatches,
         "adds_up": listed.adds_up,
+        "doubts": listed.doubts,
     }
 
 
@@ -174,6 +175,8 @@ def _print_events(listed: Listed) -> None:
     if listed.events:
         rows = [[event[name] for name in kept] for event in listed.events]
         output.print_table(kept, rows, numbers=_RIGHT, title="events")
+    for doubt in listed.doubts:
+        print(f"note: {doubt}")
     told = listed.of_events
     summed = f"{told['events']:,} events, value {told['value']}, closing {told['closing']}"
     if listed.adds_up:
