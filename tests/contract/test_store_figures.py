@@ -102,6 +102,43 @@ def test_a_month_comes_added_up(place: Place, store: Store) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("tenants", [None, ["b", "acme"]])
+@pytest.mark.parametrize(("start", "end"), [(WINDOW, WINDOW + 40 * HOUR), (0, 2**55)])
+def test_periods_of_several_scales_and_of_late_rows_alone(
+    place: Place, store: Store, tenants: list[str] | None, start: int, end: int
+) -> None:
+    """Exact beyond 64 bits, over hours and over centuries; each scale and arrival on its own."""
+    high, late = 2**62 - 1, NOW + 90 * HOUR
+    times = [WINDOW + n * HALF for n in (0, 1, 2, 25, 26, 50, 51, 79)]
+    rows = {row(time): (1, high) for time in times[:3]}
+    rows |= {row(time, scale=scale): (1, -high) for time in times[3:5] for scale in (0, 2, 18)}
+    rows |= {row(time, arrival=late): (1, high) for time in times[3:6]}
+    rows |= {row(time, tenant="b", partition=1): (2, -1) for time in times}
+    rows[row(times[7], tenant="b", partition=1, arrival=late, scale=5)] = (0, -(2**80))
+    rows[row(WINDOW + 3000 * 24 * HOUR, tenant="b", partition=1)] = (5, 5)
+    commit(store, store.claim(0, "a"), added(rows))
+    bounds = [start, times[3] - HALF, times[5], end]
+    reader, meter = place.reader(), CATALOGUE.meter("credit")
+
+    joined = _added_up(
+        reader.usage(meter, tenants=tenants, start=start, end=end, periods=bounds), bounds
+    )
+
+    apart = reader.usage(meter, tenants=tenants, start=start, end=end)
+    assert joined == _added_up(apart, bounds)
+    assert {key: sums for key, sums in joined.items() if "acme" in key} == {
+        (1, "acme", (), 0, 0): (3, 3 * high, times[0], times[2]),
+        (2, "acme", (), 0, 0): (2, -2 * high, times[3], times[4]),
+        (2, "acme", (), 2, 0): (2, -2 * high, times[3], times[4]),
+        (2, "acme", (), 18, 0): (2, -2 * high, times[3], times[4]),
+        (2, "acme", (), 0, late): (2, 2 * high, times[3], times[4]),
+        (3, "acme", (), 0, late): (1, high, times[5], times[5]),
+    }
+    assert sum(sums[0] for key, sums in joined.items() if "b" in key) == (
+        21 if end == 2**55 else 16
+    )
+
+
 def test_adjustments_are_asked_by_arrival(place: Place, store: Store) -> None:
     """What came late, in [from, to) of windows and of arrivals; never what came in time."""
     starts = [WINDOW + n * HALF for n in range(4)]

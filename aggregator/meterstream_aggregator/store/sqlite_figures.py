@@ -3,6 +3,11 @@
 A question's time is walked block by block: from one block that has usage to the next, so that time
 without usage costs nothing. Within a block a series' rows are one short range of the table.
 
+Sums by period of tenants that are named go another way, for a question reads most of its rows so: a
+period's rows that came in time are one aggregate without GROUP BY, which would sort them or copy
+each; late rows, which are few, are found by their own keys. A period whose amounts have several
+scales is asked for again, grouped.
+
 Sums are exact: amounts are two integers (see schema.sql), and the lower is added up in two halves
 of 31 bits, so that billions of rows fit into SQLite's integers.
 """
@@ -10,12 +15,16 @@ of 31 bits, so that billions of rows fit into SQLite's integers.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from meterstream_aggregator.catalogue import MINUTE, MOMENT, Aggregate, Meter
 from meterstream_aggregator.changes import OVERFLOW, Item
+from meterstream_aggregator.store import sqlite_figures_sql as sql
 from meterstream_aggregator.store.sqlite_connection import ReadConnection, Row
 from meterstream_aggregator.store.sqlite_usage import LOW_BITS, SECOND, WINDOWS_PER_BLOCK
 from meterstream_aggregator.store.told import ItemRow, UsageRow
@@ -24,68 +33,8 @@ JOINED: Final = frozenset({Aggregate.COUNT, Aggregate.SUM, Aggregate.AVERAGE, Ag
 """Aggregates whose rows of one period may be added up before they are told."""
 _WINDOWS_JOINED_MIN: Final = 4
 _TENANTS_ASKED: Final = 500
-_HALF_BITS: Final = 31
 _EVER: Final = 2**62
-
-_PIECES: Final = """
-    WITH RECURSIVE period (n, low, high) AS (
-        SELECT key, value ->> 0, value ->> 1 FROM json_each(:periods)
-    ), piece (n, block, low, high) AS (
-        SELECT n, (SELECT min(block) FROM usage WHERE block >= low / :minutes), low, high
-        FROM period
-        UNION ALL
-        SELECT n, (SELECT min(usage.block) FROM usage WHERE usage.block > piece.block), low, high
-        FROM piece WHERE block * :minutes < high
-    )
-"""
-_WITHIN: Final = """
-    usage.block = piece.block AND usage.start >= piece.low AND usage.start < piece.high
-    AND usage.scale < :scales
-"""
-_OF_SERIES: Final = f"""
-    FROM json_each(:series) AS wanted CROSS JOIN piece CROSS JOIN usage
-    WHERE usage.series = wanted.value AND {_WITHIN}
-"""
-_OF_ALL: Final = f"""
-    FROM piece CROSS JOIN usage CROSS JOIN series
-    WHERE {_WITHIN} AND series.id = usage.series AND series.version = :version
-"""
-_ROWS: Final = (
-    _PIECES + "SELECT usage.series, usage.start, usage.events, usage.quantity_high,"
-    " usage.quantity_low, usage.scale, usage.arrival"
-)
-_SUMS: Final = (
-    _PIECES + "SELECT usage.series, usage.scale, usage.arrival, min(usage.start), max(usage.start),"
-    " sum(usage.events), sum(usage.quantity_high),"
-    f" sum(usage.quantity_low >> {_HALF_BITS}),"
-    f" sum(usage.quantity_low & {(1 << _HALF_BITS) - 1})"
-)
-_BY_PERIOD: Final = " GROUP BY usage.series, piece.n, usage.scale, usage.arrival"
-_SERIES: Final = (
-    "SELECT id, tenant, groups FROM series"
-    " WHERE version = ? AND tenant IN (SELECT value FROM json_each(?))"
-)
-_LATE: Final = """
-    SELECT usage.series, usage.start, usage.events, usage.quantity_high, usage.quantity_low,
-           usage.scale, usage.arrival
-    FROM series CROSS JOIN late CROSS JOIN usage
-    WHERE series.version = :version AND {whose} AND late.series = series.id
-      AND late.arrival >= :arrived_from AND late.arrival < :arrived_until
-      AND late.start >= :low AND late.start < :high
-      AND (usage.block, usage.series, usage.start, usage.arrival, usage.scale)
-        = (late.block, late.series, late.start, late.arrival, late.scale)
-"""
-_ITEMS: Final = """
-    SELECT series, start, arrival, item, time, sequence, producer, "offset", quantity, scale
-    FROM item WHERE series = ? AND start >= ? AND start < ?
-"""
-_LEVELS: Final = (
-    _ITEMS + 'ORDER BY start DESC, item DESC, sequence DESC, producer DESC, "offset" DESC'
-)
-_OVERFLOWING: Final = (
-    "SELECT id, meter, tenant, version, groups FROM series"
-    """ WHERE substr(groups, 1, 13) = '["(overflow)"'"""
-)
+_BLOCKS_GUESSED_MAX: Final = 4_096
 
 _Names = tuple[str, tuple[str, ...]]
 
@@ -128,7 +77,7 @@ class Figures:
         """See `StoreReader.items`."""
         span = (_minutes(start), _minutes(end))
         for series, names in self._series(meter, tenants):
-            for portion in self._read.portions(_ITEMS, (series, *span)):
+            for portion in self._read.portions(sql.ITEMS, (series, *span)):
                 yield from _item_rows(names, portion)
 
     def levels_before(
@@ -136,7 +85,7 @@ class Figures:
     ) -> Iterator[ItemRow]:
         """See `StoreReader.levels_before`."""
         for series, names in self._series(meter, tenants):
-            for row in self._read.each(_LEVELS, (series, 0, _minutes(start)), size=16):
+            for row in self._read.each(sql.LEVELS, (series, 0, _minutes(start)), size=16):
                 yield from _item_rows(names, [row])
                 if row[2] == 0:
                     break
@@ -170,10 +119,10 @@ class Figures:
         }
         known = _Known(self._read)
         if tenants is None:
-            for portion in self._read.portions(_LATE.format(whose="1"), given):
+            for portion in self._read.portions(sql.LATE.format(whose="1"), given):
                 yield from _usage_rows(known, portion)
             return
-        query = _LATE.format(whose="series.tenant IN (SELECT value FROM json_each(:tenants))")
+        query = sql.LATE.format(whose="series.tenant IN (SELECT value FROM json_each(:tenants))")
         for some in _some_of(tenants):
             for portion in self._read.portions(query, given | {"tenants": json.dumps(some)}):
                 yield from _usage_rows(known, portion)
@@ -181,10 +130,10 @@ class Figures:
     def overflowing(self, windows: dict[str, int]) -> list[tuple[str, str, int]]:
         """See `StoreReader.overflowing`. ``windows`` are the lengths by `Meter.version`."""
         found: dict[tuple[str, str], int] = {}
-        for series, meter, tenant, version, groups in self._read.all(_OVERFLOWING):
+        for series, meter, tenant, version, groups in self._read.all(sql.OVERFLOWING):
             if set(json.loads(groups)) == {OVERFLOW}:
                 given = _pieces(windows[version], [0, _EVER]) | {"series": json.dumps([series])}
-                row = self._read.one(_PIECES + "SELECT sum(usage.events)" + _OF_SERIES, given)
+                row = self._read.one(sql.PIECES + "SELECT sum(usage.events)" + sql.OF_SERIES, given)
                 events = row[0] if row is not None and row[0] is not None else 0
                 found[(meter, tenant)] = found.get((meter, tenant), 0) + events
         return [(meter, tenant, events) for (meter, tenant), events in sorted(found.items())]
@@ -195,14 +144,16 @@ class Figures:
         given = _pieces(meter.window, [start, end])
         if tenants is None:
             known = _Known(self._read)
-            for portion in self._read.portions(_ROWS + _OF_ALL, given | {"version": meter.version}):
+            for portion in self._read.portions(
+                sql.ROWS + sql.OF_ALL, given | {"version": meter.version}
+            ):
                 yield _usage_rows(known, portion)
             return
         for some in _some_of(tenants):
             known = self._known(meter, some)
             if known:
                 wanted = given | {"series": json.dumps(list(known))}
-                for portion in self._read.portions(_ROWS + _OF_SERIES, wanted):
+                for portion in self._read.portions(sql.ROWS + sql.OF_SERIES, wanted):
                     yield _usage_rows(known, portion)
 
     def _sums(
@@ -219,20 +170,59 @@ class Figures:
     ) -> Iterator[_Sum]:
         given = _pieces(meter.window, bounds) | {"scales": scales}
         if tenants is None:
-            query, known = _SUMS + _OF_ALL + _BY_PERIOD, _Known(self._read)
+            query, known = sql.SUMS + sql.OF_ALL + sql.BY_PERIOD, _Known(self._read)
             found = self._read.each(query, given | {"version": meter.version})
             yield from (_sum_of(known, row) for row in found)
             return
+        given["spans"] = self._spans(given["minutes"], bounds)
+        given |= {"low": _minutes(bounds[0]), "high": _minutes(bounds[-1])}
+        and_scale = "" if scales == _EVER else "AND usage.scale < :scales"
+        in_time = sql.IN_TIME.format(and_scale=and_scale)
+        late = sql.LATE_SUMS.format(apart="" if len(bounds) == 2 else "usage.start,")
         for some in _some_of(tenants):
             known = self._known(meter, some)
             if known:
                 wanted = given | {"series": json.dumps(list(known))}
-                found = self._read.each(_SUMS + _OF_SERIES + _BY_PERIOD, wanted)
-                yield from (_sum_of(known, row) for row in found)
+                yield from self._summed_in_time(in_time, known, wanted)
+                yield from (_sum_of(known, row) for row in self._read.each(late, wanted))
+
+    def _summed_in_time(self, query: str, known: _Known, given: dict[str, Any]) -> Iterator[_Sum]:
+        for series, low, high, told in self._read.each(query, given):
+            if told is None:
+                continue
+            scale, other, *sums = orjson.loads(told)
+            if scale == other:
+                yield _sum_of(known, (series, scale, 0, *sums))
+                continue
+            only = {"series": json.dumps([series]), "periods": json.dumps([(low, high)])}
+            yield from (_sum_of(known, row) for row in self._read.each(sql.MIXED, given | only))
+
+    def _spans(self, minutes: int, bounds: Sequence[int]) -> str:
+        """What `sql.IN_TIME` is told of each period: its blocks as well.
+
+        Few are all taken to have usage; of many it is looked which do.
+        """
+        spans = [
+            (low, high, low // minutes, -(-high // minutes))
+            for low, high in pairwise(map(_minutes, bounds))
+        ]
+        first, end = spans[0][2], spans[-1][3]
+        if end - first <= _BLOCKS_GUESSED_MAX:
+            told = [(low, high, list(range(*of))) for low, high, *of in spans]
+            return orjson.dumps(told).decode()
+        given = {"first": first, "end": end}
+        found = [block for (block,) in self._read.each(sql.BLOCKS, given)]
+        told = [
+            (low, high, found[bisect_left(found, of[0]) : bisect_left(found, of[1])])
+            for low, high, *of in spans
+        ]
+        return orjson.dumps(told).decode()
 
     def _known(self, meter: Meter, tenants: list[str]) -> _Known:
         known = _Known(self._read)
-        for series, tenant, groups in self._read.all(_SERIES, (meter.version, json.dumps(tenants))):
+        for series, tenant, groups in self._read.all(
+            sql.SERIES, (meter.version, json.dumps(tenants))
+        ):
             known[series] = (tenant, tuple(json.loads(groups)))
         return known
 
@@ -261,7 +251,7 @@ class _Known(dict[int, _Names]):
 
 
 def _pieces(window: int, bounds: Sequence[int]) -> dict[str, Any]:
-    """What `_PIECES` and `_WITHIN` are given."""
+    """What `sql.PIECES` and `_WITHIN` are given."""
     periods = json.dumps(list(pairwise(map(_minutes, bounds))))
     return {
         "periods": periods,
@@ -286,7 +276,7 @@ def _usage_rows(known: _Known, portion: list[Row]) -> list[UsageRow]:
 
 def _sum_of(known: _Known, row: Row) -> _Sum:
     series, scale, arrival, first, last, events, high, middle, low = row
-    quantity = (high << LOW_BITS) + (middle << _HALF_BITS) + low
+    quantity = (high << LOW_BITS) + (middle << sql.HALF_BITS) + low
     told = (*known[series], first * MINUTE, events, quantity, scale, arrival * SECOND)
     return _Sum(UsageRow(*told), last * MINUTE)
 
