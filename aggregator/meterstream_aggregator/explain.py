@@ -153,9 +153,7 @@ def explain(store: StoreReader, asked: Asked, *, now: int) -> Explanation | None
         appended=appended,
         readings=[row for row in store.readings() if row.partition in partitions],
         windows=[
-            (of, row)
-            for of, row in rows
-            if not asked.where or in_groups(grouped_by[of], row.group, asked.where)
+            (of, row) for of, row in rows if in_groups(grouped_by[of], row.group, asked.where)
         ],
         admitted=frozenset((version, row.group) for version, row in rows),
         items=sorted(_items(store, asked, definitions)),
@@ -191,8 +189,10 @@ def _places(
     return sorted(found)
 
 
-def in_groups(names: Sequence[str], group: tuple[str, ...], where: Iterable[Condition]) -> bool:
+def in_groups(names: Sequence[str], group: tuple[str, ...], where: Sequence[Condition]) -> bool:
     """Whether a group, the values of these names, fulfils what is asked of groups."""
+    if not where:
+        return True
     values = dict(zip(names, group, strict=True))
     return all(condition.holds(values) for condition in where)
 
