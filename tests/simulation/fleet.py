@@ -60,8 +60,8 @@ class Hostility:
     clock_steps: float = 0.01
     clock_leaps: float = 0.0005
     """A broker's clock runs hours ahead for one record."""
-    whole_minutes: float = 0.0
-    """The log has it at the very instant at which windows end and close."""
+    on_the_close: float = 0.0
+    """The log has it at the very instant at which a window of it may close."""
     skew: float = 0.03
     """Events whose producer's clock is wrong by up to hours."""
     further: float = 0.35

@@ -96,12 +96,12 @@ def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
         foreign=rng.choice((0.0, 0.05, 0.5)),
         resends=rng.choice((0.0, 0.1, 0.4)),
         clock_steps=rng.choice((0.0, 0.01, 0.2)),
-        whole_minutes=rng.choice((0.0, 0.1)),
+        on_the_close=rng.choice((0.0, 0.3)),
         clock_leaps=rng.choice((0.0, 0.0005, 0.003)),
         tenants=rng.choice((1, 2, 17)),
     )
     records = world(seed, events, hostility)[1]
-    days = rng.choice((0, 0, 0, 33, 89, 92))
+    days = rng.choice((0, 0, 0, 0, 33, 89, 92, 92))
     asleep = BEGIN + rng.randrange(SPAN)
     moving = rng.choice(_WEEKS) - SINCE
     return moved(text, moving), slept(rng, records, asleep, days, moving)
@@ -231,6 +231,14 @@ def _delay(rng: random.Random, hostility: Hostility) -> int:
     return rng.choice((5_000, 2_000_000, 10 * 60_000_000, 5 * HOUR)) * rng.randint(1, 10) // 10
 
 
+def _close_after(rng: random.Random, time: int, append_time: int) -> int:
+    """An instant soon after at which some window of the event's time may close, if there is one."""
+    window = rng.choice((1, 5, 15, 30, 60)) * MINUTE
+    grace = rng.choice((0, 0, 1, 7, 30, 60, 180)) * MINUTE
+    close = (time // window + 1) * window + grace
+    return close if append_time <= close < append_time + 10 * MINUTE else append_time
+
+
 def _appended(
     rng: random.Random, sent: list[Sent], hostility: Hostility, partitions: int
 ) -> list[LogRecord]:
@@ -244,8 +252,8 @@ def _appended(
         append_time = arrival // 1_000 * 1_000
         if rng.random() < hostility.clock_steps:
             append_time -= rng.choice((1_000, 3_000_000, 20 * 60_000_000))
-        if rng.random() < hostility.whole_minutes:
-            append_time = -(-append_time // MINUTE) * MINUTE
+        if rng.random() < hostility.on_the_close:
+            append_time = _close_after(rng, event.time, append_time)
         if rng.random() < hostility.clock_leaps:
             append_time += rng.choice((10 * 60_000_000, 2 * HOUR, 7 * HOUR))
         time, number = event.time, (event.producer, event.lane, event.sequence)

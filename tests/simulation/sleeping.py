@@ -16,9 +16,8 @@ from tests.simulation.fleet import DAY
 if TYPE_CHECKING:
     import random
 
-    from meterstream_schemas.events import MeterEvent
-
-REPEATED = 40
+REPEATED = 20
+_TOLD_ONCE = (EventKind.SESSION_START, EventKind.SESSION_HEARTBEAT, EventKind.SESSION_END)
 
 
 def slept(
@@ -42,21 +41,26 @@ def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord
 
 def _repeated(rng: random.Random, before: list[LogRecord], awake: int) -> list[LogRecord]:
     """Some of what was said before, again at the horizons that lie in the sleep, in order."""
+    keyed = [record for record in before if record.event.key]
+    visits = [record for record in before if record.event.kind in _TOLD_ONCE]
+    last = {(record.partition, record.event.producer): record for record in before}
+    horizons = [
+        *((record, record.append_time + 90 * DAY) for record in _some(rng, keyed)),
+        *((record, record.event.time + 31 * DAY) for record in _some(rng, visits)),
+        *((record, record.append_time + 90 * DAY) for record in last.values()),
+    ]
     again: list[LogRecord] = []
-    for record in rng.sample(before, min(REPEATED, len(before))):
-        event = record.event
-        since, days = record.append_time, 90
-        if _is_boundary(event):
-            since, days = event.time, 31
-        at = since + days * DAY + rng.choice((0, 1))
+    for record, horizon in horizons:
+        at, event = horizon + rng.choice((0, 1)), record.event
         if before[-1].append_time < at < awake:
-            told = event if rng.random() < 0.4 else event._replace(producer="", sequence=0, lane=0)
-            again.append(record._replace(append_time=at, event=told))
+            if event.key or event.kind in _TOLD_ONCE:
+                event = event._replace(producer="", sequence=0, lane=0)
+            again.append(record._replace(append_time=at, event=event))
     return sorted(again, key=lambda record: record.append_time)
 
 
-def _is_boundary(event: MeterEvent) -> bool:
-    return event.kind is not EventKind.MARK and event.type in {"visit", "agent.run"}
+def _some(rng: random.Random, records: list[LogRecord]) -> list[LogRecord]:
+    return rng.sample(records, min(REPEATED, len(records)))
 
 
 def _with_offsets(records: list[LogRecord]) -> list[LogRecord]:
