@@ -156,7 +156,7 @@ def test_a_rebuild_repeats_any_history(
         CATALOGUE
         + f"""\
   - {{name: credit, aggregate: sum, window: 15m, from: {date}}}
-  - {{name: late.comer, type: api.request, aggregate: sum, group_by: [env]}}
+  - {{name: late.comer, type: nobody.reads, aggregate: sum, group_by: [env]}}
 """
     )
     settings.catalogue.write_text(changed, "utf-8")
