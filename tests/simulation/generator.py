@@ -6,6 +6,9 @@ arrive, caller keys repeated and contradicted, amounts at every scale and sign u
 sessions whose boundaries come in any order, twice or never, foreign producers, types nobody meters,
 times before metering began and far ahead, unreadable values, and awkward texts.
 
+`world` keeps to one catalogue; in `any_world` catalogue, fleet and calendar vary with the seed.
+What is asked of them stands in `tests.simulation.laws`, with how to run a failing seed again.
+
 How it is made: things are *said* at a moment of the fleet's clock; sending numbers them; arriving
 puts them into the log, some twice; appending gives them offsets (with holes) and append times (in
 whole milliseconds, now and then stepping back).
