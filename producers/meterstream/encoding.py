@@ -29,6 +29,7 @@ USAGE: Final = list(EventKind).index(EventKind.USAGE)
 SESSION_START: Final = list(EventKind).index(EventKind.SESSION_START)
 SESSION_HEARTBEAT: Final = list(EventKind).index(EventKind.SESSION_HEARTBEAT)
 SESSION_END: Final = list(EventKind).index(EventKind.SESSION_END)
+VOID: Final = list(EventKind).index(EventKind.VOID)
 MARK: Final = list(EventKind).index(EventKind.MARK)
 
 _NULL: Final = b"\x00"

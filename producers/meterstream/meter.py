@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self, get_args
 
 from meterstream import processes
-from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START, USAGE
+from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START, USAGE, VOID
 from meterstream.errors import SettingsError
 from meterstream.incarnation import Incarnation, Policy
 from meterstream.intake import Overflow
@@ -13,6 +13,7 @@ from meterstream.kafka import KafkaTransport
 from meterstream.schema_ids import schema_ids
 from meterstream.session import Session, boundary
 from meterstream.settings import find_bootstrap_servers, find_registry_url, find_topic
+from meterstream_schemas.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -129,6 +130,33 @@ class Meter:
         try:
             return self._intake.take(
                 USAGE, type, tenant, quantity, time, session, subject, attributes, key
+            )
+        except Exception as problem:  # noqa: BLE001 - nothing may reach the host
+            return self._incarnation.refused(problem)
+
+    def void(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        *,
+        tenant: str,
+        key: str,
+        time: datetime | int,
+        quantity: int | Decimal | str = 1,
+        session: str | None = None,
+        subject: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Take back a usage event that was recorded with this ``key``, by repeating its content.
+
+        Everything must be as it was recorded, the time included; other content is a conflict and
+        becomes a dead letter. It may be sent before the event itself. Answers as `record` does.
+        """
+        if key is None:  # pyright: ignore[reportUnnecessaryComparison] - callers may be untyped
+            problem = InvalidEvent("key", "is absent; name the key that the event was recorded by")
+            return self._incarnation.refused(problem)
+        try:
+            return self._intake.take(
+                VOID, type, tenant, quantity, time, session, subject, attributes, key
             )
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self._incarnation.refused(problem)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterstream import Meter, Outcome
 from meterstream.memory import MemoryTransport
 from meterstream.transport import Failure
+from meterstream_schemas.events import EventKind
 from meterstream_schemas.placement import lane_of, partition_of
 from tests.unit.producers.calling import TENANTS, record_many
 from tests.unit.producers.reading import arrived, decoded, numbers
@@ -173,3 +174,22 @@ def test_an_idle_meter_sleeps(make_meter: MakeMeter, transport: MemoryTransport)
     assert rounds <= 2
     meter.record("a", tenant="t")
     assert meter.flush(10)
+
+
+def test_an_event_is_taken_back_by_its_content(
+    make_meter: MakeMeter, transport: MemoryTransport
+) -> None:
+    """A VOID repeats everything under a number of its own."""
+    meter = make_meter()
+    told: dict[str, Any] = {"tenant": "acme", "key": "order-7", "time": 1_767_225_600_000_000}
+    rest: dict[str, Any] = {"quantity": "1.5", "subject": "u1", "attributes": {"route": "/pay"}}
+
+    assert meter.record("api.request", **told, **rest)
+    assert meter.void("api.request", **told, **rest)
+    assert not meter.void("api.request", **(told | {"key": None}), **rest)
+
+    assert meter.flush(10)
+    usage, void = sorted(arrived(transport), key=lambda event: event.sequence)
+    assert void == usage._replace(kind=EventKind.VOID, sequence=usage.sequence + 1)
+    assert meter.status().dropped == {"invalid": 1}
+    assert "key: is absent" in str(meter.status().last_error)
