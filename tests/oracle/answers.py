@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from meterstream_aggregator import answering
 from meterstream_aggregator.questions import ask, folded_until
-from tests.oracle.figures import FigureKey, Told, told_figures
+from meterstream_aggregator.running import AsOf, running_usage
+from tests.oracle.figures import FigureKey, Told, running_figures, told_figures
 from tests.oracle.verdict import Difference, between
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
     from meterstream_aggregator.questions import Question
     from meterstream_aggregator.store.port import StoreReader
+    from meterstream_aggregator.store.told import UsageRow
     from meterstream_schemas.quantity import Amount
     from tests.oracle.counting import Answer
 
 PARTITIONS = 4
+HOUR = 3_600_000_000
 
 
 def bounds_of(answer: Answer, name: str, bounds: Sequence[int]) -> tuple[int, ...]:
@@ -33,7 +36,7 @@ def figure_differences(
 ) -> list[Difference]:
     """What answers and oracle say otherwise about the figures of these periods, of all meters.
 
-    ``now`` is the latest log time; sessions that still run are left out.
+    ``now`` is an hour after the latest log time; sessions that still run are counted.
     """
     found: list[Difference] = []
     for name in dict.fromkeys(meter.name for meter in answer.catalogue.meters):
@@ -44,7 +47,7 @@ def figure_differences(
 def _differences_of(
     reader: StoreReader, answer: Answer, name: str, bounds: tuple[int, ...]
 ) -> list[Difference]:
-    catalogue, now = reader.catalogue(), max(answer.appended.values())
+    catalogue, now = reader.catalogue(), max(answer.appended.values()) + HOUR
     kept = [set(meter.group_by) for meter in catalogue.definitions(name)]
     by = sorted(set.intersection(*kept))
     question = ask(
@@ -52,11 +55,20 @@ def _differences_of(
     )
     stored = stored_figures(reader, question, now)
     told = told_figures(answer, name, bounds, by, now)
+    progress = min(answer.appended.get(partition, 0) for partition in range(PARTITIONS))
+    for key, (closing, total) in running_figures(answer, name, bounds, by, (progress, now)).items():
+        known = told.get(key, Told(0, None, None))
+        told[key] = Told(
+            known.events,
+            _or_nothing(known.closing) + closing,
+            _or_nothing(known.total) + total,
+        )
     differences = between(f"figure of {name}", _plain(told), _plain(stored))
     adjusted: dict[FigureKey, Fraction] = defaultdict(Fraction)
-    for each in answering.adjustments(reader, question, now=now):
+    running = _running(reader, question, now)
+    for each in answering.adjustments(reader, question, now=now, running=running):
         assert each.tenant is not None
-        assert each.arrived_from, "what came late came at some time"
+        assert each.arrived_from or running, "what came late came at some time"
         key = FigureKey(each.start, each.tenant, each.group)
         adjusted[key] += fraction(each.amount)
     late = {
@@ -72,7 +84,8 @@ def stored_figures(reader: StoreReader, question: Question, now: int) -> dict[Fi
     """The figures that the store answers; total = closing + adjustment is asked of each."""
     found: dict[FigureKey, Told] = {}
     progress = folded_until(reader.positions(), PARTITIONS)
-    for each in answering.figures(reader, question, progress=progress, now=now):
+    running = _running(reader, question, now)
+    for each in answering.figures(reader, question, progress=progress, now=now, running=running):
         assert each.tenant is not None
         key = FigureKey(each.start, each.tenant, each.group)
         assert key not in found, "a figure stands twice"
@@ -86,6 +99,14 @@ def stored_figures(reader: StoreReader, question: Question, now: int) -> dict[Fi
             assert _or_nothing(told.closing) + fraction(each.adjustment) == _or_nothing(told.total)
         found[key] = told
     return found
+
+
+def _running(reader: StoreReader, question: Question, now: int) -> dict[str, list[UsageRow]]:
+    appended = {row.partition: row.appended for row in reader.positions()}
+    progress = folded_until(reader.positions(), PARTITIONS)
+    as_of = AsOf(reader.catalogue(), appended, progress, now)
+    found = running_usage(reader, question, scope=answering.Scope(), as_of=as_of)
+    return {version: list(rows) for version, rows in found.items()}
 
 
 def fraction(amount: Amount) -> Fraction:

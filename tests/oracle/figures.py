@@ -9,6 +9,9 @@
    aggregate, unit and (for levels) group_by. What an earlier one left is known for sure once that
    one's last window closed, or, of what came after that, once the slot of its arrival is over.
 4. Nothing is said of what lies after ``now``.
+5. Sessions that still run are counted up to ``now``, and no longer than they may last: in windows
+   that some partition has not been folded past the close of as part of the closing figure, in
+   the others on top of it.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.oracle.ledger import Contribution, last_of_each, row_of
+from tests.oracle.sessions import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.oracle.catalogue import OracleMeter
     from tests.oracle.counting import Answer
+    from tests.oracle.sessions import OracleSession
+    from tests.oracle.subjects import OracleSubject
 
 GAUGES = ("time_weighted", "changes")
 PLACES = 18
@@ -61,6 +67,37 @@ def told_figures(
             known = figures.get(key, Told(0, None, None))
             figures[key] = known._replace(closing=closing, total=total)
     return figures
+
+
+def running_figures(
+    answer: Answer, name: str, bounds: Sequence[int], by: Sequence[str], until: tuple[int, int]
+) -> dict[FigureKey, tuple[Fraction, Fraction]]:
+    """(closing, total) in seconds of sessions that run; ``until``: folded by all, and now."""
+    progress, now = until
+    found: dict[FigureKey, tuple[Fraction, Fraction]] = {}
+    everybody: list[OracleSession | OracleSubject] = [
+        *answer.sessions.values(),
+        *answer.subjects.values(),
+    ]
+    for told in everybody:
+        key = told.key
+        meters = answer.catalogue.of_type(key.type, sessions=True)
+        for meter, group, start, end in told.bills(meters, answer.appended[key.partition]):
+            if end is not None or meter.name != name:
+                continue
+            line = answer.ledger.line(meter, key.partition, key.tenant, group)
+            named = dict(zip(meter.group_by, line.group, strict=True))
+            ran = split(start, min(now, start + told.longest), meter.window)
+            for window_start, microseconds in ran.items():
+                if not bounds[0] <= window_start < bounds[-1]:
+                    continue
+                bound = max(bound for bound in bounds if bound <= window_start)
+                place = FigureKey(bound, key.tenant, tuple(named.get(each, "") for each in by))
+                seconds = Fraction(microseconds, 1_000_000)
+                closed = progress >= meter.close_of(window_start, answer.catalogue.metering_since)
+                closing, total = found.get(place, (Fraction(0), Fraction(0)))
+                found[place] = (closing if closed else closing + seconds, total + seconds)
+    return found
 
 
 def _by_figure(
