@@ -8,12 +8,12 @@ from meterstream import processes
 from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START, USAGE, VOID
 from meterstream.errors import SettingsError
 from meterstream.incarnation import Incarnation, Policy
-from meterstream.intake import Overflow
+from meterstream.intake import Overflow, exact_text
 from meterstream.kafka import KafkaTransport
 from meterstream.schema_ids import schema_ids
 from meterstream.session import Session, boundary
 from meterstream.settings import find_bootstrap_servers, find_registry_url, find_topic
-from meterstream_schemas.errors import InvalidEvent
+from meterstream_schemas.events import ID_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,10 +151,8 @@ class Meter:
         Everything must be as it was recorded, the time included; other content is a conflict and
         becomes a dead letter. It may be sent before the event itself. Answers as `record` does.
         """
-        if key is None:  # pyright: ignore[reportUnnecessaryComparison] - callers may be untyped
-            problem = InvalidEvent("key", "is absent; name the key that the event was recorded by")
-            return self._incarnation.refused(problem)
         try:
+            key = exact_text(key, field="key", bytes_max=ID_BYTES_MAX)
             return self._intake.take(
                 VOID, type, tenant, quantity, time, session, subject, attributes, key
             )
