@@ -203,3 +203,16 @@ def test_holes_have_a_limit() -> None:
     with pytest.raises(TooManyHoles):
         numbers.take(0, last + 50, AT)
     assert numbers.take(1, last + 50, AT)
+
+
+@given(st.lists(st.tuples(LANES, st.integers(2, 5)), max_size=6), LANES)
+def test_one_lane_is_told_as_among_all(takes: list[tuple[int, int]], only: int) -> None:
+    """Asking for one lane gives what stands for it among all, a lane of holes only included."""
+    numbers = taken(takes)
+
+    assert numbers.lanes(only) == tuple(told for told in numbers.lanes() if told[0] == only)
+
+
+def test_a_silent_producer_may_come_back_for_ninety_days() -> None:
+    """The horizon is part of what was promised."""
+    assert PRODUCER_HORIZON == 90 * 86_400 * 1_000_000
