@@ -216,3 +216,21 @@ def test_one_lane_is_told_as_among_all(takes: list[tuple[int, int]], only: int) 
 def test_a_silent_producer_may_come_back_for_ninety_days() -> None:
     """The horizon is part of what was promised."""
     assert PRODUCER_HORIZON == 90 * 86_400 * 1_000_000
+
+
+def test_a_number_before_a_run_keeps_all_of_the_run() -> None:
+    """Joining what comes after loses none of it."""
+    numbers = taken([(0, 5), (0, 6), (0, 7), (0, 4)])
+
+    assert [numbers.take(0, number, AT) for number in (4, 5, 6, 7)] == [False] * 4
+    assert numbers.missing() == [(0, 1, 3, AT)]
+
+
+def test_all_lanes_are_stored_and_read_again() -> None:
+    """The stored form of a producer that used every lane."""
+    numbers = taken([(lane, 1) for lane in range(256)])
+
+    again = unpack(*pack(numbers))
+
+    assert again.upto.tolist() == [1] * 256
+    assert (again.counted, again.duplicates, again.refusals) == (0, 0, 0)
