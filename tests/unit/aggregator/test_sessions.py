@@ -197,3 +197,13 @@ def test_a_filter_reads_the_start_that_counts() -> None:
     assert group_of(NOW, moved.attributes, PROD) == ()
     assert group_of(NOW, moved.attributes, RUN) == ("/pay",)
     assert (moved.subject, moved.attributes) == ("u1", {"route": "/pay"})
+
+
+def test_a_state_is_the_one_of_the_earliest_start() -> None:
+    """Of two starts the earlier says which definition gives the session up."""
+    patient = replace(RUN, since=NOW + MINUTE, timeout=10 * HOUR)
+    hasty = replace(RUN, until=NOW + MINUTE, timeout=HOUR)
+    session = plain(("START", NOW), ("START", NOW + 2 * MINUTE))
+
+    assert state_of(session, [hasty, patient], NOW + HOUR, LONGEST) == "timed_out"
+    assert state_of(session, [hasty, patient], NOW + HOUR - 1, LONGEST) == "open"
