@@ -13,13 +13,14 @@ from typing import Final
 
 from meterstream_aggregator.answering import Scope
 from meterstream_aggregator.catalogue import Aggregate, Catalogue, Meter
+from meterstream_aggregator.changes import OVERFLOW
 from meterstream_aggregator.merging import RUNNING
 from meterstream_aggregator.questions import Question, Stretch
 from meterstream_aggregator.sessions import group_of, is_over, longest_of, timed_out_until
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.session_rows import cursor_of
 from meterstream_aggregator.store.told import SessionRow, UsageRow
-from meterstream_aggregator.windows import closes_at
+from meterstream_aggregator.windows import closes_at, window_start
 
 SESSIONS_PER_READ: Final = 5_000
 MICROSECOND_SCALE: Final = 6
@@ -106,13 +107,45 @@ def running_usage(
 ) -> dict[str, list[UsageRow]]:
     """What running sessions add, by `Meter.version`: as `answering.figures` takes it."""
     found: dict[str, list[UsageRow]] = {}
+    lines = _Lines(store)
     for stretch in question.stretches:
         if stretch.aggregate is Aggregate.SESSION:
             for row in running_sessions(store, stretch, scope, as_of):
                 for meter in stretch.meters:
+                    pieces = list(_rows(row, meter, stretch, scope, as_of))
+                    group = lines.group(row, meter, pieces[0].group) if pieces else ()
                     rows = found.setdefault(meter.version, [])
-                    rows.extend(_rows(row, meter, stretch, scope, as_of))
+                    rows.extend(piece._replace(group=group) for piece in pieces)
     return found
+
+
+class _Lines:
+    """Which line a running session is counted on: its own group's, or the overflow's.
+
+    The start of a session is counted when it comes. Where its window holds nothing of its group,
+    the group had no room.
+    """
+
+    def __init__(self, store: StoreReader) -> None:
+        self._store = store
+        self._crowded: set[tuple[str, str]] | None = None
+        self._groups: dict[tuple[str, str, tuple[str, ...]], tuple[str, ...]] = {}
+
+    def group(self, row: SessionRow, meter: Meter, group: tuple[str, ...]) -> tuple[str, ...]:
+        """The group values that the session's time is counted under."""
+        if not group or row.start is None:
+            return group
+        if self._crowded is None:
+            self._crowded = {(name, tenant) for name, tenant, _ in self._store.overflowing()}
+        if (meter.name, row.tenant) not in self._crowded:
+            return group
+        place = (meter.version, row.tenant, group)
+        if place not in self._groups:
+            start = window_start(row.start, meter.window)
+            there = self._store.usage(meter, tenants=[row.tenant], start=start, end=start + 1)
+            own = any(line.group == group for line in there)
+            self._groups[place] = group if own else (OVERFLOW,) * len(group)
+        return self._groups[place]
 
 
 def running_sessions(

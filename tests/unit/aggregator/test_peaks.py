@@ -46,6 +46,9 @@ def _store(rows: Sequence[SessionRow]) -> StoreReader:
         def sessions(self, *, state: str | None, **_: object) -> list[SessionRow]:
             return [row for row in rows if state in {None, row.state}]
 
+        def overflowing(self) -> list[tuple[str, str, int]]:
+            return []
+
     return cast("StoreReader", Sessions())
 
 
