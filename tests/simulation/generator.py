@@ -27,7 +27,7 @@ from tests.oracle.counting import LogRecord
 from tests.simulation.catalogues import CATALOGUE, moved, varied
 from tests.simulation.fleet import ANY, BEGIN, MINUTE, SINCE, SPAN, Hostility, Said, blank
 from tests.simulation.sayings import sayings
-from tests.simulation.sleeping import slept
+from tests.simulation.sleeping import slept, until_a_deadline
 
 __all__ = [
     "ANY",
@@ -86,7 +86,8 @@ def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
     """A world of another fleet, catalogue and calendar for each seed.
 
     The catalogue varies; the fleet is calm or wild, large or small (some partitions are idle then);
-    it may sleep for weeks in the middle, and it lives in a week in which clocks are changed.
+    it may sleep for weeks in the middle, or end amid its sessions, and it lives in a week
+    in which clocks are changed.
     """
     rng = random.Random(f"any {seed}")
     text = varied(rng)
@@ -107,7 +108,10 @@ def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
     days = rng.choice((0, 0, 0, 0, 33, 89, 92, 92))
     asleep = BEGIN + rng.randrange(SPAN)
     moving = rng.choice(_WEEKS) - SINCE
-    return moved(text, moving), slept(rng, records, asleep, days, moving)
+    log = slept(rng, records, asleep, days, moving)
+    if rng.random() < 0.5:
+        log = until_a_deadline(rng, log[: rng.randrange(len(log) // 3, len(log))], text)
+    return moved(text, moving), log
 
 
 def orderless_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:

@@ -171,7 +171,9 @@ def _tallies(reader: StoreReader) -> list[tuple[int, int, int, int]]:
 
 
 def _bounds(records: Sequence[LogRecord], rng: random.Random) -> list[int]:
-    """A few boundaries on whole hours somewhere in the world's time."""
+    """A few boundaries on whole hours somewhere in the world's time, and where the log ends."""
     times = [record.event.time for record in records if record.event.time > 10 * HOUR]
     middle = rng.choice(times) // HOUR * HOUR
-    return sorted({middle + HOUR * hours for hours in (-48, -10, -2, -1, 0, 1, 2, 9, 40)})
+    end = max(record.append_time for record in records) // HOUR * HOUR
+    around = {middle + HOUR * hours for hours in (-48, -10, -2, -1, 0, 1, 2, 9, 40)}
+    return sorted(around | {end + HOUR * hours for hours in (-6, 0, 1, 2, 3)})

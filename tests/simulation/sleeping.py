@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import yaml
+
 from meterstream_schemas.events import EventKind
 from tests.oracle.counting import LogRecord
-from tests.simulation.fleet import DAY
+from tests.simulation.fleet import DAY, HOUR, MINUTE, SECOND, blank
 
 if TYPE_CHECKING:
     import random
 
 REPEATED = 20
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _TOLD_ONCE = (EventKind.SESSION_START, EventKind.SESSION_HEARTBEAT, EventKind.SESSION_END)
 
 
@@ -29,6 +32,27 @@ def slept(
     at = next((n for n, record in enumerate(lived) if record.append_time >= awake), len(lived))
     again = _repeated(rng, lived[:at], awake) if days else []
     return _with_offsets([*lived[:at], *again, *lived[at:]])
+
+
+def until_a_deadline(rng: random.Random, records: list[LogRecord], text: str) -> list[LogRecord]:
+    """The log, and in each partition a tick at the very deadline of the last session in it."""
+    entries = yaml.safe_load(text)["meters"]
+    ticks: dict[int, LogRecord] = {}
+    reached: dict[int, int] = {}
+    for record in records:
+        event, partition = record.event, record.partition
+        reached[partition] = max(record.append_time, reached.get(partition, 0))
+        timeouts = [
+            int(entry["timeout"][:-1]) * _UNITS[entry["timeout"][-1]]
+            for entry in entries
+            if "timeout" in entry and entry.get("type", entry["name"]) == event.type
+        ]
+        if event.kind in _TOLD_ONCE and timeouts:
+            at = reached[partition] + rng.choice(timeouts) - rng.choice((0, 0, 1))
+            nobody = blank(EventKind.MARK)._replace(lane=partition, time=at)
+            ticks[partition] = record._replace(append_time=at, event=nobody)
+    last = [tick for partition, tick in ticks.items() if tick.append_time > reached[partition]]
+    return _with_offsets(records + last)
 
 
 def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord:
