@@ -110,7 +110,7 @@ def any_world(seed: int, events: int) -> tuple[str, list[LogRecord]]:
     moving = rng.choice(_WEEKS) - SINCE
     log = slept(rng, records, asleep, days, moving)
     if rng.random() < 0.5:
-        log = until_a_deadline(rng, log[: rng.randrange(len(log) // 3, len(log))], text)
+        log = until_a_deadline(rng, log, text)
     return moved(text, moving), log
 
 

@@ -7,7 +7,8 @@ keys, producers and settled subjects, and a microsecond later.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,6 +18,7 @@ from tests.simulation.fleet import DAY, HOUR, MINUTE, SECOND, blank
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
 REPEATED = 20
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
@@ -35,24 +37,38 @@ def slept(
 
 
 def until_a_deadline(rng: random.Random, records: list[LogRecord], text: str) -> list[LogRecord]:
-    """The log, and in each partition a tick at the very deadline of the last session in it."""
+    """The log up to a tick at the very deadline of some session, or just before it."""
     entries = yaml.safe_load(text)["meters"]
-    ticks: dict[int, LogRecord] = {}
-    reached: dict[int, int] = {}
-    for record in records:
-        event, partition = record.event, record.partition
-        reached[partition] = max(record.append_time, reached.get(partition, 0))
-        timeouts = [
-            int(entry["timeout"][:-1]) * _UNITS[entry["timeout"][-1]]
-            for entry in entries
-            if "timeout" in entry and entry.get("type", entry["name"]) == event.type
-        ]
-        if event.kind in _TOLD_ONCE and timeouts:
-            at = reached[partition] + rng.choice(timeouts) - rng.choice((0, 0, 1))
-            nobody = blank(EventKind.MARK)._replace(lane=partition, time=at)
-            ticks[partition] = record._replace(append_time=at, event=nobody)
-    last = [tick for partition, tick in ticks.items() if tick.append_time > reached[partition]]
-    return _with_offsets(records + last)
+    told = [n for n, record in enumerate(records) if record.event.kind in _TOLD_ONCE]
+    for at in rng.sample(told, len(told)):
+        record = records[at]
+        log_time = max(r.append_time for r in records[: at + 1] if r.partition == record.partition)
+        for timeout in _timeouts(entries, record.event.type):
+            deadline = log_time + timeout
+            log = [*records[:at], *_before(records[at:], deadline)]
+            if not any(_session(later) == _session(record) for later in log[at + 1 :]):
+                nobody = blank(EventKind.MARK)._replace(lane=record.partition, time=deadline)
+                tick = deadline - rng.choice((0, 0, 1))
+                log.append(record._replace(append_time=tick, event=nobody))
+                return _with_offsets(log)
+    return records
+
+
+def _before(records: list[LogRecord], deadline: int) -> Iterator[LogRecord]:
+    return takewhile(lambda record: record.append_time < deadline, records)
+
+
+def _session(record: LogRecord) -> tuple[str, str, str | None]:
+    event = record.event
+    return event.tenant, event.type, event.session or event.subject
+
+
+def _timeouts(entries: list[dict[str, Any]], session_type: str) -> list[int]:
+    return [
+        int(entry["timeout"][:-1]) * _UNITS[entry["timeout"][-1]]
+        for entry in entries
+        if "timeout" in entry and entry.get("type", entry["name"]) == session_type
+    ]
 
 
 def _lived(record: LogRecord, asleep: int, sleep: int, moving: int) -> LogRecord:
