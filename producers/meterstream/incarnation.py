@@ -11,7 +11,7 @@ import time as clock
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meterstream.complaints import Complaints, describe
 from meterstream.errors import BufferFull, MeterClosed, MeterError
@@ -43,6 +43,21 @@ class Policy:
     on_outcome: Callable[[Outcome], object] | None
 
 
+class Chore(Protocol):
+    """Something that holds back events for a while, such as sums of a hot counter."""
+
+    def due(self, now: float) -> float:
+        """Record what is due and return when the next is; ``now`` is monotonic seconds.
+
+        Called by the background thread, which must not wait in it.
+        """
+        ...
+
+    def drain(self) -> None:
+        """Record everything that is held, now. Called from any thread, by flush and close."""
+        ...
+
+
 class Incarnation:
     """Safe from any thread. Takes no lock that an interrupted caller could hold.
 
@@ -55,6 +70,7 @@ class Incarnation:
         self._heartbeat_seconds: Final = policy.heartbeat_seconds
         self._complaints: Final = Complaints()
         self._sessions: Final[dict[int, weakref.ref[Session]]] = {}
+        self.chores: Final[list[Chore]] = []
         self._beat_at = clock.monotonic() + policy.heartbeat_seconds
         self._starting: Final = _thread.allocate_lock()
         self._thread: int | None = None
@@ -93,6 +109,7 @@ class Incarnation:
 
     def flush(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.flush`."""
+        self._drain()
         if not self.status().buffered:
             return True
         if self._is_background() or self._sender.stopped:
@@ -106,6 +123,7 @@ class Incarnation:
 
     def close(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.close`."""
+        self._drain()
         self.intake.close()
         if self._is_background():
             return False
@@ -175,7 +193,7 @@ class Incarnation:
         return _thread.get_ident() == self.intake.background
 
     def _beat(self, now: float) -> float:
-        """Signs of life of all open sessions, when due. Returns when that is next."""
+        """Chores, and signs of life of all open sessions, when due. Returns when that is next."""
         if now >= self._beat_at:
             self._beat_at = now + self._heartbeat_seconds
             for reference in tuple(self._sessions.values()):
@@ -183,4 +201,9 @@ class Incarnation:
                 if session is not None:
                     with suppress(MeterError):  # Counted already; there is nobody to raise to.
                         session.heartbeat()
-        return self._beat_at
+        return min([self._beat_at, *(chore.due(now) for chore in self.chores)])
+
+    def _drain(self) -> None:
+        for chore in tuple(self.chores):
+            with suppress(MeterError):  # Counted already; flush and close tell by their answer.
+                chore.drain()

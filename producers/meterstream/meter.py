@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self, get_args
 
 from meterstream import processes
-from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START, USAGE, VOID
+from meterstream.boundaries import Boundaries
+from meterstream.context import AMBIENT, complete
+from meterstream.conveniences import Conveniences
+from meterstream.encoding import USAGE, VOID
 from meterstream.errors import SettingsError
 from meterstream.incarnation import Incarnation, Policy
 from meterstream.intake import Overflow, exact_text
 from meterstream.kafka import KafkaTransport
 from meterstream.schema_ids import schema_ids
-from meterstream.session import Session, boundary
 from meterstream.settings import find_bootstrap_servers, find_registry_url, find_topic
 from meterstream_schemas.events import ID_BYTES_MAX
 
@@ -32,7 +34,7 @@ MARK_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 5.0
 
 
-class Meter:
+class Meter(Boundaries, Conveniences):
     """Records what tenants use and sends it to Kafka from one background thread.
 
     Safe from any thread, from signal handlers and after forks. Nothing is connected, and no
@@ -102,6 +104,10 @@ class Meter:
         self._begin()
         processes.enroll(self)
 
+    def current(self) -> Incarnation:
+        """The incarnation that takes events now; a fork gives the child another."""
+        return self._incarnation
+
     @property
     def producer(self) -> str:
         """The incarnation's id: 32 hexadecimal digits, new in every process and after a fork."""
@@ -111,7 +117,7 @@ class Meter:
         self,
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
+        tenant: str | None = None,
         quantity: int | Decimal | str = 1,
         time: datetime | int | None = None,
         session: str | None = None,
@@ -122,12 +128,18 @@ class Meter:
         """Take one usage event. Does not wait, but under the policy ``block``; does no I/O.
 
         ``time`` is an aware datetime or microseconds UTC, now by default. ``key`` makes the call
-        safe to repeat from another process: equal keys of a tenant count once.
+        safe to repeat from another process: equal keys of a tenant count once. Tenant, subject,
+        session and attributes may come from `meterstream.context` in place of the call.
 
         True: numbered and taken. False: refused or dropped, and counted in `status`; in ``strict``
         that raises `InvalidEvent`, `BufferFull` or `MeterClosed` instead.
         """
         try:
+            ambient = AMBIENT.get()
+            if ambient is not None:
+                tenant, subject, session, attributes = complete(
+                    ambient, tenant, subject, session, attributes
+                )
             return self._intake.take(
                 USAGE, type, tenant, quantity, time, session, subject, attributes, key
             )
@@ -158,100 +170,6 @@ class Meter:
             )
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self._incarnation.refused(problem)
-
-    def session(
-        self,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str | None = None,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-    ) -> Session:
-        """A session for a ``with`` or ``async with`` block, with signs of life while it is open.
-
-        ``session`` is its id; a random one by default. Nothing is sent before the block begins.
-        """
-        return Session(
-            lambda: self._incarnation,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-        )
-
-    def session_start(
-        self,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-        time: datetime | int | None = None,
-        key: str | None = None,
-    ) -> bool:
-        """Say that a session started. Its signs of life are the caller's. Returns as `record`."""
-        return boundary(
-            self._incarnation,
-            SESSION_START,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-            time=time,
-            key=key,
-        )
-
-    def session_heartbeat(
-        self,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-        time: datetime | int | None = None,
-        key: str | None = None,
-    ) -> bool:
-        """Say that a session is alive. Returns as `record`."""
-        return boundary(
-            self._incarnation,
-            SESSION_HEARTBEAT,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-            time=time,
-            key=key,
-        )
-
-    def session_end(
-        self,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-        time: datetime | int | None = None,
-        key: str | None = None,
-    ) -> bool:
-        """Say that a session ended. Returns as `record`."""
-        return boundary(
-            self._incarnation,
-            SESSION_END,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-            time=time,
-            key=key,
-        )
 
     def flush(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds until all that was recorded before has an outcome.

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 # Imported by their own name, brought and chosen by the dependency named here.
 _BROUGHT_ALONG: Final = {"starlette": "fastapi", "docker": "testcontainers"}
+_OWN_EXTRA: Final = {
+    "producers/meterstream/gateway.py": "gateway",
+    "producers/meterstream/metrics.py": "metrics",
+    "producers/meterstream/compat/": "compat",
+}
+"""Parts of the SDK that nothing imports by default, and the extra that each needs."""
+_HOOKS: Final = "producers/meterstream/integrations/"
+"""Here every module has the extra of its own name."""
+_PYTEST_PLUGIN: Final = "producers/meterstream/testing_plugin.py"
+"""Loaded by pytest itself."""
 _OURS: Final = {PurePosixPath(package).name for package in PACKAGES} | {"tests", "benchmarks"}
 
 
@@ -43,6 +53,7 @@ def test_shipped_packages_need_no_development_tool() -> None:
     unshipped = {
         f"{module.path}: {name}"
         for module in package_modules()
+        if module.path != _PYTEST_PLUGIN
         for name in _distributions(module)
         if _BROUGHT_ALONG.get(name, name) not in shipped
     }
@@ -51,15 +62,16 @@ def test_shipped_packages_need_no_development_tool() -> None:
 
 
 def test_sdk_and_schemas_need_the_base_only() -> None:
-    """A host service that installs no extra can record usage."""
-    base = _declared()[""]
+    """A host service that installs no extra can record usage; a hook needs its own extra alone."""
+    declared = _declared()
 
     beyond = {
         f"{module.path}: {name}"
         for module in package_modules()
-        if module.path.startswith(("producers/", "schemas/"))
+        if module.path.startswith(("producers/", "schemas/")) and module.path != _PYTEST_PLUGIN
         for name in _distributions(module)
-        if name not in base
+        if _BROUGHT_ALONG.get(name, name)
+        not in declared[""] | declared.get(_extra_of(module), set())
     }
 
     assert not beyond, "\n".join(sorted(beyond))
@@ -83,6 +95,13 @@ def _declared() -> dict[str, set[str]]:
         extra: {_normal(re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]) for line in lines}
         for extra, lines in groups.items()
     }
+
+
+def _extra_of(module: Module) -> str:
+    """The extra that a part of the SDK needs; the base's empty name for all others."""
+    if module.path.startswith(_HOOKS):
+        return PurePosixPath(module.path).stem
+    return next((extra for path, extra in _OWN_EXTRA.items() if module.path.startswith(path)), "")
 
 
 @cache

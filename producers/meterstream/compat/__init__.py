@@ -1,0 +1,1 @@
+"""The documented calls of five other metering clients, delivered through this SDK."""

@@ -1,0 +1,1 @@
+"""The pytest plugin: fixtures of `meterstream.testing` for a host's own tests."""
