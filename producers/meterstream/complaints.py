@@ -6,11 +6,17 @@ background thread does the logging.
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-_LOGGER: Final = logging.getLogger("meterstream")
+from meterstream import processes
+
+if TYPE_CHECKING:
+    import logging
+
+_WARNING: Final = 30
+_ERROR: Final = 40
+"""As in `logging`, which is imported when there is something to log."""
 INTERVAL_SECONDS: Final = 60.0
 _DESCRIPTION_CHARACTERS_MAX: Final = 500
 
@@ -31,11 +37,11 @@ class Complaints:
 
     def warn(self, kind: str, message: str) -> None:
         """Note trouble in which nothing is lost."""
-        self._note(kind, logging.WARNING, message)
+        self._note(kind, _WARNING, message)
 
     def error(self, kind: str, message: str) -> None:
         """Note that data are lost, or that a person is needed."""
-        self._note(kind, logging.ERROR, message)
+        self._note(kind, _ERROR, message)
 
     def last(self, now: float) -> tuple[str | None, float | None]:
         """The latest message and its age in seconds; ``now`` is monotonic."""
@@ -49,11 +55,22 @@ class Complaints:
             if logged_at is None or now - logged_at >= self._interval_seconds:
                 complaint = self._waiting.pop(kind)
                 self._logged_at[kind] = now
-                _LOGGER.log(complaint.level, "%s", complaint.message)
+                _logger().log(complaint.level, "%s", complaint.message)
 
     def _note(self, kind: str, level: int, message: str) -> None:
         self._last = (time.monotonic(), message)
         self._waiting[kind] = _Complaint(level, message)
+
+
+def _logger() -> logging.Logger:
+    """The SDK's logger. Imported here: logging takes as long to load as a third of the SDK.
+
+    It and the Kafka client import `threading`, and the thread that does so first counts as the main
+    thread. So the SDK imports that with its own modules; a test holds it to that.
+    """
+    with processes.no_fork():
+        import logging  # noqa: PLC0415
+    return logging.getLogger("meterstream")
 
 
 def describe(problem: BaseException) -> str:

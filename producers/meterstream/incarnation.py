@@ -10,8 +10,7 @@ import _thread
 import time as clock
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from meterstream.complaints import Complaints, describe
 from meterstream.errors import BufferFull, MeterClosed, MeterError
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 _END_GRACE_SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What a meter was told, in force for all its incarnations. See `meterstream.meter.Meter`."""
 
     transport: Transport

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from meterstream import processes
@@ -12,6 +11,7 @@ from meterstream_schemas.events import EVENTS_TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 BOOTSTRAP_SERVERS: Final = "METERSTREAM_BOOTSTRAP_SERVERS"
 DATA: Final = "METERSTREAM_DATA"
@@ -34,8 +34,10 @@ def find_bootstrap_servers(
         raise TransportUnavailable(
             f"no broker is named; pass bootstrap_servers, or set {BOOTSTRAP_SERVERS} or {DATA}"
         )
-    # Imported here: most hosts name their broker and never need a parser of TOML.
+    # Imported here: most hosts name their broker and need neither paths nor a parser of TOML.
     with processes.no_fork():
+        from pathlib import Path  # noqa: PLC0415
+
         from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
 
     try:
