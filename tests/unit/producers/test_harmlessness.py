@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import signal
-import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -20,22 +18,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from tests.unit.producers.conftest import MakeMeter
-
-
-def test_importing_starts_nothing_and_loads_no_client() -> None:
-    """Importing and making a meter brings no Kafka client, no Avro library and no thread."""
-    program = """
-import json, sys, threading
-from meterstream import Meter, processes
-meter = Meter("host")
-heavy = {"confluent_kafka", "fastavro", "asyncio", "httpx", "pydantic", "importlib.resources"}
-print(json.dumps([sorted(heavy & set(sys.modules)), threading.active_count()]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    assert json.loads(done.stdout) == [[], 1]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
