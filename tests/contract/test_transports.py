@@ -1,22 +1,31 @@
-"""One suite over every transport: in memory, and over a real Kafka."""
+"""One suite over every transport: in memory, over a real Kafka, and over HTTP."""
 
 from __future__ import annotations
 
 import socket
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from meterstream.errors import TransportBroken, TransportUnavailable
+from meterstream.gateway import GatewayTransport
 from meterstream.kafka import KafkaTransport
 from meterstream.memory import MemoryTransport
+from meterstream_schemas import codec
+from meterstream_schemas.events import EventKind, MeterEvent
+from meterstream_schemas.placement import lane_of, partition_of
+from tests.gateway_standin import KEY, Standin
 from tests.integration.reading_topic import read_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meterstream.transport import Parcel, Report, Transport
+
+
+SCHEMA = codec.parse_text(codec.bundled_text(codec.LATEST_ID))
 
 
 class Carrier(Protocol):
@@ -76,10 +85,8 @@ class KafkaCarrier:
         )
 
     def unreachable(self) -> Transport:
-        """See `Carrier`. Nobody listens on a port that was just given back."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        """See `Carrier`."""
+        address = nobodys_address()
         return KafkaTransport(
             bootstrap_servers=lambda: address, topic=self._topic, client_id="test"
         )
@@ -94,13 +101,49 @@ class KafkaCarrier:
         return found
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])
-def carrier(request: pytest.FixtureRequest) -> Carrier:
+class GatewayCarrier:
+    """Transports to one gateway that stands in for a real one."""
+
+    def __init__(self, standin: Standin) -> None:
+        self._standin = standin
+
+    def make(self) -> Transport:
+        """See `Carrier`."""
+        return GatewayTransport(self._standin.url, api_key=KEY)
+
+    def unreachable(self) -> Transport:
+        """See `Carrier`."""
+        return GatewayTransport(f"http://{nobodys_address()}", api_key=KEY)
+
+    def stored(self) -> dict[int, list[tuple[bytes, bytes]]]:
+        """See `Carrier`."""
+        partitions = self._standin.memory.partitions
+        return {
+            partition: [(stored.key, stored.value) for stored in records]
+            for partition, records in enumerate(partitions)
+            if records
+        }
+
+
+def nobodys_address() -> str:
+    """Nobody listens on a port that was just given back."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture(params=["memory", "gateway", pytest.param("kafka", marks=pytest.mark.integration)])
+def carrier(request: pytest.FixtureRequest) -> Iterator[Carrier]:
     """Each kind of transport in turn."""
     if request.param == "memory":
-        return MemoryCarrier()
-    broker, topic = request.getfixturevalue("broker"), request.getfixturevalue("topic")
-    return KafkaCarrier(broker.bootstrap_servers, topic)
+        yield MemoryCarrier()
+    elif request.param == "gateway":
+        with Standin() as standin:
+            yield GatewayCarrier(standin)
+        assert not standin.violations
+    else:
+        broker, topic = request.getfixturevalue("broker"), request.getfixturevalue("topic")
+        yield KafkaCarrier(broker.bootstrap_servers, topic)
 
 
 @pytest.fixture
@@ -113,11 +156,40 @@ def transport(carrier: Carrier) -> Iterator[Transport]:
 
 
 def parcels_of(count: int, *, first_ticket: int = 1) -> list[Parcel]:
-    """Parcels for four partitions that can be told apart."""
+    """Parcels for four partitions that can be told apart, with records as the SDK makes them."""
     return [
-        (ticket, ticket % 4, b"key %d" % (ticket % 10), b"value %d" % ticket)
+        (ticket, *placed(ticket % 10), record(ticket))
         for ticket in range(first_ticket, first_ticket + count)
     ]
+
+
+@cache
+def placed(tenant: int) -> tuple[int, bytes]:
+    """Partition and key of a tenant's records."""
+    name = f"tenant {tenant}"
+    return partition_of(lane_of(name), 4), name.encode()
+
+
+@cache
+def record(number: int) -> bytes:
+    """The framed record of a numbered event."""
+    tenant = f"tenant {number % 10}"
+    event = MeterEvent(
+        kind=EventKind.USAGE,
+        tenant=tenant,
+        type="api.request",
+        time=number,
+        quantity=1,
+        scale=0,
+        session=None,
+        subject=None,
+        attributes={},
+        producer="0" * 32,
+        lane=lane_of(tenant),
+        sequence=number,
+        key=None,
+    )
+    return codec.encode(event, SCHEMA)
 
 
 def send_all(transport: Transport, parcels: list[Parcel]) -> list[Report]:
