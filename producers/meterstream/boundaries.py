@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from meterstream.context import AMBIENT, complete
 from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START
 from meterstream.session import Session, boundary
 
@@ -26,7 +28,7 @@ class Boundaries:
         self,
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
+        tenant: str | None = None,
         session: str | None = None,
         subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
@@ -34,7 +36,9 @@ class Boundaries:
         """A session for a ``with`` or ``async with`` block, with signs of life while it is open.
 
         ``session`` is its id; a random one by default. Nothing is sent before the block begins.
+        Tenant, subject and attributes may come from `meterstream.context`, as it is at this call.
         """
+        tenant, subject, _, attributes = _completed(tenant, subject, None, attributes)
         return Session(
             self.current,
             type,
@@ -48,42 +52,63 @@ class Boundaries:
         self,
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
-        session: str,
+        tenant: str | None = None,
+        session: str | None = None,
         subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
         time: datetime | int | None = None,
         key: str | None = None,
     ) -> bool:
         """Say that a session started. Its signs of life are the caller's. Returns as `record`."""
-        return boundary(
-            self.current(),
-            SESSION_START,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-            time=time,
-            key=key,
-        )
+        return self._boundary(SESSION_START, type, tenant, session, subject, attributes, time, key)
 
     def session_heartbeat(
         self,
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
-        session: str,
+        tenant: str | None = None,
+        session: str | None = None,
         subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
         time: datetime | int | None = None,
         key: str | None = None,
     ) -> bool:
         """Say that a session is alive. Returns as `record`."""
+        return self._boundary(
+            SESSION_HEARTBEAT, type, tenant, session, subject, attributes, time, key
+        )
+
+    def session_end(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        *,
+        tenant: str | None = None,
+        session: str | None = None,
+        subject: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        time: datetime | int | None = None,
+        key: str | None = None,
+    ) -> bool:
+        """Say that a session ended. Returns as `record`."""
+        return self._boundary(SESSION_END, type, tenant, session, subject, attributes, time, key)
+
+    def _boundary(  # noqa: PLR0917 - by position, from the three calls above only
+        self,
+        kind: int,
+        event_type: str,
+        tenant: str | None,
+        session: str | None,
+        subject: str | None,
+        attributes: Mapping[str, str] | None,
+        time: datetime | int | None,
+        key: str | None,
+    ) -> bool:
+        """A boundary, completed by what holds where it is told."""
+        tenant, subject, session, attributes = _completed(tenant, subject, session, attributes)
         return boundary(
             self.current(),
-            SESSION_HEARTBEAT,
-            type,
+            kind,
+            event_type,
             tenant=tenant,
             session=session,
             subject=subject,
@@ -92,26 +117,16 @@ class Boundaries:
             key=key,
         )
 
-    def session_end(
-        self,
-        type: str,  # noqa: A002 - the event's own field
-        *,
-        tenant: str,
-        session: str,
-        subject: str | None = None,
-        attributes: Mapping[str, str] | None = None,
-        time: datetime | int | None = None,
-        key: str | None = None,
-    ) -> bool:
-        """Say that a session ended. Returns as `record`."""
-        return boundary(
-            self.current(),
-            SESSION_END,
-            type,
-            tenant=tenant,
-            session=session,
-            subject=subject,
-            attributes=attributes,
-            time=time,
-            key=key,
-        )
+
+def _completed(
+    tenant: str | None,
+    subject: str | None,
+    session: str | None,
+    attributes: Mapping[str, str] | None,
+) -> tuple[str | None, str | None, str | None, Mapping[str, str] | None]:
+    """What a call says, completed by what holds here; as it is where that cannot be done."""
+    ambient = AMBIENT.get()
+    if ambient is not None:
+        with suppress(Exception):  # The door says what is wrong with the attributes.
+            return complete(ambient, tenant, subject, session, attributes)
+    return tenant, subject, session, attributes

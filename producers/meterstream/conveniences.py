@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from meterstream.context import Context
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -34,3 +36,36 @@ class Conveniences:
     @abstractmethod
     def current(self) -> Incarnation:
         """The incarnation that takes events now; a fork gives the child another."""
+
+    def context(
+        self,
+        *,
+        tenant: str | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Context:
+        """Say once what calls inside a ``with`` block or a decorated function need not say.
+
+        Holds for every meter of the process, in this thread or task. See `meterstream.context`.
+        """
+        try:
+            return Context(tenant=tenant, subject=subject, session=session, attributes=attributes)
+        except Exception as problem:  # noqa: BLE001 - such as attributes that are no mapping
+            self.current().refused(problem)
+            return Context(tenant=tenant, subject=subject, session=session)
+
+    def _coalesce(  # noqa: PLR0917 - by position: calls and keywords cost
+        self,
+        seconds: float,
+        event_type: str,
+        tenant: str | None,
+        quantity: int | Decimal | str,
+        time: datetime | int | None,
+        session: str | None,
+        subject: str | None,
+        attributes: Mapping[str, str] | None,
+        key: str | None,
+    ) -> bool:
+        """See `meterstream.coalescing`."""
+        raise NotImplementedError

@@ -77,7 +77,7 @@ class Incarnation:
             overflow=policy.overflow,
             block_seconds=policy.block_seconds,
             strict=policy.strict,
-            wake=self._wake,
+            wake=self.wake,
         )
         self._sender: Final = Sender(
             intake=self.intake,
@@ -100,7 +100,7 @@ class Incarnation:
             raise problem  # By policy, and counted already.
         self.intake.dropped.add(INVALID)
         self._complaints.error("invalid", f"an event was refused: {describe(problem)}")
-        self._wake()
+        self.wake()
         if self._strict:
             raise problem
         return False
@@ -114,7 +114,7 @@ class Incarnation:
             return False
         barrier = Barrier()
         self.intake.buffer.append(barrier)
-        self._wake()
+        self.wake()
         if not self._sender.stopped:
             barrier.reached.wait(timeout)
         return barrier.settled
@@ -123,6 +123,7 @@ class Incarnation:
         """See `meterstream.meter.Meter.close`."""
         self._drain()
         self.intake.close()
+        self._drain()  # Again: what a chore was given meanwhile is counted as dropped.
         if self._is_background():
             return False
         sender, deadline = self._sender, clock.monotonic() + max(0.0, timeout)
@@ -161,6 +162,11 @@ class Incarnation:
             closed=intake.closed,
         )
 
+    def wake(self) -> None:
+        """Let the background thread look, and begin when there is none. Does not block."""
+        if self._start():
+            self._sender.wake()
+
     def follow(self, session: Session) -> None:
         """Send signs of life for a session as long as it is open and somebody refers to it."""
         identity, sessions = id(session), self._sessions
@@ -169,10 +175,6 @@ class Incarnation:
     def forget(self, session: Session) -> None:
         """Send no more signs of life."""
         self._sessions.pop(id(session), None)
-
-    def _wake(self) -> None:
-        if self._start():
-            self._sender.wake()
 
     def _start(self) -> bool:
         """Whether the background thread runs; starts it when it does not."""

@@ -185,6 +185,10 @@ class Intake:
 
     def _find_series(self, kind: int, event_type: object, tenant: object) -> Series:
         exact_type = exact_text(event_type, field="type", bytes_max=TYPE_BYTES_MAX)
+        if tenant is None:
+            raise InvalidEvent(
+                "tenant", "is missing; pass tenant=... or use meter.context(tenant=...)"
+            )
         exact_tenant = exact_text(tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
         key = (kind, exact_type, exact_tenant)
         series = self._series.older(key)

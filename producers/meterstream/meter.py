@@ -124,12 +124,14 @@ class Meter(Boundaries, Conveniences):
         subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
         key: str | None = None,
+        coalesce: float | None = None,
     ) -> bool:
         """Take one usage event. Does not wait, but under the policy ``block``; does no I/O.
 
         ``time`` is an aware datetime or microseconds UTC, now by default. ``key`` makes the call
         safe to repeat from another process: equal keys of a tenant count once. Tenant, subject,
         session and attributes may come from `meterstream.context` in place of the call.
+        ``coalesce``: seconds over which equal calls become one event; see `meterstream.coalescing`.
 
         True: numbered and taken. False: refused or dropped, and counted in `status`; in ``strict``
         that raises `InvalidEvent`, `BufferFull` or `MeterClosed` instead.
@@ -139,6 +141,10 @@ class Meter(Boundaries, Conveniences):
             if ambient is not None:
                 tenant, subject, session, attributes = complete(
                     ambient, tenant, subject, session, attributes
+                )
+            if coalesce is not None:
+                return self._coalesce(
+                    coalesce, type, tenant, quantity, time, session, subject, attributes, key
                 )
             return self._intake.take(
                 USAGE, type, tenant, quantity, time, session, subject, attributes, key
@@ -150,9 +156,9 @@ class Meter(Boundaries, Conveniences):
         self,
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
         key: str,
         time: datetime | int,
+        tenant: str | None = None,
         quantity: int | Decimal | str = 1,
         session: str | None = None,
         subject: str | None = None,
@@ -165,6 +171,11 @@ class Meter(Boundaries, Conveniences):
         """
         try:
             key = exact_text(key, field="key", bytes_max=ID_BYTES_MAX)
+            ambient = AMBIENT.get()
+            if ambient is not None:
+                tenant, subject, session, attributes = complete(
+                    ambient, tenant, subject, session, attributes
+                )
             return self._intake.take(
                 VOID, type, tenant, quantity, time, session, subject, attributes, key
             )

@@ -45,7 +45,7 @@ class Session:
         incarnation: Callable[[], Incarnation],
         type: str,  # noqa: A002 - the event's own field
         *,
-        tenant: str,
+        tenant: str | None,
         session: str | None,
         subject: str | None,
         attributes: Mapping[str, str] | None,

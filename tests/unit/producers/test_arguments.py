@@ -53,7 +53,7 @@ class Impostor:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tenant": ""}, "tenant: is empty; pass at least one character"),
-    ({"tenant": None}, "tenant: NoneType is not text; pass a str"),
+    ({"tenant": None}, "tenant: is missing; pass tenant=... or use meter.context(tenant=...)"),
     ({"tenant": 7}, "tenant: int is not text; pass a str"),
     ({"tenant": b"acme"}, "tenant: bytes is not text; pass a str"),
     ({"tenant": ["acme"]}, "tenant: list is not text; pass a str"),
