@@ -1,0 +1,227 @@
+"""One segment of a spool: its bytes, its records in memory; see `meterstream.spool` for the why."""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from contextlib import suppress
+from itertools import accumulate, compress, count, islice
+from typing import TYPE_CHECKING, Final
+
+from meterstream.spool_directory import segment_name
+from meterstream.spool_records import (
+    CHECK_BYTES,
+    HEAD_BYTES,
+    HEADER_BYTES,
+    SEGMENT_BYTES_MAX,
+    Bounds,
+    Recovered,
+    Search,
+    header,
+    marker_of,
+    read_header,
+    record_end,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meterstream.spool_directory import Directory
+
+
+class Segment:
+    """The records from ``first`` on in one file.
+
+    ``_places`` has the start of every record and one end more; a lost record has no extent of its
+    own but what could not be read there. ``_waiting`` has a 1 for every record that is readable
+    and not acknowledged.
+    """
+
+    def __init__(self, directory: Directory, first: int) -> None:
+        self._directory: Final = directory
+        self.first: Final = first
+        self.name: Final = segment_name(first)
+        self.size = 0
+        self.pending = 0
+        self.spoiled = False
+        """Whether bytes may stand behind its end that do not count."""
+        self._places: Final = array("I", [HEADER_BYTES])
+        self._waiting: Final = bytearray()
+        self._descriptor = -1
+
+    @property
+    def end(self) -> int:
+        """The index behind its last record."""
+        return self.first + len(self._waiting)
+
+    def create(self, producer: str, bounds: Bounds) -> None:
+        """Make its file, with nothing but a header. OSError; then it is gone, or the next is."""
+        self._directory.unlink(self.name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        descriptor = self._directory.open(self.name, flags)
+        if descriptor is None:
+            raise OSError(errno.ENOENT, "no segment can be made in", str(self._directory.path))
+        self._descriptor = descriptor
+        try:
+            _write(descriptor, header(producer, self.first, bounds), 0)
+            if bounds.fsync:
+                self._directory.sync()
+        except OSError:
+            self.close()
+            self._directory.unlink(self.name)
+            raise
+        self.size = HEADER_BYTES
+
+    def append(self, records: Sequence[bytes], *, fsync: bool) -> None:
+        """Write all at the end. OSError; then nothing of them counts."""
+        data = b"".join(records)
+        try:
+            _write(self._descriptor, data, self.size)
+            if fsync:
+                self._sync()
+        except OSError:
+            begin, self.size = self.size, self.size + len(data)
+            self._cut(begin)
+            raise
+        ends = accumulate(map(len, records), initial=self.size)
+        next(ends)
+        self._places.extend(ends)
+        self._waiting.extend(b"\1" * len(records))
+        self.size += len(data)
+        self.pending += len(records)
+
+    def _sync(self) -> None:
+        """Reach the disk. What failed once is never tried again: the system may have dropped it."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self.spoiled = True
+            raise
+
+    def acknowledge(self, index: int) -> None:
+        """Count the record as done, once."""
+        place = index - self.first
+        if self._waiting[place]:
+            self._waiting[place] = 0
+            self.pending -= 1
+
+    def acknowledge_to(self, index: int) -> None:
+        """Count every record up to this index as done."""
+        places = min(max(index + 1 - self.first, 0), len(self._waiting))
+        self._waiting[:places] = bytes(places)
+        self.pending = self._waiting.count(1)
+
+    def first_pending(self) -> int:
+        """The lowest index that waits; ``end`` when none does."""
+        place = self._waiting.find(1)
+        return self.end if place < 0 else self.first + place
+
+    def read(
+        self, marker: bytes, after: int, count_max: int
+    ) -> tuple[list[tuple[int, bytes]], list[int]]:
+        """Waiting records behind ``after``, in order, and the indexes of those found damaged."""
+        start = self._waiting.find(1, max(after + 1 - self.first, 0))
+        if start < 0:
+            return [], []
+        with memoryview(self._waiting) as every, every[start:] as flags:
+            wanted = list(islice(compress(count(start), flags), count_max))
+        begin = self._places[start]
+        data = self._bytes(begin, self._places[wanted[-1] + 1])
+        intact: list[tuple[int, bytes]] = []
+        damaged: list[int] = []
+        first, places = self.first, self._places
+        for place in wanted:
+            index = first + place
+            position = places[place] - begin
+            if end := record_end(data, position, marker, index, index):
+                payload = data[position + HEAD_BYTES : end - CHECK_BYTES]
+                intact.append((index, payload))
+            else:
+                damaged.append(index)
+        return intact, damaged
+
+    def extent(self, index: int) -> int:
+        """The bytes that a record takes, its payload and all."""
+        place = index - self.first
+        return self._places[place + 1] - self._places[place]
+
+    def _bytes(self, begin: int, end: int) -> bytes:
+        if not self._open():
+            return b""
+        pieces: list[bytes] = []
+        while begin < end and (piece := os.pread(self._descriptor, end - begin, begin)):
+            pieces.append(piece)
+            begin += len(piece)
+        return b"".join(pieces)
+
+    def _open(self) -> bool:
+        if self._descriptor < 0:
+            descriptor = self._directory.open(self.name, os.O_RDWR)
+            self._descriptor = -1 if descriptor is None else descriptor
+        return self._descriptor >= 0
+
+    def recover(self, producer: str, before: int | None) -> Recovered | None:
+        """Find its records; those from index ``before`` on stand in the next segment.
+
+        None when there is no such file.
+        """
+        if not self._open():
+            return None
+        on_disk = os.fstat(self._descriptor).st_size
+        data = self._bytes(0, min(on_disk, SEGMENT_BYTES_MAX))
+        bounds = read_header(data, producer, self.first)
+        corrupt = 0 if bounds or len(data) < HEADER_BYTES else HEADER_BYTES
+        corrupt += self._find_records(data, marker_of(producer), before)
+        self.size = on_disk
+        self._cut(max(self._places[-1], HEADER_BYTES))
+        self.close()
+        return Recovered(bounds, corrupt)
+
+    def _find_records(self, data: bytes, marker: bytes, before: int | None) -> int:
+        position, corrupt = HEADER_BYTES, 0
+        search = Search(data, marker, before)
+        while position < len(data):
+            index = self.end
+            start, found, end = search.next(position, index)
+            if not end:
+                return corrupt + search.tail(position)
+            corrupt += start - position
+            lost = found - index
+            self._places.extend([position] * lost)
+            self._places[-1] = start
+            self._waiting.extend(bytes(lost))
+            self._places.append(end)
+            self._waiting.append(1)
+            self.pending += 1
+            position = end
+        return corrupt
+
+    def _cut(self, size: int) -> None:
+        """Take away what stands behind the last record that counts."""
+        if size < self.size:
+            try:
+                os.ftruncate(self._descriptor, size)
+            except OSError:
+                self.spoiled = True
+            else:
+                self.size = size
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+def _write(descriptor: int, data: bytes, position: int) -> None:
+    written = os.pwrite(descriptor, data, position)
+    if written == len(data):
+        return
+    rest = memoryview(data)
+    while written < len(data):
+        more = os.pwrite(descriptor, rest[written:], position + written)
+        if not more:
+            raise OSError(errno.EIO, "the disk takes no bytes")
+        written += more
