@@ -3,7 +3,7 @@
 The result equals ``meterstream_schemas.codec.encode`` of the same event byte for byte; a property
 test holds the two together. Avro's body, in order, and where each part comes from::
 
-    framing            per schema id          once
+    header             per schema id          once
     kind tenant type   per series             built when the series is first seen
     time               varint                 two table look-ups and a cached upper part
     quantity scale     varint, varint         tables for small amounts
@@ -19,7 +19,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from meterstream_schemas import wire
 from meterstream_schemas.events import SCALE_MAX, EventKind
 
 if TYPE_CHECKING:
@@ -82,17 +81,17 @@ class _Tables(NamedTuple):
 
 
 class Encoder:
-    """Entries to framed records under one schema id. Belongs to one thread."""
+    """Entries to records: ``header``, then the Avro body. Belongs to one thread."""
 
-    def __init__(self, schema_id: int) -> None:
-        self._header: Final = wire.header(schema_id)
+    def __init__(self, header: bytes) -> None:
+        self._header: Final = header
         self._whole, self._part = _tables()
         self._scales: Final = tuple(long(scale) for scale in range(SCALE_MAX + 1))
         self._time_upper = 0
         self._time_upper_bytes = b""
 
     def encode(self, entry: Entry) -> bytes:
-        """The framed record of an entry that passed the door's checks."""
+        """The record of an entry that passed the door's checks."""
         head, tail, _, _, time, quantity, scale, session, subject, attributes, sequence, key = entry
         whole = self._whole
         zigzag = time << 1

@@ -2,14 +2,14 @@
 
 Each has a ticket, in the order in which it left the buffer. It leaves here on a report with an
 offset, or when the broker refuses it for good; on anything else it is sent again under the same
-number. A spool on disk will take this place: the same promise, kept across a crash.
+number. With a spool (`meterstream.spooled`) the disk holds what is here, and more.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from meterstream.encoding import TENANT_KEY
 
@@ -23,28 +23,49 @@ _AGES_MAX: Final = 64
 _AGE_STEP_SECONDS: Final = 1.0
 
 
-Held: TypeAlias = "tuple[Parcel, Entry]"
-
-
 class Flight:
-    """Tickets and what they stand for. Belongs to the background thread."""
+    """Tickets and what they stand for. Belongs to the background thread.
 
-    def __init__(self) -> None:
-        self._held: Final[dict[int, Held]] = {}
+    - ``base``: tickets count upwards from the next.
+    - ``keep_contents``: whether somebody will ask for them when an outcome is known.
+    """
+
+    def __init__(self, *, base: int = 0, keep_contents: bool = True) -> None:
+        self.base: Final = base
+        self.last_ticket = base
+        """The last ticket given out; the base before the first."""
+        self._keep_contents: Final = keep_contents
+        self._last_put = base
+        self._held: Final[dict[int, Parcel]] = {}
+        self._entries: Final[dict[int, Entry]] = {}
         self._outgoing: Final[deque[Parcel]] = deque()
-        self.last_ticket = 0
-        """The ticket of the entry that left the buffer last; 0 before the first."""
 
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def room(self) -> int:
+        """How many more may be under way."""
+        return FLIGHT_MAX - len(self._held)
+
+    def next_ticket(self) -> int:
+        """A ticket for an entry that just left the buffer."""
+        ticket = self.last_ticket = self.last_ticket + 1
+        return ticket
+
     def add(self, entry: Entry, partition: int, value: bytes) -> int:
         """Put an entry that just left the buffer in line, and return its ticket."""
-        ticket = self.last_ticket = self.last_ticket + 1
-        parcel = (ticket, partition, entry[TENANT_KEY], value)
-        self._held[ticket] = (parcel, entry)
-        self._outgoing.append(parcel)
+        ticket = self.next_ticket()
+        self.put(ticket, entry, partition, value)
         return ticket
+
+    def put(self, ticket: int, entry: Entry, partition: int, value: bytes) -> None:
+        """Put an entry in line under a ticket given out before. In the order of tickets."""
+        self._last_put = ticket
+        parcel = self._held[ticket] = (ticket, partition, entry[TENANT_KEY], value)
+        if self._keep_contents:
+            self._entries[ticket] = entry
+        self._outgoing.append(parcel)
 
     def outgoing(self, count_max: int) -> list[Parcel]:
         """What the transport should take next, in order."""
@@ -58,24 +79,28 @@ class Flight:
             for _ in range(count):
                 self._outgoing.popleft()
 
-    def settle(self, ticket: int) -> Held | None:
+    def settle(self, ticket: int) -> Parcel | None:
         """Forget an entry whose outcome is known; None when it is not held any more."""
         return self._held.pop(ticket, None)
 
+    def content(self, ticket: int) -> Entry | None:
+        """Forget the content of an entry and return it; None when contents are not kept."""
+        return self._entries.pop(ticket, None)
+
     def send_again(self, ticket: int) -> None:
         """Put an entry back in line, under the same number."""
-        held = self._held.get(ticket)
-        if held is not None:
-            self._outgoing.append(held[0])
+        parcel = self._held.get(ticket)
+        if parcel is not None:
+            self._outgoing.append(parcel)
 
     def send_all_again(self) -> None:
         """Put everything back in line in its order: the transport forgot what it had."""
         self._outgoing.clear()
-        self._outgoing.extend(parcel for parcel, _ in self._held.values())
+        self._outgoing.extend(self._held.values())
 
     def settled_through(self) -> int:
         """The highest ticket such that it and all before it have an outcome."""
-        return next(iter(self._held), self.last_ticket + 1) - 1
+        return next(iter(self._held), self._last_put + 1) - 1
 
 
 class Ages:

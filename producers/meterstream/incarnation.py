@@ -21,6 +21,7 @@ from meterstream.status import Outcome, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meterstream.durability import SpoolPolicy
     from meterstream.session import Session
     from meterstream.transport import Transport
 
@@ -39,6 +40,7 @@ class Policy(NamedTuple):
     heartbeat_seconds: float
     mark_seconds: float
     on_outcome: Callable[[Outcome], object] | None
+    spool: SpoolPolicy | None
 
 
 class Chore(Protocol):
@@ -87,6 +89,7 @@ class Incarnation:
             mark_seconds=policy.mark_seconds,
             beat=self._beat,
             on_outcome=policy.on_outcome,
+            spool=policy.spool,
         )
 
     @property
@@ -140,7 +143,7 @@ class Incarnation:
     def status(self) -> Status:
         """See `meterstream.meter.Meter.status`."""
         intake, sender, now = self.intake, self._sender, clock.monotonic()
-        settlement = sender.settlement
+        settlement, disk = sender.settlement, sender.disk
         acknowledged, failed = settlement.acknowledged, settlement.failed
         recorded = intake.taken()
         last_error, last_error_age_seconds = self._complaints.last(now)
@@ -148,13 +151,16 @@ class Incarnation:
             producer=self.producer,
             recorded=recorded,
             buffered=recorded - acknowledged - failed,
+            spooled=0 if disk is None else disk.spooled.pending,
+            spool_bytes=0 if disk is None else disk.spooled.size,
+            adopted=0 if disk is None else disk.adoption.delivered,
             acknowledged=acknowledged,
             failed=failed,
             dropped=intake.dropped.nonzero(),
             resent=settlement.resent,
             ack_without_offset=settlement.ack_without_offset,
             rebuilt=sender.rebuilt,
-            partitions=sender.partitions,
+            partitions=sender.connection.partitions,
             open_sessions=len(self._sessions),
             oldest_unacknowledged_seconds=sender.ages.oldest_seconds(now),
             last_error=last_error,
@@ -166,6 +172,10 @@ class Incarnation:
         """Let the background thread look, and begin when there is none. Does not block."""
         if self._start():
             self._sender.wake()
+
+    def abandon(self) -> None:
+        """The process is the child of a fork, and this incarnation its parent's."""
+        self._sender.abandon()
 
     def follow(self, session: Session) -> None:
         """Send signs of life for a session as long as it is open and somebody refers to it."""

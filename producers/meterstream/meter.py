@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self, get_args
+from typing import TYPE_CHECKING, Final, Self
 
 from meterstream import processes
 from meterstream.boundaries import Boundaries
+from meterstream.building import check_settings, choose_spool, choose_transport
 from meterstream.context import AMBIENT, complete
 from meterstream.conveniences import Conveniences
+from meterstream.durability import SPOOL_BYTES_MAX
 from meterstream.encoding import USAGE, VOID
-from meterstream.errors import SettingsError
 from meterstream.incarnation import Incarnation, Policy
-from meterstream.intake import Overflow, exact_text
-from meterstream.kafka import KafkaTransport
+from meterstream.intake import exact_text
 from meterstream.schema_ids import schema_ids
-from meterstream.settings import find_bootstrap_servers, find_registry_url, find_topic
+from meterstream.settings import find_registry_url, find_topic
 from meterstream_schemas.events import ID_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from meterstream.durability import Durability
+    from meterstream.intake import Overflow
     from meterstream.status import Outcome, Status
     from meterstream.transport import Transport
 
@@ -48,6 +50,10 @@ class Meter(Boundaries, Conveniences):
     - ``overflow``: what happens to an event beyond that: ``drop_newest``, ``block`` for at most
       ``block_seconds`` and then drop, or ``raise`` `BufferFull`.
     - ``on_outcome``: called in the background thread with the `Outcome` of every event.
+    - ``durability``: ``memory``; or ``spool``, on disk some milliseconds after the call, for the
+      next process if this one dies; or ``fsync``, the same against a loss of power. ``spool`` is
+      the directory, of at most ``spool_bytes_max`` per process; see `meterstream.spooled`.
+    - ``gateway_url``, ``api_key``: events go over HTTP to a gateway in place of Kafka.
     - ``transport``: another way out than Kafka, such as `meterstream.memory.MemoryTransport`.
     - ``heartbeat_seconds``: between signs of life of open sessions; ``mark_seconds``: between
       announcements of the numbers used; ``close_seconds``: the deadline at exit of the process.
@@ -69,15 +75,19 @@ class Meter(Boundaries, Conveniences):
         overflow: Overflow = "drop_newest",
         block_seconds: float = BLOCK_SECONDS,
         on_outcome: Callable[[Outcome], object] | None = None,
+        durability: Durability | None = None,
+        spool: str | Path | None = None,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
+        gateway_url: str | None = None,
+        api_key: str | None = None,
         transport: Transport | None = None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         mark_seconds: float = MARK_SECONDS,
         close_seconds: float = CLOSE_SECONDS,
         kafka_settings: Mapping[str, str | int | bool] | None = None,
     ) -> None:
-        if overflow not in get_args(Overflow):
-            raise SettingsError(f"overflow: {overflow!r} is none of {get_args(Overflow)}")
-        _check_positive(
+        check_settings(
+            overflow=overflow,
             buffer_events_max=buffer_events_max,
             heartbeat_seconds=heartbeat_seconds,
             mark_seconds=mark_seconds,
@@ -86,11 +96,14 @@ class Meter(Boundaries, Conveniences):
         self._close_seconds: Final = close_seconds
         self._policy: Final = Policy(
             transport=transport
-            or KafkaTransport(
-                bootstrap_servers=lambda: find_bootstrap_servers(bootstrap_servers, data),
+            or choose_transport(
+                service=service,
+                bootstrap_servers=bootstrap_servers,
                 topic=topic,
-                client_id=service or "meterstream",
-                settings=kafka_settings,
+                data=data,
+                gateway_url=gateway_url,
+                api_key=api_key,
+                kafka_settings=kafka_settings,
             ),
             schema_id=schema_ids(find_registry_url(registry_url), topic),
             strict=strict,
@@ -100,6 +113,7 @@ class Meter(Boundaries, Conveniences):
             heartbeat_seconds=heartbeat_seconds,
             mark_seconds=mark_seconds,
             on_outcome=on_outcome,
+            spool=choose_spool(durability, spool, spool_bytes_max, topic=topic, data=data),
         )
         self._begin()
         processes.enroll(self)
@@ -224,6 +238,7 @@ class Meter(Boundaries, Conveniences):
         """In the child of a fork: begin anew, with nothing of the parent's."""
         closed = self._intake.closed
         self._policy.transport.after_fork()
+        self._incarnation.abandon()
         self._begin()
         if closed:
             self._intake.close()
@@ -235,9 +250,3 @@ class Meter(Boundaries, Conveniences):
     def _begin(self) -> None:
         self._incarnation = Incarnation(self._policy, started=lambda: processes.keep(self))
         self._intake = self._incarnation.intake
-
-
-def _check_positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not value > 0:
-            raise SettingsError(f"{name}: {value!r} is not positive")

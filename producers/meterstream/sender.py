@@ -1,15 +1,17 @@
-"""The one background thread of an incarnation: encodes, sends, and learns what became of it.
+"""The one background thread of an incarnation: encodes, stores, sends, learns what became of it.
 
 Each round, in order:
 
-1. connect, when there is no connection, and wait between attempts;
-2. take entries from the buffer, encode them and put them in flight;
-3. hand parcels in flight to the transport, as many as it takes;
-4. poll reports: an offset settles an entry, a refusal for good settles it as failed, anything else
+1. with a spool, write what waits in the buffer to disk, in one group;
+2. connect, when there is no connection, and wait between attempts;
+3. put entries in flight: from the buffer, or with a spool as they were written, and from the disk
+   what did not find room before; then what dead processes left behind;
+4. hand parcels in flight to the transport, as many as it takes;
+5. poll reports: an offset settles an entry, a refusal for good settles it as failed, anything else
    sends it again under the same number;
-5. release barriers (``flush``) that everything before them has passed;
-6. do what time asks for: heartbeats, marks, log lines;
-7. sleep until there is work, when nothing is in flight.
+6. release barriers (``flush``) that everything before them has passed;
+7. do what time asks for: heartbeats, marks, log lines;
+8. sleep until there is work, when nothing is in flight.
 
 The thread ends when it is told to stop, after the closing marks have an outcome or the deadline
 is over. Nothing an entry, a callback or a transport does ends it before.
@@ -19,35 +21,28 @@ from __future__ import annotations
 
 import _thread
 import time as clock
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from meterstream.carrying import Carrier
 from meterstream.complaints import describe
-from meterstream.encoding import LANE, NO_ATTRIBUTES, Encoder, attributes_map, mark
-from meterstream.errors import TransportBroken, TransportUnavailable
-from meterstream.flight import FLIGHT_MAX, Ages, Flight
-from meterstream.intake import Barrier, Claims
-from meterstream.settlement import Settlement
+from meterstream.connection import Connection
+from meterstream.errors import TransportBroken
+from meterstream.flight import Ages
+from meterstream.marking import Marks
 from meterstream.waking import Alarm, Gate
-from meterstream_schemas.errors import SchemaError
-from meterstream_schemas.events import LANES
-from meterstream_schemas.placement import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meterstream.complaints import Complaints
+    from meterstream.disk import DiskCarrier
+    from meterstream.durability import SpoolPolicy
     from meterstream.intake import Intake
     from meterstream.status import Outcome
     from meterstream.transport import Transport
 
-_CHUNK: Final = 4_000
-_CONNECT_TIMEOUT_SECONDS: Final = 2.0
-_CONNECT_WAIT_SECONDS: Final = 0.1
-_CONNECT_WAIT_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.01
 _SLEEP_SECONDS_MAX: Final = 1.0
-_CLOSING: Final = attributes_map({"closing": "true"})
 
 
 class Sender:
@@ -63,35 +58,47 @@ class Sender:
         mark_seconds: float,
         beat: Callable[[float], float],
         on_outcome: Callable[[Outcome], object] | None,
+        spool: SpoolPolicy | None,
     ) -> None:
-        self.partitions: int | None = None
         self.rebuilt = 0
         self.ages: Final = Ages()
         self.ended: Final = Gate()
         self.stopped = False
+        self.connection: Final = Connection(
+            transport=transport,
+            schema_id=schema_id,
+            complaints=complaints,
+            waiting_place="in the buffer" if spool is None else "on disk",
+        )
+        self.disk: DiskCarrier | None = None
+        """The carrier, when it is one with a spool."""
+        self._marks: Final = Marks(intake, mark_seconds)
+        if spool is None:
+            self.carrier = Carrier(
+                intake=intake,
+                connection=self.connection,
+                marks=self._marks,
+                complaints=complaints,
+                on_outcome=on_outcome,
+            )
+        else:
+            # Imported here: most hosts keep events in memory and need no files.
+            from meterstream.disk import DiskCarrier  # noqa: PLC0415 - see above
+
+            self.carrier = self.disk = DiskCarrier(
+                intake=intake,
+                connection=self.connection,
+                marks=self._marks,
+                complaints=complaints,
+                on_outcome=on_outcome,
+                spool=spool,
+            )
+        self.settlement: Final = self.carrier.settlement
         self._intake: Final = intake
         self._transport: Final = transport
-        self._schema_id: Final = schema_id
         self._complaints: Final = complaints
-        self._mark_seconds: Final = mark_seconds
         self._beat: Final = beat
-        self._flight: Final = Flight()
-        self.settlement: Final = Settlement(
-            producer=intake.numbering.producer,
-            flight=self._flight,
-            complaints=complaints,
-            on_outcome=on_outcome,
-        )
-        self._barriers: Final[deque[Barrier]] = deque()
         self._alarm: Final = Alarm()
-        self._encoder: Encoder | None = None
-        self._partitions: tuple[int, ...] = ()
-        self._connected = False
-        self._connect_at = 0.0
-        self._connect_wait_seconds = _CONNECT_WAIT_SECONDS
-        self._marked: dict[int, int] = {}
-        self._marks_waiting = False
-        self._mark_at = 0.0
         self._stop_at: float | None = None
         self._closing_claimed = False
 
@@ -103,14 +110,16 @@ class Sender:
     def stop(self, *, deadline: float) -> None:
         """Finish what was taken, say so with closing marks, and end by ``deadline`` (monotonic)."""
         self._stop_at = deadline
-        self._connect_at = 0.0  # One more attempt at once: there may be no later one.
+        self.connection.hurry()
         self.wake()
+
+    def abandon(self) -> None:
+        """The process is the child of a fork: leave the parent's files alone."""
+        self.carrier.abandon()
 
     def run(self) -> None:
         """Rounds until told to stop."""
-        intake = self._intake
-        intake.background = _thread.get_ident()
-        self._mark_at = clock.monotonic() + self._mark_seconds
+        self._intake.background = _thread.get_ident()
         while not self._is_done():
             try:
                 self._round()
@@ -123,132 +132,30 @@ class Sender:
 
     def _round(self) -> None:
         now = clock.monotonic()
-        progress = self._is_connected(now) and self._carry(now)
-        self._release_barriers()
+        stored = self.carrier.store(now)
+        carried = self.connection.open(now, stop_at=self._stop_at) and self._carry(now)
+        self.carrier.barriers.release()
         next_due = self._on_time(now)
-        if not progress:
+        if not stored and not carried:
             self._rest(now, next_due)
-
-    # 1. Connect.
-
-    def _is_connected(self, now: float) -> bool:
-        if self._connected:
-            return True
-        if now < self._connect_at:
-            return False
-        try:
-            if self._encoder is None:
-                self._encoder = Encoder(self._schema_id())
-            partitions = self._transport.connect(timeout_seconds=self._patience(now))
-        except (TransportUnavailable, TransportBroken, SchemaError) as problem:
-            return self._wait_to_connect(str(problem))
-        except Exception as problem:  # noqa: BLE001 - such as a package that is not there
-            return self._wait_to_connect(describe(problem))
-        if self.partitions is None:
-            # Kept for the incarnation's life: a lane's numbers belong to one partition.
-            self.partitions = partitions
-            self._partitions = tuple(partition_of(lane, partitions) for lane in range(LANES))
-        self._connected = True
-        return True
-
-    def _wait_to_connect(self, why: str) -> bool:
-        self._complaints.warn("connect", f"events wait in the buffer: {why}")
-        self._delay_connecting()
-        return False
-
-    def _delay_connecting(self) -> None:
-        """Wait longer from time to time, until something arrives."""
-        self._connect_at = clock.monotonic() + self._connect_wait_seconds
-        self._connect_wait_seconds = min(2 * self._connect_wait_seconds, _CONNECT_WAIT_SECONDS_MAX)
-
-    def _patience(self, now: float) -> float:
-        if self._stop_at is None:
-            return _CONNECT_TIMEOUT_SECONDS
-        return max(0.05, min(_CONNECT_TIMEOUT_SECONDS, self._stop_at - now))
-
-    # 2, 3 and 4. Carry.
 
     def _carry(self, now: float) -> bool:
         """Whether anything moved."""
-        self.settlement.send_due_again(now)
+        carrier = self.carrier
         try:
-            taken = self._take()
-            sent = self._send()
-            reports = self._transport.poll(0 if taken or sent else self._poll_seconds())
+            loaded = carrier.load(now)
+            sent = carrier.send(self._transport)
+            is_busy = loaded or sent or not carrier.awaits_reports
+            reports = self._transport.poll(0 if is_busy else _POLL_SECONDS)
         except TransportBroken as problem:
-            self._rebuild(problem)
+            self.rebuilt += 1
+            self._complaints.warn("broken", f"the client is built anew, nothing is lost: {problem}")
+            carrier.send_all_again()
+            self.connection.lost()
             return False
-        if self.settlement.apply(reports, now):
-            self._connect_wait_seconds = _CONNECT_WAIT_SECONDS
-        return bool(taken or sent or reports)
-
-    def _poll_seconds(self) -> float:
-        return _POLL_SECONDS if len(self._flight) else 0
-
-    def _take(self) -> int:
-        """Entries from the buffer, encoded, into flight."""
-        assert self._encoder is not None
-        popleft, encode, add = self._intake.buffer.popleft, self._encoder.encode, self._flight.add
-        partitions, taken = self._partitions, 0
-        for _ in range(min(_CHUNK, FLIGHT_MAX - len(self._flight))):
-            try:
-                item = popleft()
-            except IndexError:
-                break
-            taken += 1
-            if type(item) is tuple:
-                partition = partitions[item[LANE]]
-                try:
-                    value = encode(item)
-                except Exception as problem:  # noqa: BLE001 - one must not take the others along
-                    self.settlement.fail(item, partition, describe(problem))
-                    continue
-                add(item, partition, value)
-            elif type(item) is Barrier:
-                item.ticket = self._flight.last_ticket
-                self._barriers.append(item)
-            elif type(item) is Claims:
-                self._launch_marks(item, self._encoder)
-        return taken
-
-    def _launch_marks(self, claims: Claims, encoder: Encoder) -> None:
-        time = clock.time_ns() // 1000
-        attributes = _CLOSING if claims.closing else NO_ATTRIBUTES
-        producer = self._intake.numbering.producer
-        for lane, highest in claims.highest.items():
-            entry = mark(producer, lane, highest, time=time, attributes=attributes)
-            ticket = self._flight.add(entry, self._partitions[lane], encoder.encode(entry))
-            self.settlement.expect_mark(ticket)
-        self._marks_waiting = False
-
-    def _send(self) -> int:
-        sent = 0
-        while parcels := self._flight.outgoing(_CHUNK):
-            took = self._transport.send(parcels)
-            self._flight.sent(took)
-            sent += took
-            if took < len(parcels):
-                break
-        return sent
-
-    def _rebuild(self, problem: TransportBroken) -> None:
-        self.rebuilt += 1
-        self._complaints.warn("broken", f"the client is built anew, nothing is lost: {problem}")
-        self.settlement.send_all_again()
-        self._connected = False
-        self._delay_connecting()
-
-    # 5. Barriers.
-
-    def _release_barriers(self) -> None:
-        if self._barriers:
-            through = self._flight.settled_through()
-            while self._barriers and self._barriers[0].ticket <= through:
-                barrier = self._barriers.popleft()
-                barrier.settled = True
-                barrier.reached.open()
-
-    # 6. Time.
+        if carrier.apply(reports, now):
+            self.connection.proved()
+        return bool(loaded or sent or reports)
 
     def _on_time(self, now: float) -> float:
         """Do what is due and return when the next thing is."""
@@ -256,37 +163,25 @@ class Sender:
         if trouble is not None:
             self._complaints.warn("connect", trouble)
         self._complaints.log_due(now)
+        flight = self.carrier.flight
         self.ages.note(
-            taken=self._flight.last_ticket + len(self._intake.buffer),
-            settled=self._flight.settled_through(),
+            taken=flight.last_ticket + len(self._intake.buffer),
+            settled=flight.settled_through(),
             now=now,
         )
-        if now >= self._mark_at:
-            self._claim(closing=False)
-            self._mark_at = now + self._mark_seconds
-        return min(self._mark_at, self._beat(now))
-
-    def _claim(self, *, closing: bool) -> None:
-        """Put the highest numbers into the buffer, behind the entries that carry them."""
-        claims = self._intake.numbering.claims()
-        if not closing:
-            if self._marks_waiting:
-                return
-            changed = {lane: n for lane, n in claims.items() if self._marked.get(lane) != n}
-            self._marked, claims = claims, changed
-        if claims:
-            self._marks_waiting = True
-            self._intake.buffer.append(Claims(claims, closing=closing))
-
-    # 7. Rest.
+        self.carrier.on_time(now)
+        self._marks.on_time(now)
+        return min(self._marks.next_at, self._beat(now))
 
     def _rest(self, now: float, next_due: float) -> None:
-        if self._connected and len(self._flight):
+        is_open = self.connection.is_open
+        if is_open and self.carrier.awaits_reports:
             return  # The transport's poll waited already.
-        until = next_due if self._connected else min(next_due, self._connect_at)
-        seconds = min(max(0.0, until - now), _SLEEP_SECONDS_MAX)
-        if not self._connected:
-            # Events wait anyway: they need not wake us, stop() will.
+        until = next_due if is_open else min(next_due, self.connection.retry_at)
+        seconds, may_be_woken = self.carrier.sleep_seconds(
+            min(max(0.0, until - now), _SLEEP_SECONDS_MAX), is_open=is_open
+        )
+        if not may_be_woken:  # But by stop().
             self._alarm.sleep(seconds)
             return
         self._intake.drowsy = True
@@ -295,19 +190,19 @@ class Sender:
             self._alarm.sleep(seconds)
         self._intake.drowsy = False
 
-    # The end.
-
     def _is_done(self) -> bool:
         if self._stop_at is None:
             return False
         if not self._closing_claimed:
             self._closing_claimed = True
-            self._claim(closing=True)
-        return clock.monotonic() >= self._stop_at or not (self._intake.buffer or len(self._flight))
+            self._marks.close()
+        return clock.monotonic() >= self._stop_at or self.carrier.is_idle
 
     def _end(self) -> None:
-        left = self._intake.taken() - self.settlement.acknowledged - self.settlement.failed
-        if left:
+        kept = self.carrier.end()
+        settlement = self.settlement
+        left = self._intake.taken() - settlement.acknowledged - settlement.failed - kept
+        if left > 0:
             self._complaints.error(
                 "close",
                 f"closed while {left} events had no outcome; they may or may not be counted",
@@ -315,7 +210,5 @@ class Sender:
         self._complaints.log_due(clock.monotonic())
         self._transport.close()
         self.stopped = True
-        for item in (*self._barriers, *self._intake.buffer):
-            if type(item) is Barrier:
-                item.reached.open()
+        self.carrier.barriers.give_up(self._intake.buffer)
         self.ended.open()

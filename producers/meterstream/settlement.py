@@ -31,7 +31,10 @@ AGAIN_SECONDS_MAX: Final = 5.0
 
 
 class Settlement:
-    """Applies reports to what is in flight. Belongs to the background thread."""
+    """Applies reports to what is in flight. Belongs to the background thread.
+
+    ``collect``: somebody wants to know which tickets got an outcome.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,10 @@ class Settlement:
         flight: Flight,
         complaints: Complaints,
         on_outcome: Callable[[Outcome], object] | None,
+        collect: bool = False,
     ) -> None:
+        self.settled: Final[list[int] | None] = [] if collect else None
+        """Tickets that got an outcome, for whoever empties this list; None when nobody does."""
         self.acknowledged = 0
         self.failed = 0
         self.resent = 0
@@ -60,19 +66,22 @@ class Settlement:
 
     def apply(self, reports: list[Report], now: float) -> bool:
         """Settle or doubt what the reports are about. Whether anything arrived."""
-        settle, doubtful, arrived = self._flight.settle, False, False
+        settle, marks, doubtful, arrived = self._flight.settle, self._marks, False, False
         for ticket, offset, failure in reports:
             if offset is not None:
                 arrived = True
-                held = settle(ticket)
-                if held is not None and not self._is_mark(ticket):
-                    self.acknowledged += 1
-                    if self._on_outcome is not None:
-                        self._tell(self._on_outcome, held[1], held[0][1], offset, None)
+                parcel = settle(ticket)
+                if parcel is None:
+                    continue
+                if self.settled is not None:
+                    self.settled.append(ticket)
+                if marks and self._is_mark(ticket):
+                    continue
+                self.acknowledged += 1
+                if self._on_outcome is not None:
+                    self._tell(self._flight.content(ticket), parcel[1], offset, None)
             elif failure is not None and failure.permanent:
-                held = settle(ticket)
-                if held is not None and not self._is_mark(ticket):
-                    self.fail(held[1], held[0][1], failure.reason)
+                self._refuse(ticket, failure.reason)
             else:
                 doubtful = True
                 self._doubt(ticket, failure, now)
@@ -93,12 +102,21 @@ class Settlement:
         self._again.clear()
         self._flight.send_all_again()
 
-    def fail(self, entry: Entry, partition: int, reason: str) -> None:
+    def fail(self, entry: Entry | None, partition: int, reason: str) -> None:
         """An event is lost for good. Counted, told, and a missing number to the aggregator."""
         self.failed += 1
         self._complaints.error("refused", f"an event is lost, it cannot be delivered: {reason}")
         if self._on_outcome is not None:
-            self._tell(self._on_outcome, entry, partition, None, reason)
+            self._tell(entry, partition, None, reason)
+
+    def _refuse(self, ticket: int, reason: str) -> None:
+        parcel = self._flight.settle(ticket)
+        if parcel is None:
+            return
+        if self.settled is not None:
+            self.settled.append(ticket)
+        if not self._is_mark(ticket):
+            self.fail(self._flight.content(ticket), parcel[1], reason)
 
     def _doubt(self, ticket: int, failure: Failure | None, now: float) -> None:
         if failure is None:
@@ -109,19 +127,17 @@ class Settlement:
         self._again.append((now + self.again_seconds, ticket))
 
     def _is_mark(self, ticket: int) -> bool:
-        if not self._marks or ticket not in self._marks:
+        if ticket not in self._marks:
             return False
         self._marks.remove(ticket)
+        self._flight.content(ticket)
         return True
 
     def _tell(
-        self,
-        on_outcome: Callable[[Outcome], object],
-        entry: Entry,
-        partition: int,
-        offset: int | None,
-        error: str | None,
+        self, entry: Entry | None, partition: int, offset: int | None, error: str | None
     ) -> None:
+        if self._on_outcome is None or entry is None:
+            return
         _, _, tenant_key, lane, *_, sequence, key = entry
         outcome = Outcome(
             tenant=tenant_key.decode(),
@@ -134,6 +150,6 @@ class Settlement:
             error=error,
         )
         try:
-            on_outcome(outcome)
+            self._on_outcome(outcome)
         except BaseException as problem:  # noqa: BLE001 - a host's sys.exit() must not end delivery
             self._complaints.warn("on_outcome", f"on_outcome raised {describe(problem)}")

@@ -34,6 +34,12 @@ class Status(NamedTuple):  # Not a dataclass: every host pays 7 ms for the impor
     """Events numbered and taken."""
     buffered: int
     """Events without an outcome yet, in the buffer or under way."""
+    spooled: int
+    """Those of the buffered that lie on disk; a new process sends them if this one dies."""
+    spool_bytes: int
+    """Bytes of this incarnation on disk."""
+    adopted: int
+    """Events that dead processes left on disk and that are in the log now; not in ``recorded``."""
     acknowledged: int
     """Events known to be in the log."""
     failed: int

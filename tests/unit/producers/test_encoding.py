@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meterstream.encoding import Encoder, Series, attributes_map, mark
-from meterstream_schemas import codec
+from meterstream_schemas import codec, wire
 from meterstream_schemas.events import LANES, EventKind, MeterEvent
 from tests.unit.producers.reading import SCHEMA
 from tests.unit.schemas.events_made import EVENTS
@@ -45,7 +45,7 @@ def fast(encoder: Encoder, event: MeterEvent) -> bytes:
 )
 def test_the_fast_encoder_is_the_codec(events: list[MeterEvent], schema_id: int) -> None:
     """Any events, one after another through one encoder, become the same bytes."""
-    encoder = Encoder(schema_id)
+    encoder = Encoder(wire.header(schema_id))
 
     for event in events:
         assert fast(encoder, event) == codec.encode(event, SCHEMA, schema_id)
@@ -56,7 +56,9 @@ def test_a_mark_is_an_event_of_its_lane(lane: int, highest: int, time: int) -> N
     """A mark decodes as MARK of no tenant with the highest number as its own."""
     attributes = attributes_map({"closing": "true"})
 
-    value = Encoder(1).encode(mark("p" * 32, lane, highest, time=time, attributes=attributes))
+    value = Encoder(wire.header(1)).encode(
+        mark("p" * 32, lane, highest, time=time, attributes=attributes)
+    )
 
     assert value == codec.encode(
         MeterEvent(

@@ -44,10 +44,8 @@ def test_parcels_leave_in_order_and_once() -> None:
 
 def test_an_entry_is_settled_once(flight: Flight) -> None:
     """A second report of a ticket finds nothing."""
-    held = flight.settle(2)
-
-    assert held is not None
-    assert held[0] == (2, 0, b"", b"2")
+    assert flight.settle(2) == (2, 0, b"", b"2")
+    assert flight.content(2) == entry(2)
     assert flight.settle(2) is None
     assert len(flight) == 2
 

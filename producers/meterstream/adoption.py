@@ -1,0 +1,176 @@
+"""The events that dead processes left in the spool directory, sent under their own numbers.
+
+One spool at a time. Nothing doubles: whatever had arrived already is known to the aggregator by
+producer, lane and sequence, as long as it goes to the same partition as before.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from meterstream.encoding import LANE
+from meterstream.flight import Flight
+from meterstream.settlement import Settlement
+from meterstream.spooled import close, is_mark, read_route, restored
+from meterstream_schemas.placement import partition_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from meterstream.complaints import Complaints
+    from meterstream.durability import SpoolPolicy
+    from meterstream.spool import Spool
+    from meterstream.status import Outcome
+    from meterstream.transport import Report
+
+LOOK_SECONDS: Final = 30.0
+_BASE: Final = 1 << 48
+_IN_FLIGHT_MAX: Final = 5_000
+
+
+def is_adopted(ticket: int) -> bool:
+    """Whether a ticket is of an adopted entry."""
+    return ticket >= _BASE
+
+
+class _Adopted:
+    """One dead process's spool on its way."""
+
+    def __init__(self, spool: Spool, directory: Path, partitions: int, carrier: Settlement) -> None:
+        self.spool: Final = spool
+        self.directory: Final = directory
+        self.partitions: Final = partitions
+        self.settlement: Final = carrier
+        self.read_through = 0
+
+
+class Adoption:
+    """Looks for what dead processes left and carries it. Belongs to the background thread."""
+
+    def __init__(
+        self,
+        policy: SpoolPolicy,
+        complaints: Complaints,
+        on_outcome: Callable[[Outcome], object] | None,
+    ) -> None:
+        self._policy: Final = policy
+        self._complaints: Final = complaints
+        self._on_outcome: Final = on_outcome
+        self._look_at = 0.0
+        self._begun = 0
+        self._foreign: Final[set[Path]] = set()
+        self._current: _Adopted | None = None
+        self._flight = Flight(base=_BASE)
+        self._delivered = 0
+
+    @property
+    def delivered(self) -> int:
+        """Events of dead processes that are in the log now."""
+        current = self._current
+        return self._delivered + (0 if current is None else current.settlement.acknowledged)
+
+    @property
+    def flight(self) -> Flight:
+        """What is under way of the present spool."""
+        return self._flight
+
+    def load(self, now: float, partitions: int, header: bytes) -> int:
+        """Look for a spool when it is time, and put entries of the present one in flight."""
+        current = self._current or self._look(now, partitions)
+        if current is None:
+            return 0
+        current.settlement.send_due_again(now)
+        room = max(0, _IN_FLIGHT_MAX - len(self._flight))
+        entries = current.spool.read(current.read_through, room) if room else []
+        for index, data in entries:
+            entry, body = restored(data)
+            ticket = self._flight.base + index
+            partition = partition_of(entry[LANE], current.partitions)
+            self._flight.put(ticket, entry, partition, header + body)
+            if is_mark(entry):
+                current.settlement.expect_mark(ticket)
+            current.read_through = index
+        if not len(self._flight):
+            self._finish(current)
+        return len(entries)
+
+    def apply(self, reports: list[Report], now: float) -> bool:
+        """See `meterstream.settlement.Settlement.apply`."""
+        current = self._current
+        if current is None:
+            return False
+        arrived = current.settlement.apply(reports, now)
+        settled = current.settlement.settled
+        if settled:
+            current.spool.acknowledge([ticket - self._flight.base for ticket in settled])
+            settled.clear()
+        return arrived
+
+    def send_all_again(self) -> None:
+        """The transport forgot what it had."""
+        if self._current is not None:
+            self._current.settlement.send_all_again()
+
+    def close(self) -> None:
+        """Let go; what has no outcome stays for the next process."""
+        current, self._current = self._current, None
+        if current is not None:
+            close(current.spool, current.directory)
+
+    def abandon(self) -> None:
+        """The process is the child of a fork: the spool is the parent's."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.spool.abandon()
+
+    def _look(self, now: float, partitions: int) -> _Adopted | None:
+        """Take over the next spool that a dead process left, when it is time to look."""
+        if now < self._look_at:
+            return None
+        self._look_at = now + LOOK_SECONDS
+        # Imported here: who keeps events in memory needs neither files nor checksums.
+        from meterstream.spool import Spool, left_behind  # noqa: PLC0415 - see above
+
+        for directory in left_behind(self._policy.root):
+            if directory in self._foreign:
+                continue
+            topic, known = read_route(directory)
+            if topic is not None and topic != self._policy.topic:
+                self._foreign.add(directory)
+                self._complaints.warn(
+                    "adoption", f"{directory} holds events for another topic, {topic!r}: left there"
+                )
+                continue
+            spool = None
+            with suppress(OSError):  # Somebody else was faster, or may read it.
+                spool = Spool.adopt(directory)
+            if spool is not None:
+                return self._take_over(spool, directory, partitions if known is None else known)
+        return None
+
+    def _take_over(self, spool: Spool, directory: Path, partitions: int) -> _Adopted:
+        self._begun += 1
+        self._flight = Flight(base=self._begun * _BASE, keep_contents=self._on_outcome is not None)
+        settlement = Settlement(
+            producer=spool.producer,
+            flight=self._flight,
+            complaints=self._complaints,
+            on_outcome=self._on_outcome,
+            collect=True,
+        )
+        adopted = self._current = _Adopted(spool, directory, partitions, settlement)
+        if spool.corrupt_bytes:
+            self._complaints.error(
+                "adoption",
+                f"{directory}: {spool.corrupt_bytes} bytes cannot be read and are skipped; "
+                "their events are missing numbers to the aggregator",
+            )
+        return adopted
+
+    def _finish(self, current: _Adopted) -> None:
+        self._delivered += current.settlement.acknowledged
+        self._current = None
+        close(current.spool, current.directory)
+        self._look_at = 0.0  # There may be another.

@@ -1,0 +1,96 @@
+"""From what a meter was told, by arguments and environment, to its policy.
+
+Arguments win over ``METERSTREAM_*`` variables. Nothing is opened, created or connected here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, get_args
+
+from meterstream.durability import Durability, SpoolPolicy
+from meterstream.errors import SettingsError
+from meterstream.intake import Overflow
+from meterstream.kafka import KafkaTransport
+from meterstream.settings import BOOTSTRAP_SERVERS, DATA, find_bootstrap_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from meterstream.transport import Transport
+
+DURABILITY: Final = "METERSTREAM_DURABILITY"
+SPOOL: Final = "METERSTREAM_SPOOL"
+GATEWAY_URL: Final = "METERSTREAM_GATEWAY_URL"
+API_KEY: Final = "METERSTREAM_API_KEY"
+_SPOOL_BYTES_LEAST: Final = 65_536
+
+
+def check_settings(*, overflow: str, **positive: float) -> None:
+    """Raise `SettingsError` for what cannot be used."""
+    if overflow not in get_args(Overflow):
+        raise SettingsError(f"overflow: {overflow!r} is none of {get_args(Overflow)}")
+    for name, value in positive.items():
+        if not value > 0:
+            raise SettingsError(f"{name}: {value!r} is not positive")
+
+
+def choose_spool(
+    durability: str | None,
+    spool: str | Path | None,
+    bytes_max: int,
+    *,
+    topic: str,
+    data: str | Path | None,
+) -> SpoolPolicy | None:
+    """Where events are kept, or None for memory. Raises `SettingsError`."""
+    chosen = durability or os.environ.get(DURABILITY) or "memory"
+    if chosen not in get_args(Durability):
+        raise SettingsError(f"durability: {chosen!r} is none of {get_args(Durability)}")
+    if chosen == "memory":
+        if spool is not None:
+            raise SettingsError("spool: is not used with durability 'memory'; choose 'spool'")
+        return None
+    from pathlib import Path  # noqa: PLC0415 - loaded only where files are kept
+
+    directory = spool or os.environ.get(SPOOL)
+    if not directory:
+        base = data or os.environ.get(DATA)
+        if not base:
+            raise SettingsError(
+                f"spool: durability {chosen!r} needs a directory that outlives the process; "
+                f"pass spool=, or set {SPOOL} or {DATA}"
+            )
+        directory = Path(base) / "spool"
+    if bytes_max < _SPOOL_BYTES_LEAST:
+        raise SettingsError(f"spool_bytes_max: {bytes_max} is less than {_SPOOL_BYTES_LEAST}")
+    return SpoolPolicy(Path(directory), bytes_max, fsync=chosen == "fsync", topic=topic)
+
+
+def choose_transport(
+    *,
+    service: str,
+    bootstrap_servers: str | None,
+    topic: str,
+    data: str | Path | None,
+    gateway_url: str | None,
+    api_key: str | None,
+    kafka_settings: Mapping[str, str | int | bool] | None,
+) -> Transport:
+    """Kafka, or the gateway when one is named and no broker is. Raises `SettingsError`."""
+    if gateway_url and bootstrap_servers:
+        raise SettingsError("gateway_url and bootstrap_servers: pass one of them")
+    if not gateway_url and not (bootstrap_servers or os.environ.get(BOOTSTRAP_SERVERS)):
+        gateway_url = os.environ.get(GATEWAY_URL)
+    if gateway_url:
+        # Imported here: needs the extra ``gateway``, and is rarely used.
+        from meterstream.gateway import GatewayTransport  # noqa: PLC0415 - see above
+
+        return GatewayTransport(gateway_url, api_key=api_key or os.environ.get(API_KEY, ""))
+    return KafkaTransport(
+        bootstrap_servers=lambda: find_bootstrap_servers(bootstrap_servers, data),
+        topic=topic,
+        client_id=service or "meterstream",
+        settings=kafka_settings,
+    )

@@ -1,0 +1,177 @@
+"""From the buffer to disk, into flight and to an outcome: a carrier that survives the process."""
+
+from __future__ import annotations
+
+import time as clock
+from typing import TYPE_CHECKING, Final
+
+from meterstream.adoption import Adoption, is_adopted
+from meterstream.carrying import Carrier, send_from
+from meterstream.complaints import describe
+from meterstream.encoding import LANE, Encoder
+from meterstream.intake import Barrier, Claims
+from meterstream.spooled import Spooled, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterstream.complaints import Complaints
+    from meterstream.connection import Connection
+    from meterstream.durability import SpoolPolicy
+    from meterstream.intake import Intake
+    from meterstream.marking import Marks
+    from meterstream.status import Outcome
+    from meterstream.transport import Report, Transport
+
+_GROUP: Final = 1_000
+_DISK_SECONDS: Final = 0.01
+"""How soon to look again when the disk refused: acknowledgements make room."""
+
+
+class DiskCarrier(Carrier):
+    """Entries are written to disk in groups before they are in flight, connected or not.
+
+    What finds no room in flight is read back later. When the disk refuses, entries go without it
+    as long as there is a connection; otherwise a group of them, and the buffer, wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        connection: Connection,
+        marks: Marks,
+        complaints: Complaints,
+        on_outcome: Callable[[Outcome], object] | None,
+        spool: SpoolPolicy,
+    ) -> None:
+        super().__init__(
+            intake=intake,
+            connection=connection,
+            marks=marks,
+            complaints=complaints,
+            on_outcome=on_outcome,
+            collect=True,
+        )
+        self.spooled: Final = Spooled(spool, intake.numbering.producer, complaints)
+        self.adoption: Final = Adoption(spool, complaints, on_outcome)
+        self._group: Final[list[Stored]] = []
+        self._body: Final = Encoder(b"").encode
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of this incarnation is left to send or to wait for."""
+        return super().is_idle and not self._group and not self.spooled.has_backlog
+
+    @property
+    def awaits_reports(self) -> bool:
+        """Whether the transport holds something."""
+        return len(self.flight) > 0 or len(self.adoption.flight) > 0
+
+    def store(self, now: float) -> bool:
+        """Write a group to disk; put it straight into flight where nothing waits before it."""
+        group = self._group
+        self._collect()
+        if not group:
+            return False
+        may_pass = self._connection.is_open and not self.spooled.has_backlog
+        if self.spooled.store(group, now):
+            if may_pass:
+                self.spooled.passed(self._launch())
+            group.clear()
+            return True
+        launched = self._launch() if may_pass else 0  # Without the disk rather than not at all.
+        del group[:launched]
+        return launched > 0
+
+    def load(self, now: float) -> int:
+        """Entries from disk into flight: this incarnation's first, then what others left."""
+        partitions = self._connection.partitions
+        assert partitions is not None
+        self.spooled.keep_route(partitions)
+        self.settlement.send_due_again(now)
+        loaded = self.spooled.refill(
+            self.flight, self._connection.partition_of_lane, self._connection.header
+        )
+        return loaded + self.adoption.load(now, partitions, self._connection.header)
+
+    def send(self, transport: Transport) -> int:
+        """See `Carrier.send`."""
+        return send_from(self.flight, transport) + send_from(self.adoption.flight, transport)
+
+    def apply(self, reports: list[Report], now: float) -> bool:
+        """Settle what the reports are about, in memory and on disk. Whether anything arrived."""
+        adopted = [report for report in reports if is_adopted(report[0])]
+        arrived = False
+        if adopted:
+            arrived = self.adoption.apply(adopted, now)
+            reports = [report for report in reports if not is_adopted(report[0])]
+        arrived = self.settlement.apply(reports, now) or arrived
+        if self.settlement.settled:
+            self.spooled.acknowledge(self.settlement.settled)
+        return arrived
+
+    def send_all_again(self) -> None:
+        """The transport forgot what it had."""
+        super().send_all_again()
+        self.adoption.send_all_again()
+
+    def on_time(self, now: float) -> None:
+        """Now and then, write down what has an outcome."""
+        self.spooled.on_time(now)
+
+    def sleep_seconds(self, seconds: float, *, is_open: bool) -> tuple[float, bool]:
+        """See `Carrier.sleep_seconds`. New events are wanted, unless the disk refuses them."""
+        if not self._group:
+            return seconds, True
+        return (min(seconds, _DISK_SECONDS) if is_open else seconds), False
+
+    def end(self) -> int:
+        """Write what still waits to disk and let go of it. How many events stay there."""
+        try:
+            self._collect()
+            while self._group and self.spooled.store(self._group, clock.monotonic()):
+                self._group.clear()
+                self._collect()
+        except Exception as problem:  # noqa: BLE001 - the rest of the end must happen
+            self._complaints.error("spool", f"not everything is on disk: {describe(problem)}")
+        kept = self.spooled.pending
+        self.spooled.close()
+        self.adoption.close()
+        return kept
+
+    def abandon(self) -> None:
+        """The process is the child of a fork: the files are the parent's."""
+        self.spooled.abandon()
+        self.adoption.abandon()
+
+    def _collect(self) -> None:
+        """Fill the group from the buffer, encoded and with tickets."""
+        popleft, flight, group = self._intake.buffer.popleft, self.flight, self._group
+        for _ in range(_GROUP - len(group)):
+            try:
+                item = popleft()
+            except IndexError:
+                break
+            if type(item) is tuple:
+                try:
+                    body = self._body(item)
+                except Exception as problem:  # noqa: BLE001 - one must not take the others along
+                    self.settlement.fail(item, 0, describe(problem))
+                    continue
+                group.append(Stored(flight.next_ticket(), item, body))
+            elif type(item) is Barrier:
+                self.barriers.place(item)
+            elif type(item) is Claims:
+                for entry in self._marks.entries(item):
+                    ticket = flight.next_ticket()
+                    self.settlement.expect_mark(ticket)
+                    group.append(Stored(ticket, entry, self._body(entry)))
+
+    def _launch(self) -> int:
+        """Put the group's first entries straight into flight, as far as there is room; how many."""
+        header, partitions = self._connection.header, self._connection.partition_of_lane
+        launched = self._group[: max(0, self.flight.room)]
+        for ticket, entry, body in launched:
+            self.flight.put(ticket, entry, partitions[entry[LANE]], header + body)
+        return len(launched)

@@ -1,0 +1,31 @@
+"""How much an event that `Meter.record` took survives, and where it is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Durability: TypeAlias = Literal["memory", "spool", "fsync"]
+"""``memory``: the exit of the process, in time. ``spool``: its sudden death. ``fsync``: the
+machine's."""
+
+SPOOL_BYTES_MAX: Final = 1 << 30
+SEGMENT_BYTES: Final = 4 << 20
+_SEGMENTS: Final = 8
+"""The bound holds so many segments at least, however small it is."""
+
+
+class SpoolPolicy(NamedTuple):
+    """Where a meter keeps its events, and how many bytes of them per incarnation."""
+
+    root: Path
+    bytes_max: int
+    fsync: bool
+    topic: str
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of one file."""
+        return min(SEGMENT_BYTES, max(4_096, self.bytes_max // _SEGMENTS))

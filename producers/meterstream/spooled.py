@@ -1,0 +1,292 @@
+"""What a meter with ``durability="spool"`` or ``"fsync"`` keeps on disk until the log has it.
+
+The background thread stores every group of entries before it sends them, so what `Meter.record`
+took is on disk some milliseconds later and survives the process. `meterstream.spool` says how the
+bytes lie there; this module says what they are::
+
+    lane u16, sequence u64, bytes of tenant u16, bytes of key + 1 u16 (0: no key)
+    tenant, key, Avro body without the schema's header
+
+A mark has no tenant. Beside the segments stands ``route.json``: the topic, and the number of its
+partitions from the moment one of the entries may have been sent. Whoever sends them again must
+put them into the same partitions, since there their numbers are known.
+
+When the disk refuses, entries go on without it as long as there is a connection, and wait in
+memory otherwise: less durable, told in ``status().last_error``, and not lost for that reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from meterstream.encoding import LANE, NO_ATTRIBUTES, TENANT_KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from meterstream.complaints import Complaints
+    from meterstream.durability import SpoolPolicy
+    from meterstream.encoding import Entry
+    from meterstream.flight import Flight
+    from meterstream.spool import Spool
+
+_HEAD: Final = struct.Struct("<HQHH")
+_ROUTE: Final = "route.json"
+_RETRY_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 1.0
+
+
+class Stored(NamedTuple):
+    """An entry on its way to disk: its ticket, its content and the body of its record."""
+
+    ticket: int
+    entry: Entry
+    body: bytes
+
+
+class _Run:
+    """Tickets and indexes that go up together."""
+
+    __slots__ = ("count", "index", "left", "ticket")
+
+    def __init__(self, ticket: int, index: int, count: int) -> None:
+        self.ticket = ticket
+        self.index = index
+        self.count = count
+        self.left = count
+
+
+class Spooled:
+    """The spool of one incarnation. Belongs to the background thread; counts may be read by any."""
+
+    def __init__(self, policy: SpoolPolicy, producer: str, complaints: Complaints) -> None:
+        self.pending = 0
+        """Entries on disk without an outcome."""
+        self.stored_through = 0
+        """The highest ticket that is on disk, or did not need to be."""
+        self._policy: Final = policy
+        self._producer: Final = producer
+        self._complaints: Final = complaints
+        self._spool: Spool | None = None
+        self._runs: Final[list[_Run]] = []
+        self._read_through = 0
+        self._retry_at = 0.0
+        self._full_at: int | None = None
+        self._progress_at = 0.0
+        self._route: tuple[int | None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return 0 if self._spool is None else self._spool.bytes
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether entries lie on disk that were not put in flight."""
+        return self._spool is not None and self._read_through < self._spool.last
+
+    def store(self, group: list[Stored], now: float) -> bool:
+        """Write a group in one piece. False: the disk refuses, and none of it is there."""
+        spool = self._spool
+        if now < self._retry_at:
+            return False
+        if spool is not None and self._full_at is not None and spool.bytes >= self._full_at:
+            return False
+        # Imported here: who keeps events in memory needs neither files nor checksums.
+        from meterstream.spool import SpoolFull  # noqa: PLC0415 - see above
+
+        try:
+            spool = self._opened()
+            first = spool.append([payload(stored.entry, stored.body) for stored in group])
+        except SpoolFull:
+            self._full_at = self.size
+            self._complaints.error(
+                "spool",
+                f"the spool is full ({self.size} of {self._policy.bytes_max} bytes in "
+                f"{self._policy.root}): events wait in memory; is the broker away?",
+            )
+            return False
+        except OSError as problem:
+            self._retry_at = now + _RETRY_SECONDS
+            self._complaints.error(
+                "spool", f"the spool {self._policy.root} takes nothing, memory does: {problem}"
+            )
+            return False
+        self._full_at = None
+        self._note_run(group[0].ticket, first, len(group))
+        self.stored_through = group[-1].ticket
+        self.pending = spool.pending
+        return True
+
+    def passed(self, count: int) -> None:
+        """The first ``count`` entries stored last are in flight already; they need no reading."""
+        self._read_through += count
+
+    def refill(self, flight: Flight, partition_of_lane: tuple[int, ...], header: bytes) -> int:
+        """Put entries in flight that lie on disk, in order; how many."""
+        spool = self._spool
+        if spool is None or not self.has_backlog or flight.room <= 0:
+            return 0
+        entries = spool.read(self._read_through, min(flight.room, 1_000))
+        for index, data in entries:
+            entry, body = restored(data)
+            flight.put(self._ticket(index), entry, partition_of_lane[entry[LANE]], header + body)
+            self._read_through = index
+        if not entries:
+            self._read_through = spool.last
+        return len(entries)
+
+    def acknowledge(self, tickets: list[int]) -> None:
+        """These have an outcome. Empties the list."""
+        spool = self._spool
+        if spool is None or not tickets:
+            tickets.clear()
+            return
+        tickets.sort()
+        runs, place, indexes = self._runs, 0, list[int]()
+        for ticket in tickets:
+            while place + 1 < len(runs) and runs[place + 1].ticket <= ticket:
+                place += 1
+            run = runs[place] if runs else None
+            if run is not None and 0 <= ticket - run.ticket < run.count:
+                run.left -= 1
+                indexes.append(run.index + ticket - run.ticket)
+        tickets.clear()
+        while len(runs) > 1 and not runs[0].left:
+            del runs[0]
+        spool.acknowledge(indexes)
+        self.pending = spool.pending
+
+    def keep_route(self, partitions: int) -> bool:
+        """Remember how many partitions entries are spread over, before the first is sent."""
+        if self._route == (partitions,):
+            return True
+        try:
+            self._opened()
+            write_route(self._directory, self._policy, partitions)
+        except OSError as problem:
+            self._complaints.error("spool", f"the spool {self._directory} is not usable: {problem}")
+            return False
+        self._route = (partitions,)
+        return True
+
+    def on_time(self, now: float) -> None:
+        """Now and then, write down what has an outcome."""
+        if self._spool is not None and now >= self._progress_at:
+            self._progress_at = now + _PROGRESS_SECONDS
+            with suppress(OSError):  # It only spares a later process some work.
+                self._spool.save_progress()
+
+    def close(self) -> None:
+        """Let go of the spool. What is pending stays for the next process."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            close(spool, self._directory)
+
+    def abandon(self) -> None:
+        """The process is the child of a fork: the spool is the parent's."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.abandon()
+
+    @property
+    def _directory(self) -> Path:
+        return self._policy.root / self._producer
+
+    def _opened(self) -> Spool:
+        if self._spool is None:
+            from meterstream.spool import Spool  # noqa: PLC0415 - see store
+
+            self._spool = Spool.create(
+                self._policy.root,
+                self._producer,
+                bytes_max=self._policy.bytes_max,
+                segment_bytes=self._policy.segment_bytes,
+                fsync=self._policy.fsync,
+            )
+            write_route(self._directory, self._policy, None)
+        return self._spool
+
+    def _note_run(self, ticket: int, index: int, count: int) -> None:
+        last = self._runs[-1] if self._runs else None
+        if (
+            last is not None
+            and last.ticket + last.count == ticket
+            and last.index + last.count == index
+        ):
+            last.count += count
+            last.left += count
+        else:
+            self._runs.append(_Run(ticket, index, count))
+
+    def _ticket(self, index: int) -> int:
+        run = next(run for run in reversed(self._runs) if run.index <= index)
+        return run.ticket + index - run.index
+
+
+def payload(entry: Entry, body: bytes) -> bytes:
+    """What the spool keeps of an entry."""
+    tenant, key = entry[TENANT_KEY], entry[-1]
+    if key is None:
+        return _HEAD.pack(entry[LANE], entry[-2], len(tenant), 0) + tenant + body
+    key_bytes = key.encode()
+    head = _HEAD.pack(entry[LANE], entry[-2], len(tenant), len(key_bytes) + 1)
+    return head + tenant + key_bytes + body
+
+
+def restored(data: bytes) -> tuple[Entry, bytes]:
+    """An entry with what its outcome needs, nothing else in it, and the body of its record."""
+    lane, sequence, tenant_bytes, key_bytes = _HEAD.unpack_from(data)
+    key_at = _HEAD.size + tenant_bytes
+    body_at = key_at + max(0, key_bytes - 1)
+    key = data[key_at:body_at].decode() if key_bytes else None
+    tenant = data[_HEAD.size : key_at]
+    entry = (b"", b"", tenant, lane, 0, 0, 0, None, None, NO_ATTRIBUTES, sequence, key)
+    return entry, data[body_at:]
+
+
+def is_mark(entry: Entry) -> bool:
+    """Whether an entry is nobody's event."""
+    return not entry[TENANT_KEY]
+
+
+def write_route(directory: Path, policy: SpoolPolicy, partitions: int | None) -> None:
+    """Say where a spool's entries go. Raises OSError."""
+    path = directory / _ROUTE
+    draft = directory / f"{_ROUTE}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(draft, flags, 0o600)
+    try:
+        os.write(descriptor, json.dumps({"topic": policy.topic, "partitions": partitions}).encode())
+        if policy.fsync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+
+
+def read_route(directory: Path) -> tuple[str | None, int | None]:
+    """Topic and partitions of a spool; None for what is not known."""
+    try:
+        told = json.loads((directory / _ROUTE).read_bytes())
+        topic, partitions = told["topic"], told["partitions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    return (
+        topic if isinstance(topic, str) else None,
+        partitions if isinstance(partitions, int) else None,
+    )
+
+
+def close(spool: Spool, directory: Path) -> None:
+    """Let go of a spool, and leave nothing behind when all of it has an outcome."""
+    with suppress(OSError):
+        spool.save_progress()
+        if not spool.pending:
+            (directory / _ROUTE).unlink(missing_ok=True)
+    with suppress(OSError):
+        spool.close()
