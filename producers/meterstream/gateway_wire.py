@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from meterstream.gateway_format import Answer
+from meterstream.gateway_format import Answer, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ class Wire:
         except Exception as problem:  # noqa: BLE001 - a host's own client may raise anything
             sent = not isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout)
             why = f"no answer: {type(problem).__name__} {problem}".replace(self._key, "[key]")
-            raise NoAnswer(why.rstrip(), sent=sent) from None
+            raise NoAnswer(shown(why), sent=sent) from None
         # Should it repeat the key: what is told of an answer goes to logs.
         return answer._replace(body=answer.body.replace(self._key.encode(), b"[key]"))
 
@@ -103,7 +103,7 @@ def _read(response: httpx.Response, bytes_max: int, deadline: float) -> Answer:
     if "content-encoding" in response.headers:
         raise NoAnswer("no answer that can be read: it is packed, though that was not asked for")
     body = bytearray()
-    for chunk in response.iter_raw():
+    for chunk in response.iter_bytes():  # Not packed, so as it came.
         body += chunk
         if len(body) > bytes_max:
             raise NoAnswer(f"no answer that can be read: it has more than {bytes_max} bytes")
