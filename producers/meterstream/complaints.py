@@ -63,11 +63,7 @@ class Complaints:
 
 
 def _logger() -> logging.Logger:
-    """The SDK's logger. Imported here: logging takes as long to load as a third of the SDK.
-
-    It and the Kafka client import `threading`, and the thread that does so first counts as the main
-    thread. So the SDK imports that with its own modules; a test holds it to that.
-    """
+    """The SDK's logger. Imported here: logging takes as long to load as a third of the SDK."""
     with processes.no_fork():
         import logging  # noqa: PLC0415
     return logging.getLogger("meterstream")

@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from threading import get_ident
 from typing import Final, Literal, TypeAlias, cast
 
 from meterstream.caches import TwoGenerations
 from meterstream.encoding import NO_ATTRIBUTES, Entry, Series, attributes_map
 from meterstream.errors import BufferFull, MeterClosed
 from meterstream.numbering import Numbering, Tallies
+from meterstream.threads import get_ident
 from meterstream.waking import Gate
 from meterstream_schemas.checks import check_attributes, check_text, check_time, check_value
 from meterstream_schemas.errors import InvalidEvent

@@ -12,13 +12,14 @@ millisecond in which one of them resolves a name still meets that lock.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import os
 import sys
 import weakref
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
+
+from meterstream import threads
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable
@@ -49,7 +50,7 @@ class _Forks:
     """The lock is held by whoever keeps forks out, or by the fork."""
 
     def __init__(self) -> None:
-        self._lock = _thread.allocate_lock()
+        self._lock = threads.allocate_lock()
         self._held_by_fork = False
 
     @contextmanager
@@ -66,7 +67,7 @@ class _Forks:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        self._lock = _thread.allocate_lock()
+        self._lock = threads.allocate_lock()
         self._held_by_fork = False
 
 

@@ -6,16 +6,17 @@ signal handler that interrupts ``set`` or ``wait`` and calls either would wait f
 
 from __future__ import annotations
 
-import _thread
 from contextlib import suppress
 from typing import Final
+
+from meterstream import threads
 
 
 class Alarm:
     """A sleep that another thread can end. Rings once, for one sleeper."""
 
     def __init__(self) -> None:
-        self._lock: Final = _thread.allocate_lock()
+        self._lock: Final = threads.allocate_lock()
         self._lock.acquire()
 
     def ring(self) -> None:
@@ -32,7 +33,7 @@ class Gate:
     """Closed until somebody opens it, open ever after."""
 
     def __init__(self) -> None:
-        self._lock: Final = _thread.allocate_lock()
+        self._lock: Final = threads.allocate_lock()
         self._lock.acquire()
 
     def open(self) -> None:
@@ -42,7 +43,7 @@ class Gate:
 
     def wait(self, seconds: float) -> bool:
         """Whether the gate opened within ``seconds``."""
-        passed = self._lock.acquire(timeout=max(0.0, min(seconds, _thread.TIMEOUT_MAX)))
+        passed = threads.acquire_for_host(self._lock, seconds)
         if passed:
             self.open()
         return passed
