@@ -19,10 +19,11 @@ Bytes
         slot      16   index up to which everything is acknowledged u64 | CRC32C of
                        "progress", the producer's 16 bytes and this index u32 | 4 zeros
 
-    Integers are big-endian. The marker is the CRC32C of "MSSPOOL" and the producer's 16 bytes:
-    what damage is searched for. Indexes start at 1 and have no holes. A segment takes another group
-    until it has ``segment_bytes``, so a group is never divided and every full segment has at least
-    that size: there are never more than bytes_max // segment_bytes + 1 of them.
+    Integers have their lowest byte first; then the CRC32C over a record and its checksum is the
+    same number for all that are intact. The marker is the CRC32C of "MSSPOOL" and the producer's
+    16 bytes: what a search through damage looks for. Indexes start at 1 and have no holes. A
+    segment takes another group until it has ``segment_bytes``, so a group is never divided and
+    every full segment has at least that size: there are bytes_max // segment_bytes + 1 at most.
 
 Recovery (`Spool.adopt`)
     1. Lock the directory. Read segments in the order of their names; of one whose records are all
@@ -39,12 +40,11 @@ Recovery (`Spool.adopt`)
 
 Reasons
     ``flock`` of the directory, and not ``lockf``: POSIX locks belong to a process and a file. They
-    vanish when the process closes any other descriptor of that file, they do not exclude a second
-    spool in one process, and a fork loses them. ``flock`` belongs to the open file, ends with the
-    last process that has it, whatever kills that, and needs no file of its own whose removal would
-    race with whoever waits for it. A directory can be removed while someone opens it, so the
-    one that is locked is compared with the one that has the name. NFS has no such lock for
-    directories: `create` fails there.
+    vanish when the process closes any other descriptor of that file, and do not exclude a second
+    spool in one process. ``flock`` belongs to the open file and ends with the last process that
+    has it. The directory needs no lock file whose removal would race with whoever waits for it;
+    it can be removed while someone opens it, so what is locked is compared with what has the name.
+    NFS has no such lock for directories: `create` fails there.
 
     A write that failed is undone by truncation. When that fails too, or ``fdatasync`` failed (what
     it should have written may be gone from memory, and a second call would say that all is well),

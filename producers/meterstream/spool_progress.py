@@ -14,7 +14,7 @@ from meterstream.spool_directory import PROGRESS
 if TYPE_CHECKING:
     from meterstream.spool_directory import Directory
 
-_SLOT: Final = Struct(">QI4x")
+_SLOT: Final = Struct("<QI4x")
 PROGRESS_BYTES: Final = 2 * _SLOT.size
 
 
@@ -65,4 +65,4 @@ class Progress:
                 os.close(descriptor)
 
     def _check(self, index: int) -> int:
-        return crc32c(self._salt + index.to_bytes(8, "big"))
+        return crc32c(self._salt + index.to_bytes(8, "little"))

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 _MAGIC: Final = b"MSSPOOL"
 _VERSION: Final = 1
-_HEADER: Final = Struct(">7sB16sQQQB11x")
-_HEAD: Final = Struct(">4sIQ")
-_CHECK: Final = Struct(">I")
+_HEADER: Final = Struct("<7sB16sQQQB11x")
+_HEAD: Final = Struct("<4sIQ")
+_CHECK: Final = Struct("<I")
 HEADER_BYTES: Final = _HEADER.size + _CHECK.size
-HEAD_BYTES: Final = _HEAD.size
-CHECK_BYTES: Final = _CHECK.size
-RECORD_BYTES: Final = HEAD_BYTES + CHECK_BYTES
+_HEAD_BYTES: Final = _HEAD.size
+_CHECK_BYTES: Final = _CHECK.size
+RECORD_BYTES: Final = _HEAD_BYTES + _CHECK_BYTES
 """What a record takes beyond its payload."""
 SEGMENT_BYTES_MAX: Final = 2**30
 """More is never written to one segment, nor read from one."""
+_INTACT: Final = 0x48674BC7
+"""The CRC32C of any bytes that end with their own CRC32C, lowest byte first."""
+_INDEX_MAX: Final = 2**64 - 1
 _SEARCH_MAX: Final = 4
 """How often over, in sizes of the segment, a search for intact records may compute checksums."""
 
@@ -82,8 +85,7 @@ def read_header(data: bytes, producer: str, first: int) -> Bounds | None:
     if len(data) < HEADER_BYTES:
         return None
     magic, version, owner, begin, bytes_max, segment_bytes, fsync = _HEADER.unpack_from(data)
-    (check,) = _CHECK.unpack_from(data, _HEADER.size)
-    if magic != _MAGIC or crc32c(data[: _HEADER.size]) != check:
+    if magic != _MAGIC or crc32c(data[:HEADER_BYTES]) != _INTACT:
         return None
     if version != _VERSION:
         raise OSError(errno.ENOTSUP, f"the spool has version {version}, this is for {_VERSION}")
@@ -92,60 +94,69 @@ def read_header(data: bytes, producer: str, first: int) -> Bounds | None:
     return Bounds(bytes_max, segment_bytes, bool(fsync))
 
 
-def record_end(data: bytes, start: int, marker: bytes, lowest: int, highest: int) -> int:
-    """Where the intact record at ``start`` ends, given the indexes that may stand there; else 0."""
-    end = _claimed_end(data, start, marker, lowest, highest)
-    return end if end and _is_intact(data, start, end) else 0
-
-
-def _claimed_end(data: bytes, start: int, marker: bytes, lowest: int, highest: int) -> int:
-    """Where the record ends by its own words; 0 when it cannot be one. Costs the same for all."""
+def payload_at(data: bytes, start: int, marker: bytes, index: int) -> bytes | None:
+    """The payload of the record that should stand there; None when it is damaged."""
     if start + RECORD_BYTES > len(data):
-        return 0
-    found, length, index = _HEAD.unpack_from(data, start)
-    end: int = start + RECORD_BYTES + length
-    return end if found == marker and lowest <= index <= highest and end <= len(data) else 0
-
-
-def _is_intact(data: bytes, start: int, end: int) -> bool:
-    end -= CHECK_BYTES
-    return bool(crc32c(data[start:end]) == _CHECK.unpack_from(data, end)[0])
+        return None
+    found, length, at = _HEAD.unpack_from(data, start)
+    record = data[start : start + length + RECORD_BYTES]
+    if at != index or found != marker or crc32c(record) != _INTACT:
+        return None
+    return record[_HEAD_BYTES:-_CHECK_BYTES] if len(record) == length + RECORD_BYTES else None
 
 
 class Search:
-    """Finds intact records in the bytes of a segment, in linear time whatever they are."""
+    """Finds intact records in the bytes of a segment, in linear time whatever they are.
+
+    Records with indexes from ``before`` on do not count.
+    """
 
     def __init__(self, data: bytes, marker: bytes, before: int | None) -> None:
         self._data: Final = data
         self._marker: Final = marker
-        self._before: Final = before
+        self._highest: Final = _INDEX_MAX if before is None else before - 1
         self._budget = _SEARCH_MAX * len(data)
 
-    def next(self, position: int, index: int) -> tuple[int, int, int]:
-        """Start, index and end of the next intact record; the end is 0 when there is none.
+    def run(self, position: int, index: int) -> list[int]:
+        """Where records end that follow each other without a gap, the first of them ``index``."""
+        ends: list[int] = []
+        data, marker, size, head = self._data, self._marker, len(self._data), _HEAD.unpack_from
+        while position + RECORD_BYTES <= size and index <= self._highest:
+            found, length, at = head(data, position)
+            end = position + length + RECORD_BYTES
+            if at != index or found != marker or crc32c(data[position:end]) != _INTACT:
+                break
+            if end > size:
+                break
+            ends.append(end)
+            position = end
+            index += 1
+        return ends
 
-        Indexes have no holes, so what was skipped cannot have held more of them than fit into it.
+    def next(self, position: int, index: int) -> tuple[int, int] | None:
+        """Start and index of the next intact record behind ``position``.
+
+        Indexes have no holes, so what is skipped cannot have held more of them than fit into it.
         """
-        data, marker = self._data, self._marker
-        limit = self._before - 1 if self._before is not None else 2**64 - 1
-        if end := record_end(data, position, marker, index, min(index, limit)):
-            return position, index, end
-        start = position
-        while self._budget >= 0 and (start := data.find(marker, start + 1)) >= 0:
-            highest = min(index + (start - position) // RECORD_BYTES, limit)
-            end = _claimed_end(data, start, marker, index, highest)
-            self._budget -= end and end - start
-            if end and _is_intact(data, start, end):
-                return start, _HEAD.unpack_from(data, start)[2], end
-        return position, 0, 0
+        data, start = self._data, position
+        while self._budget > 0 and (start := data.find(self._marker, start + 1)) >= 0:
+            if start + RECORD_BYTES > len(data):
+                return None
+            _, length, at = _HEAD.unpack_from(data, start)
+            end = start + length + RECORD_BYTES
+            highest = min(index + (start - position) // RECORD_BYTES, self._highest)
+            if index <= at <= highest and end <= len(data):
+                self._budget -= end - start
+                if crc32c(data[start:end]) == _INTACT:
+                    return start, at
+        return None
 
     def tail(self, position: int) -> int:
         """How many of the bytes from ``position`` on are damage, and no write that broke off."""
         rest = self._data[position:]
         if rest[: len(self._marker)] != self._marker[: len(rest)]:
             return len(rest)
-        if len(rest) < HEAD_BYTES:
+        if len(rest) < _HEAD_BYTES:
             return 0
         _, length, index = _HEAD.unpack_from(rest)
-        superseded = self._before is not None and index >= self._before
-        return 0 if superseded or length + RECORD_BYTES > len(rest) else len(rest)
+        return len(rest) if index <= self._highest and length + RECORD_BYTES <= len(rest) else 0

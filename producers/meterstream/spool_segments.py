@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from meterstream.spool_directory import segment_name
 from meterstream.spool_records import (
-    CHECK_BYTES,
-    HEAD_BYTES,
     HEADER_BYTES,
     SEGMENT_BYTES_MAX,
     Bounds,
@@ -20,12 +18,12 @@ from meterstream.spool_records import (
     Search,
     header,
     marker_of,
+    payload_at,
     read_header,
-    record_end,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from meterstream.spool_directory import Directory
 
@@ -84,12 +82,8 @@ class Segment:
             begin, self.size = self.size, self.size + len(data)
             self._cut(begin)
             raise
-        ends = accumulate(map(len, records), initial=self.size)
-        next(ends)
-        self._places.extend(ends)
-        self._waiting.extend(b"\1" * len(records))
+        self._add(islice(accumulate(map(len, records), initial=self.size), 1, None))
         self.size += len(data)
-        self.pending += len(records)
 
     def _sync(self) -> None:
         """Reach the disk. What failed once is never tried again: the system may have dropped it."""
@@ -132,13 +126,11 @@ class Segment:
         damaged: list[int] = []
         first, places = self.first, self._places
         for place in wanted:
-            index = first + place
-            position = places[place] - begin
-            if end := record_end(data, position, marker, index, index):
-                payload = data[position + HEAD_BYTES : end - CHECK_BYTES]
-                intact.append((index, payload))
+            payload = payload_at(data, places[place] - begin, marker, first + place)
+            if payload is None:
+                damaged.append(first + place)
             else:
-                damaged.append(index)
+                intact.append((first + place, payload))
         return intact, damaged
 
     def extent(self, index: int) -> int:
@@ -182,20 +174,27 @@ class Segment:
         position, corrupt = HEADER_BYTES, 0
         search = Search(data, marker, before)
         while position < len(data):
-            index = self.end
-            start, found, end = search.next(position, index)
-            if not end:
+            if ends := search.run(position, self.end):
+                self._add(ends)
+                position = ends[-1]
+            elif found := search.next(position, self.end):
+                start, index = found
+                corrupt += start - position
+                lost = index - self.end
+                self._places.extend([position] * lost)
+                self._places[-1] = start
+                self._waiting.extend(bytes(lost))
+                position = start
+            else:
                 return corrupt + search.tail(position)
-            corrupt += start - position
-            lost = found - index
-            self._places.extend([position] * lost)
-            self._places[-1] = start
-            self._waiting.extend(bytes(lost))
-            self._places.append(end)
-            self._waiting.append(1)
-            self.pending += 1
-            position = end
         return corrupt
+
+    def _add(self, ends: Iterable[int]) -> None:
+        known = len(self._waiting)
+        self._places.extend(ends)
+        added = len(self._places) - 1 - known
+        self._waiting.extend(b"\1" * added)
+        self.pending += added
 
     def _cut(self, size: int) -> None:
         """Take away what stands behind the last record that counts."""
