@@ -9,6 +9,7 @@ it is never noted twice. What a crash leaves unwritten is missing in the ledger,
 from __future__ import annotations
 
 import _thread
+import logging
 import os
 import time
 from collections import deque
@@ -19,14 +20,16 @@ from meterstream.compat import wiring
 from meterstream.compat.agentmeter.errors import AgentMeterLedgerError
 from meterstream.compat.agentmeter.events import Event, InstantPayEvent
 from meterstream.compat.agentmeter.money import total
-from meterstream.compat.agentmeter.wrapping import refuse
 
 BOOKINGS_MAX: Final = 100_000
-"""Queued at most, while the ledger cannot be written; further ones are counted as refused."""
+"""Queued at most, while the ledger cannot be written; further ones are left out, which is told."""
 SEEN_MAX: Final = 10_000
 """The latest event ids, each booked once however often it is recorded."""
 PAUSE_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 5.0
+
+_log: Final = logging.getLogger("meterstream")
 
 
 class _Booking(NamedTuple):
@@ -35,49 +38,58 @@ class _Booking(NamedTuple):
     user: str
     agent: str
     cost: Decimal
-    payment: bool
-    description: str
+    payment: str | None
+    """The description of an instant payment, None for anything else."""
 
 
 class _Books:
-    """The queue of a process. A fork's child begins with an empty one."""
+    """The queue of a process, and what was taken from it and is not written yet."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Empty; again in the child of a fork, whose parent writes its own."""
         self.queue: deque[_Booking] = deque()
-        self.seen: dict[str, None] = {}
+        self.payments: deque[_Booking] = deque()
+        self.owed: dict[tuple[str, str], Decimal] = {}
+        self.seen: dict[str, object] = {}
+        self.order: deque[str] = deque()
+        self.trouble: str | None = None
         self.writing = _thread.allocate_lock()
         self.running = _thread.allocate_lock()
 
-    # As a chore of the meter's: flush and close write what is queued.
-
     def due(self, now: float) -> float:  # noqa: ARG002 - the ledger's disk is not for that thread
+        """Never: a chore of the meter's for the sake of `drain` alone."""
         return float("inf")
 
     def drain(self) -> None:
+        """Called by flush and close of the meter: write what is queued."""
         try:
             settle(DRAIN_SECONDS)
         except AgentMeterLedgerError as problem:
-            refuse(problem)
+            _tell(str(problem))
 
 
 _books: Final = _Books()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_books.__init__)  # type: ignore[misc]  # it begins anew
+    os.register_at_fork(after_in_child=_books.begin)
 
 
 def book(event: Event) -> None:
-    """Queue what an event costs its user. Does not wait; an event without a user costs nobody."""
-    if not event.project_id or not (event.user_id or isinstance(event, InstantPayEvent)):
-        return
-    if event.event_id in _books.seen:
+    """Queue what an event costs its user. Does not wait; what costs nobody anything is left out."""
+    payment = (event.description or "") if isinstance(event, InstantPayEvent) else None
+    if not event.project_id or not event.exact_cost or (payment is None and not event.user_id):
         return
     if len(_books.queue) >= BOOKINGS_MAX:
-        refuse(AgentMeterLedgerError(f"{BOOKINGS_MAX} bookings wait for the ledger already"))
+        _tell(f"{BOOKINGS_MAX} bookings wait for the ledger; further ones are left out")
         return
-    _books.seen[event.event_id] = None
-    while len(_books.seen) > SEEN_MAX:
-        _books.seen.pop(next(iter(_books.seen)), None)
-    payment = isinstance(event, InstantPayEvent)
+    mark = object()
+    if _books.seen.setdefault(event.event_id, mark) is not mark:
+        return
+    _books.order.append(event.event_id)
+    if len(_books.order) > SEEN_MAX:
+        _books.seen.pop(_books.order.popleft(), None)
     _books.queue.append(
         _Booking(
             event.event_id,
@@ -86,27 +98,30 @@ def book(event: Event) -> None:
             event.agent_id or "",
             event.exact_cost,
             payment,
-            (event.description or "") if isinstance(event, InstantPayEvent) else "",
         )
     )
     _begin_writing()
 
 
-def settle(timeout: float | None = None) -> None:
+def settle(timeout: float = DRAIN_SECONDS) -> None:
     """Write what is queued, now, for at most about ``timeout`` seconds. Blocks on the ledger.
 
     Raises `AgentMeterLedgerError`; what was not written stays queued.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
-    if not _books.writing.acquire(timeout=-1 if timeout is None else timeout):
+    deadline = time.monotonic() + timeout
+    if not _books.writing.acquire(timeout=timeout):
         raise AgentMeterLedgerError("the ledger is being written for long already")
     try:
-        while _books.queue:
-            if deadline is not None and time.monotonic() > deadline:
-                raise AgentMeterLedgerError(f"{len(_books.queue)} bookings were not written")
-            _write(_taken())
+        _sort()
+        while (_books.payments or _books.owed) and time.monotonic() < deadline:
+            _write_one()
+    except Exception as problem:
+        raise AgentMeterLedgerError(f"the ledger cannot be written: {problem}") from problem
     finally:
         _books.writing.release()
+    if _books.payments or _books.owed:
+        raise AgentMeterLedgerError("the ledger is slow: some bookings wait still")
+    _books.trouble = None
 
 
 def payment_account(project: str, user: str | None) -> str:
@@ -114,38 +129,33 @@ def payment_account(project: str, user: str | None) -> str:
     return f"{project}/{user or ''}"
 
 
-def _taken() -> list[_Booking]:
-    """The next payment, or all of one user's costs until the next payment of anyone."""
-    first = _books.queue.popleft()
-    taken = [first]
-    if first.payment:
-        return taken
-    others: list[_Booking] = []
-    while _books.queue and not _books.queue[0].payment:
+def _sort() -> None:
+    """From the queue to sums by user and single payments."""
+    while _books.queue:
         booking = _books.queue.popleft()
-        same = (booking.project, booking.user) == (first.project, first.user)
-        (taken if same else others).append(booking)
-    _books.queue.extendleft(reversed(others))
-    return taken
+        if booking.payment is not None:
+            _books.payments.append(booking)
+        if booking.user:
+            user = booking.project, booking.user
+            _books.owed[user] = total(_books.owed.get(user, Decimal(0)), booking.cost)
 
 
-def _write(bookings: list[_Booking]) -> None:
-    ledger, first = wiring.ledger(), bookings[0]
-    cost = total(*(booking.cost for booking in bookings))
-    try:
-        if first.payment:
-            ledger.move(
-                payment_account(first.project, first.user),
-                -first.cost,
-                id=first.event_id,
-                description=first.description,
-                details={"project": first.project, "user": first.user, "agent": first.agent},
-            )
-        if first.user:
-            ledger.change_allowance(first.project, first.user, add=cost)
-    except Exception as problem:
-        _books.queue.extendleft(reversed(bookings))
-        raise AgentMeterLedgerError(f"the ledger cannot be written: {problem}") from problem
+def _write_one() -> None:
+    ledger = wiring.ledger()
+    if _books.payments:
+        payment = _books.payments[0]
+        ledger.move(
+            payment_account(payment.project, payment.user),
+            -payment.cost,
+            id=payment.event_id,
+            description=payment.payment or "",
+            details={"project": payment.project, "user": payment.user, "agent": payment.agent},
+        )
+        _books.payments.popleft()
+    else:
+        (project, user), cost = next(iter(_books.owed.items()))
+        ledger.change_allowance(project, user, add=cost)
+        del _books.owed[project, user]
 
 
 def _begin_writing() -> None:
@@ -155,22 +165,31 @@ def _begin_writing() -> None:
     if _books.running.acquire(blocking=False):
         try:
             # A bare thread: `threading.Thread.start` takes locks that an interrupted host may hold.
-            _thread.start_new_thread(_run, (_books.running,))
+            _thread.start_new_thread(_write_for_a_while, ())
         except RuntimeError:
             _books.running.release()  # At the end of the interpreter; close writes what is queued.
 
 
-def _run(running: _thread.LockType) -> None:
-    """Write until nothing is queued for a while; troubles are counted, and tried again later."""
-    try:
-        idle = False
-        while not idle:
-            time.sleep(PAUSE_SECONDS)
-            idle = not _books.queue
-            try:
-                settle()
-            except AgentMeterLedgerError as problem:
-                refuse(problem)
-                time.sleep(PAUSE_SECONDS * 10)
-    finally:
-        running.release()
+def _write_for_a_while() -> None:
+    """Write until nothing is queued. Trouble is told once, and tried again later."""
+    running = _books.running
+    while True:
+        time.sleep(PAUSE_SECONDS)
+        try:
+            settle()
+        except AgentMeterLedgerError as problem:
+            _tell(str(problem))
+            time.sleep(RETRY_SECONDS)
+            continue
+        if not _books.queue:
+            running.release()
+            # What came between these two lines found a thread that was about to end.
+            if not _books.queue or not running.acquire(blocking=False):
+                return
+
+
+def _tell(trouble: str) -> None:
+    """One line when the trouble begins, not one for each booking."""
+    if _books.trouble is None:
+        _log.error("%s", trouble)
+    _books.trouble = trouble

@@ -57,8 +57,8 @@ class MeterEventResponse:
         }
 
     def __await__(self) -> Generator[None, None, Self]:
+        yield from ()
         return self
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,6 @@ class UserMeter:
     exact_threshold: Decimal | None
     exact_usage: Decimal
     last_reset_at: datetime | None
-    updated_at: datetime | None
 
     @property
     def threshold_amount(self) -> float:
