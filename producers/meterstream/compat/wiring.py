@@ -7,6 +7,7 @@ or to what the host gave to `use`. Nothing is made before it is asked for.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from meterstream.compat.definitions import Definitions, LocalDefinitions
 from meterstream.compat.json_file import file_of
 from meterstream.compat.ledger import Ledger, LocalLedger
-from meterstream.compat.usage_api import HttpUsage, UsageApi
 from meterstream.errors import SettingsError
 from meterstream.meter import Meter
 
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from meterstream.compat.usage_api import UsageApi
     from meterstream.status import Outcome
 
 WAITING_MAX: Final = 10_000
 """Calls that wait for an outcome at one time; beyond it events are recorded without waiting."""
 
 Boundary = Literal["start", "end"]
+
+_log: Final = logging.getLogger("meterstream")
 
 
 class Sent(NamedTuple):
@@ -96,6 +99,8 @@ class _Wiring:
         self.waiting = _Waiting()
         self.meter: Meter | None = None
         self.own_meter = False
+        self.told = False
+        """Unfit settings were said in the log."""
         self.usage: UsageApi | None = None
         self.ledger: Ledger | None = None
         self.definitions: Definitions | None = None
@@ -141,6 +146,9 @@ def meter() -> Meter:
 
 def usage() -> UsageApi:
     """What answers questions: what `use` gave, else the usage API over HTTP."""
+    # Imported here: it brings httpx, and a host that only records needs no such thing.
+    from meterstream.compat.usage_api import HttpUsage  # noqa: PLC0415
+
     with _wiring.lock:
         if _wiring.usage is None:
             _wiring.usage = HttpUsage()
@@ -191,6 +199,18 @@ def reset() -> None:
     with _wiring.lock:
         _close_own()
         _wiring.meter = _wiring.usage = _wiring.ledger = _wiring.definitions = None
+        _wiring.told = False
+
+
+def try_meter() -> Meter | None:
+    """`meter`, for callers that must not fail: None, said once in the log, for unfit settings."""
+    try:
+        return meter()
+    except Exception as problem:  # noqa: BLE001 - nothing may reach the host
+        if not _wiring.told:
+            _wiring.told = True
+            _log.error("no event is recorded, the settings are unfit: %s", problem)
+        return None
 
 
 def begin(
