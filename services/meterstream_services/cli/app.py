@@ -8,6 +8,7 @@ import typer
 
 from meterstream_services.cli import (
     accounts,
+    catalogue,
     check,
     conformance,
     deadletters,
@@ -51,6 +52,7 @@ app.command()(explain.explain)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
 app.command()(rebuild.verify)
+app.command()(catalogue.catalogue)
 app.command()(check.check)
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="deadletters")
