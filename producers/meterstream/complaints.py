@@ -63,7 +63,8 @@ class Complaints:
 
 
 def _logger() -> logging.Logger:
-    """The SDK's logger. Imported here: logging takes as long to load as a third of the SDK."""
+    """The SDK's logger."""
+    # Imported here: it takes its time to load, and a host without trouble needs none.
     with processes.no_fork():
         import logging  # noqa: PLC0415
     return logging.getLogger("meterstream")

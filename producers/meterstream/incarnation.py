@@ -6,14 +6,14 @@ first event.
 
 from __future__ import annotations
 
-import _thread
 import time as clock
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from meterstream import threads
 from meterstream.complaints import Complaints, describe
-from meterstream.errors import BufferFull, MeterClosed, MeterError
+from meterstream.errors import BufferFull, MeterClosed, MeterError, SettingsError
 from meterstream.intake import INVALID, Barrier, Intake, Overflow
 from meterstream.sender import Sender
 from meterstream.status import Outcome, Status
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from meterstream.durability import SpoolPolicy
     from meterstream.session import Session
     from meterstream.transport import Transport
+
+Goal: TypeAlias = Literal["log", "disk"]
+"""How far events must have come for a flush."""
 
 _END_GRACE_SECONDS: Final = 0.5
 
@@ -72,7 +75,7 @@ class Incarnation:
         self._sessions: Final[dict[int, weakref.ref[Session]]] = {}
         self.chores: Final[list[Chore]] = []
         self._beat_at = clock.monotonic() + policy.heartbeat_seconds
-        self._starting: Final = _thread.allocate_lock()
+        self._starting: Final = threads.allocate_lock()
         self._thread: int | None = None
         self.intake: Final = Intake(
             capacity=policy.buffer_events_max,
@@ -108,14 +111,16 @@ class Incarnation:
             raise problem
         return False
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, *, to: Goal = "log") -> bool:
         """See `meterstream.meter.Meter.flush`."""
+        if to == "disk" and self._sender.disk is None:
+            raise SettingsError("flush: durability 'memory' has no disk; choose 'spool'")
         self._drain()
         if not self.status().buffered:
             return True
         if self._is_background() or self._sender.stopped:
             return False
-        barrier = Barrier()
+        barrier = Barrier(on_disk=to == "disk")
         self.intake.buffer.append(barrier)
         self.wake()
         if not self._sender.stopped:
@@ -151,7 +156,7 @@ class Incarnation:
             producer=self.producer,
             recorded=recorded,
             buffered=recorded - acknowledged - failed,
-            spooled=0 if disk is None else disk.spooled.pending,
+            spooled=0 if disk is None else disk.on_disk,
             spool_bytes=0 if disk is None else disk.spooled.size,
             adopted=0 if disk is None else disk.adoption.delivered,
             acknowledged=acknowledged,
@@ -191,7 +196,7 @@ class Incarnation:
         if self._thread is None and self._starting.acquire(blocking=False):
             # A bare thread: `threading.Thread.start` takes locks that an interrupted host may hold.
             try:
-                self._thread = _thread.start_new_thread(self._sender.run, ())
+                self._thread = threads.start_new_thread(self._sender.run, ())
             except RuntimeError as problem:
                 self._starting.release()
                 self._complaints.warn("thread", f"events wait in the buffer: {problem}")
@@ -200,7 +205,7 @@ class Incarnation:
         return self._thread is not None
 
     def _is_background(self) -> bool:
-        return _thread.get_ident() == self.intake.background
+        return threads.get_ident() == self.intake.background
 
     def _beat(self, now: float) -> float:
         """Chores, and signs of life of all open sessions, when due. Returns when that is next."""

@@ -19,10 +19,10 @@ is over. Nothing an entry, a callback or a transport does ends it before.
 
 from __future__ import annotations
 
-import _thread
 import time as clock
 from typing import TYPE_CHECKING, Final
 
+from meterstream import threads
 from meterstream.carrying import Carrier
 from meterstream.complaints import describe
 from meterstream.connection import Connection
@@ -119,7 +119,7 @@ class Sender:
 
     def run(self) -> None:
         """Rounds until told to stop."""
-        self._intake.background = _thread.get_ident()
+        self._intake.background = threads.get_ident()
         while not self._is_done():
             try:
                 self._round()
@@ -127,7 +127,7 @@ class Sender:
                 self._complaints.error(
                     "internal", f"the SDK met a fault of its own: {describe(problem)}"
                 )
-                clock.sleep(_POLL_SECONDS)
+                threads.sleep(_POLL_SECONDS)
         self._end()
 
     def _round(self) -> None:

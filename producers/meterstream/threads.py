@@ -13,30 +13,36 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 
-def _real(module: str, name: str) -> Any:  # noqa: ANN401 - as many types as names
+def _real(module: str, name: str) -> object:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
     return getattr(sys.modules[module], name)
 
 
-start_new_thread: Final = _real("_thread", "start_new_thread")
-"""As `_thread.start_new_thread`: `threading.Thread` takes locks that a caller may hold."""
-allocate_lock: Final = _real("_thread", "allocate_lock")
-get_ident: Final = _real("_thread", "get_ident")
-sleep: Final = _real("time", "sleep")
+if TYPE_CHECKING:
+    from _thread import LockType, allocate_lock, get_ident, start_new_thread
+    from time import sleep
+else:
+    # `threading.Thread` takes locks that an interrupted caller may hold; these take none.
+    start_new_thread = _real("_thread", "start_new_thread")
+    allocate_lock = _real("_thread", "allocate_lock")
+    get_ident = _real("_thread", "get_ident")
+    sleep = _real("time", "sleep")
+
+__all__ = ["acquire_for_host", "allocate_lock", "get_ident", "sleep", "start_new_thread"]
 
 _STEP_SECONDS: Final = 0.005
 
 
-def acquire_for_host(lock: Any, seconds: float) -> bool:  # noqa: ANN401 - a lock has no public type
+def acquire_for_host(lock: LockType, seconds: float) -> bool:
     """Wait for a lock at most so long; under gevent other greenlets run meanwhile."""
     seconds = max(0.0, min(seconds, threading.TIMEOUT_MAX))
     if time.sleep is sleep:
-        return bool(lock.acquire(timeout=seconds))
+        return lock.acquire(timeout=seconds)
     deadline = time.monotonic() + seconds
     while not lock.acquire(blocking=False):
         if time.monotonic() >= deadline:

@@ -116,7 +116,7 @@ def test_no_thread_can_be_started(
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
-    monkeypatch.setattr("meterstream.incarnation._thread.start_new_thread", refuse)
+    monkeypatch.setattr("meterstream.incarnation.threads.start_new_thread", refuse)
     meter = make_meter()
     record_many(meter, 5)
     assert "can't start new thread" in str(meter.status().last_error)
