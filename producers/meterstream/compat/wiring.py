@@ -6,20 +6,16 @@ or to what the host gave to `use`. Nothing is made before it is asked for.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
 import weakref
-from collections import deque
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as NoOutcome
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meterstream.compat.definitions import Definitions, LocalDefinitions
 from meterstream.compat.json_file import file_of
 from meterstream.compat.ledger import Ledger, LocalLedger
+from meterstream.compat.outcomes import Pending, Sent, Waiting
 from meterstream.errors import SettingsError
 from meterstream.meter import Meter
 
@@ -31,64 +27,26 @@ if TYPE_CHECKING:
     from meterstream.compat.usage_api import UsageApi
     from meterstream.status import Outcome
 
-WAITING_MAX: Final = 10_000
-"""Calls that wait for an outcome at one time; beyond it events are recorded without waiting."""
+__all__ = [
+    "Boundary",
+    "Pending",
+    "Sent",
+    "begin",
+    "definitions",
+    "ledger",
+    "make_meter",
+    "meter",
+    "reset",
+    "send",
+    "send_async",
+    "try_meter",
+    "usage",
+    "use",
+]
 
 Boundary = Literal["start", "end"]
 
 _log: Final = logging.getLogger("meterstream")
-
-
-class Sent(NamedTuple):
-    """Where in the log an event is."""
-
-    partition: int
-    offset: int
-
-
-class _Waiting:
-    """Who waits for the outcome of which event. Made anew in the child of a fork."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_event: dict[tuple[str, str], deque[Future[Outcome]]] = {}
-        self._count = 0
-
-    def join(self, tenant: str, key: str) -> Future[Outcome] | None:
-        """Something to wait with; None while too many wait already."""
-        with self._lock:
-            if self._count >= WAITING_MAX:
-                return None
-            self._count += 1
-            future: Future[Outcome] = Future()
-            self._by_event.setdefault((tenant, key), deque()).append(future)
-            return future
-
-    def leave(self, tenant: str, key: str, future: Future[Outcome]) -> None:
-        """Wait no longer. Does nothing once the outcome came."""
-        with self._lock:
-            waiting = self._by_event.get((tenant, key))
-            if waiting is None or future not in waiting:
-                return
-            waiting.remove(future)
-            self._count -= 1
-            if not waiting:
-                del self._by_event[tenant, key]
-
-    def tell(self, outcome: Outcome) -> None:
-        """Called by a meter's background thread with every outcome."""
-        if outcome.key is None:
-            return
-        with self._lock:
-            waiting = self._by_event.get((outcome.tenant, outcome.key))
-            if waiting is None:
-                return
-            future = waiting.popleft()
-            self._count -= 1
-            if not waiting:
-                del self._by_event[outcome.tenant, outcome.key]
-        with suppress(InvalidStateError):  # Cancelled by an event loop at this very moment.
-            future.set_result(outcome)
 
 
 class _Wiring:
@@ -96,7 +54,7 @@ class _Wiring:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.waiting = _Waiting()
+        self.waiting = Waiting()
         self.meter: Meter | None = None
         self.own_meter = False
         self.told = False
@@ -108,7 +66,7 @@ class _Wiring:
 
     def after_fork(self) -> None:
         self.lock = threading.RLock()
-        self.waiting = _Waiting()
+        self.waiting = Waiting()
 
 
 _wiring: Final = _Wiring()
@@ -252,44 +210,6 @@ def begin(
     return Pending(waiting, tenant, known, future) if taken else None
 
 
-class Pending:
-    """An event that was recorded and has perhaps no outcome yet. To be waited for once."""
-
-    def __init__(
-        self, waiting: _Waiting, tenant: str, key: str, future: Future[Outcome] | None
-    ) -> None:
-        self.key: Final = key
-        self._waiting: Final = waiting
-        self._tenant: Final = tenant
-        self._future: Final = future
-
-    def wait(self, timeout: float) -> Sent | None:
-        """Where the event is in the log. None: refused by the broker, or no outcome in time.
-
-        In the second case it is still on its way and may arrive later.
-        """
-        if self._future is None:
-            return None
-        try:
-            return _sent(self._future.result(max(0.0, timeout)))
-        except NoOutcome:
-            return None
-        finally:
-            self._waiting.leave(self._tenant, self.key, self._future)
-
-    async def wait_async(self, timeout: float) -> Sent | None:  # noqa: ASYNC109 - as `wait`
-        """The same without blocking the event loop."""
-        if self._future is None:
-            return None
-        try:
-            wrapped = asyncio.wrap_future(self._future)
-            return _sent(await asyncio.wait_for(wrapped, max(0.0, timeout)))
-        except TimeoutError:
-            return None
-        finally:
-            self._waiting.leave(self._tenant, self.key, self._future)
-
-
 def send(
     type: str,  # noqa: A002 - the event's own field
     *,
@@ -334,10 +254,6 @@ async def send_async(
         attributes=attributes, key=key, boundary=boundary,
     )  # fmt: skip
     return None if pending is None else await pending.wait_async(timeout)
-
-
-def _sent(outcome: Outcome) -> Sent | None:
-    return None if outcome.offset is None else Sent(outcome.partition, outcome.offset)
 
 
 def _close_own() -> None:
