@@ -126,10 +126,24 @@ def _living() -> list[Resident]:
 
 def _at_exit() -> None:
     for resident in _living():
-        resident.at_exit()
+        try:
+            resident.at_exit()
+        except Exception as problem:  # noqa: BLE001 - the others must still be told
+            _log(problem, "exit of the process")
 
 
 def _after_fork() -> None:
     _forks.after_fork_in_child()
     for resident in _living():
-        resident.after_fork()
+        try:
+            resident.after_fork()
+        except Exception as problem:  # noqa: BLE001 - the others must still be told
+            _log(problem, "fork")
+
+
+def _log(problem: Exception, moment: str) -> None:
+    import logging  # noqa: PLC0415 - it takes its time to load, and this should never happen
+
+    logging.getLogger("meterstream").error(
+        "the SDK met a fault of its own at the %s: %r", moment, problem
+    )

@@ -53,7 +53,7 @@ def read_topic(bootstrap_servers: str, topic: str, *, timeout_seconds: float = 6
         deadline = time.monotonic() + timeout_seconds
         while len(found) < awaited:
             assert time.monotonic() < deadline, f"read {len(found)} of {awaited} records"
-            for message in consumer.consume(1000, timeout=1):
+            for message in consumer.consume(1000, timeout=0.1):
                 assert message.error() is None, message.error()
                 assert message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
                 found.append(
