@@ -1,7 +1,25 @@
-"""The SDK: record what a tenant uses, from inside a service."""
+"""The SDK: record what a tenant uses, from inside a service.
+
+The functions here are those of the process's default meter, see `meterstream.default`. Three of
+them hide modules of the same names as attributes of this package: ``from meterstream.session
+import ...`` works as ever.
+"""
 
 from __future__ import annotations
 
+from meterstream.default import (
+    close,
+    configure,
+    context,
+    default_meter,
+    flush,
+    metered,
+    record,
+    session,
+    status,
+    stream,
+    timer,
+)
 from meterstream.errors import BufferFull, MeterClosed, MeterError, SettingsError
 from meterstream.meter import Meter
 from meterstream.session import Session
@@ -19,4 +37,15 @@ __all__ = [
     "Session",
     "SettingsError",
     "Status",
+    "close",
+    "configure",
+    "context",
+    "default_meter",
+    "flush",
+    "metered",
+    "record",
+    "session",
+    "status",
+    "stream",
+    "timer",
 ]

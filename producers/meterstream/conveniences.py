@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from meterstream.charging import Tally, Terms, ended_call
 from meterstream.context import Context
+from meterstream.metered import Metered, Timer
+from meterstream.streaming import watch, watch_async
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
     from datetime import datetime
     from decimal import Decimal
 
+    from meterstream.charging import Amount, Call, Text, Unit
     from meterstream.incarnation import Incarnation
+    from meterstream.streaming import Watched, WatchedAsync
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+Item = TypeVar("Item")
 
 
 class Conveniences:
@@ -54,6 +62,170 @@ class Conveniences:
         except Exception as problem:  # noqa: BLE001 - such as attributes that are no mapping
             self.current().refused(problem)
             return Context(tenant=tenant, subject=subject, session=session)
+
+    @overload
+    def metered(self, function: Function, /) -> Function: ...
+
+    @overload
+    def metered(
+        self,
+        type: str | None = None,
+        /,
+        *,
+        tenant: Text = None,
+        quantity: Amount | Callable[[Any], Amount | None] = 1,
+        attributes: Mapping[str, str] | Callable[[Call], Mapping[str, str] | None] | None = None,
+        subject: Text = None,
+        session: Text = None,
+        key: Text = None,
+        charge_failures: bool = False,
+        timed: Unit | None = None,
+    ) -> Metered: ...
+
+    def metered(
+        self,
+        type: Any = None,  # noqa: A002 - see the overloads
+        /,
+        *,
+        tenant: Text = None,
+        quantity: Amount | Callable[[Any], Amount | None] = 1,
+        attributes: Mapping[str, str] | Callable[[Call], Mapping[str, str] | None] | None = None,
+        subject: Text = None,
+        session: Text = None,
+        key: Text = None,
+        charge_failures: bool = False,
+        timed: Unit | None = None,
+    ) -> Any:
+        """A decorator that records each call of a function when it ends. See `meterstream.metered`.
+
+        For functions, coroutine functions, generators of both kinds, methods, classmethods and
+        staticmethods; type checkers see the function's own signature.
+
+        - ``type``: by default the function's module and name.
+        - ``quantity``: an amount, or a function of the result; for generators a function of each
+          item, whose answers are added up. None records nothing.
+        - ``tenant``, ``attributes``, ``subject``, ``session``, ``key``: values, or functions of the
+          ended `Call`, such as ``lambda call: call.arguments["user"].tenant``.
+        - ``charge_failures``: record calls that raise, too; with 0 where the quantity is a function
+          of the result, and with what was yielded for generators.
+        - ``timed``: the quantity is how long the call took, in this unit, exactly.
+        """
+        decorator = Metered(
+            Terms(
+                meter=lambda: self,
+                type="" if type is None or callable(type) else type,
+                tenant=tenant,
+                quantity=quantity,
+                attributes=attributes,
+                subject=subject,
+                session=session,
+                key=key,
+                charge_failures=charge_failures,
+                unit=timed,
+            )
+        )
+        return decorator(type) if callable(type) else decorator
+
+    def timer(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        *,
+        tenant: str | None = None,
+        unit: Unit = "ms",
+        attributes: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        key: str | None = None,
+        charge_failures: bool = False,
+    ) -> Timer:
+        """Record how long a ``with`` or ``async with`` block or each call of a function takes.
+
+        The quantity is exact to the nanosecond, in ``unit``. A block that raises is recorded only
+        with ``charge_failures``.
+        """
+        return Timer(
+            Terms(
+                meter=lambda: self,
+                type=type,
+                tenant=tenant,
+                quantity=1,
+                attributes=attributes,
+                subject=subject,
+                session=session,
+                key=key,
+                charge_failures=charge_failures,
+                unit=unit,
+            )
+        )
+
+    @overload
+    def stream(
+        self,
+        type: str,
+        stream: AsyncIterable[Item],
+        *,
+        tokens: Callable[[Item], Amount | None],
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        key: str | None = None,
+        sum: bool = False,
+        charge_failures: bool = True,
+    ) -> WatchedAsync[Item]: ...
+
+    @overload
+    def stream(
+        self,
+        type: str,
+        stream: Iterable[Item],
+        *,
+        tokens: Callable[[Item], Amount | None],
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        key: str | None = None,
+        sum: bool = False,
+        charge_failures: bool = True,
+    ) -> Watched[Item]: ...
+
+    def stream(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        stream: Any,
+        *,
+        tokens: Callable[[Any], Amount | None],
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        key: str | None = None,
+        sum: bool = False,  # noqa: A002 - what it does
+        charge_failures: bool = True,
+    ) -> Any:
+        """Stand in for a stream and record at its end what its chunks tell of usage.
+
+        ``tokens`` is asked for every chunk: the last answer that is not None counts, or with
+        ``sum`` all of them together. Recorded also when the consumer stops early or, unless
+        ``charge_failures`` is False, the stream fails; not when no chunk told anything. See
+        `meterstream.streaming`.
+        """
+        terms = Terms(
+            meter=lambda: self,
+            type=type,
+            tenant=tenant,
+            quantity=1,
+            attributes=attributes,
+            subject=subject,
+            session=session,
+            key=key,
+            charge_failures=charge_failures,
+            unit=None,
+        )
+        tally = Tally(terms, ended_call(), tokens, adds=sum)
+        begin = watch_async if hasattr(stream, "__aiter__") else watch
+        return begin(stream, on_item=tally.item, on_end=tally.end, strict=True)
 
     def _coalesce(  # noqa: PLR0917 - by position: calls and keywords cost
         self,

@@ -140,11 +140,11 @@ def test_a_clock_that_jumps_changes_no_duration(
     """An hour back in the middle of a session of 90 seconds leaves 90 seconds."""
     meter = make_meter()
     session = meter.session("run", tenant="t")
-    monkeypatch.setattr("meterstream.session.time.time_ns", lambda: 10**18)
-    monkeypatch.setattr("meterstream.session.time.monotonic_ns", lambda: 5 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 5 * 10**9)
     session.start()
-    monkeypatch.setattr("meterstream.session.time.time_ns", lambda: 10**18 - 3600 * 10**9)
-    monkeypatch.setattr("meterstream.session.time.monotonic_ns", lambda: 95 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18 - 3600 * 10**9)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 95 * 10**9)
     session.end()
 
     monkeypatch.undo()
