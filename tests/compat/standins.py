@@ -35,3 +35,18 @@ def usage_answer(*rows: Mapping[str, Any], meter: str = "m", unit: str = "") -> 
         "meter": meter, "unit": unit, "from": "", "to": "", "every": "total", "zone": "UTC",
         "rows": [{"group": {}, "events": 1, "status": "open", **row} for row in rows],
     }  # fmt: skip
+
+
+def climeter_names() -> dict[str, Any]:
+    """What CLIMeter's document leaves undefined: the functions that its examples meter."""
+
+    async def later(*_: object) -> list[str]:
+        return ["found"]
+
+    def now(*_: object) -> list[str]:
+        return ["found"]
+
+    return {
+        "run_search": now, "async_search": later, "run_pdf_analysis": now, "run_batch": later,
+        "my_tool": now, "query": "needle", "queries": ["needle"],
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -104,12 +105,11 @@ class HttpUsage:
         client = self._client
         if client is None or client[0] != process:
             # No lock: two threads at first may each make one, and the one not kept is collected.
-            client = self._client = (
-                process,
-                httpx.Client(
-                    timeout=self._timeout_seconds, transport=self._transport, trust_env=False
-                ),
+            made = httpx.Client(
+                timeout=self._timeout_seconds, transport=self._transport, trust_env=False
             )
+            weakref.finalize(self, _close, process, made)
+            client = self._client = (process, made)
         return client[1]
 
 
@@ -132,6 +132,11 @@ def find_url() -> str:
         if connection is not None and connection.url:
             return connection.url
     return DEFAULT_URL
+
+
+def _close(process: int, client: httpx.Client) -> None:
+    if process == os.getpid():
+        client.close()
 
 
 def _detail(answer: Json, reason: str) -> str:
