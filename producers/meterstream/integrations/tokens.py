@@ -143,11 +143,11 @@ class Call:
         "_calls",
         "_context",
         "_open",
-        "_streamed",
         "complete",
         "extra",
         "fallen",
         "model",
+        "streamed",
         "tenant",
         "tokenless",
         "usage",
@@ -157,7 +157,7 @@ class Call:
         self._open: Final = [True]  # Taken out by one step of the interpreter, so only once.
         self._calls: Final = calls
         self._context: Final = copy_context()
-        self._streamed: Final = streamed
+        self.streamed = streamed
         self.tenant: str | None = None
         self.extra: Final[dict[str, str]] = {}
         self.model: str | None = None
@@ -214,7 +214,7 @@ class Call:
 
     def _attributes(self, status: str) -> dict[str, str]:
         attributes = {**self.extra, "status": status}
-        attributes["streamed"] = "true" if self._streamed else "false"
+        attributes["streamed"] = "true" if self.streamed else "false"
         if self.model is not None:
             attributes["model"] = self.model
         if self.usage is not None:
