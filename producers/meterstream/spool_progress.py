@@ -58,7 +58,7 @@ class Progress:
             try:
                 slot = _SLOT.pack(index, self._check(index))
                 os.pwrite(descriptor, slot, self._slot * _SLOT.size)
-                self.size = PROGRESS_BYTES
+                self.size = max(self.size, (self._slot + 1) * _SLOT.size)
                 self._saved = index
                 self._slot = 1 - self._slot
             finally:
