@@ -56,12 +56,19 @@ class DiskCarrier(Carrier):
         self.spooled: Final = Spooled(spool, intake.numbering.producer, complaints)
         self.adoption: Final = Adoption(spool, complaints, on_outcome)
         self._group: Final[list[Stored]] = []
+        self._unstored_through = 0
+        """The last ticket that went without the disk."""
         self._body: Final = Encoder(b"").encode
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing of this incarnation is left to send or to wait for."""
         return super().is_idle and not self._group and not self.spooled.has_backlog
+
+    @property
+    def on_disk(self) -> int:
+        """Events on disk without an outcome."""
+        return max(0, self.spooled.pending - self.settlement.marks_open)
 
     @property
     def awaits_reports(self) -> bool:
@@ -71,7 +78,8 @@ class DiskCarrier(Carrier):
     def store(self, now: float) -> bool:
         """Write a group to disk; put it straight into flight where nothing waits before it."""
         group = self._group
-        self._collect()
+        if not group:  # One that the disk refused goes first.
+            self._collect()
         if not group:
             return False
         may_pass = self._connection.is_open and not self.spooled.has_backlog
@@ -79,9 +87,12 @@ class DiskCarrier(Carrier):
             if may_pass:
                 self.spooled.passed(self._launch())
             group.clear()
+            self._tell_stored()
             return True
         launched = self._launch() if may_pass else 0  # Without the disk rather than not at all.
-        del group[:launched]
+        if launched:
+            self._unstored_through = group[launched - 1].ticket
+            del group[:launched]
         return launched > 0
 
     def load(self, now: float) -> int:
@@ -135,7 +146,8 @@ class DiskCarrier(Carrier):
                 self._collect()
         except Exception as problem:  # noqa: BLE001 - the rest of the end must happen
             self._complaints.error("spool", f"not everything is on disk: {describe(problem)}")
-        kept = self.spooled.pending
+        self._tell_stored()
+        kept = self.on_disk
         self.spooled.close()
         self.adoption.close()
         return kept
@@ -162,11 +174,18 @@ class DiskCarrier(Carrier):
                 group.append(Stored(flight.next_ticket(), item, body))
             elif type(item) is Barrier:
                 self.barriers.place(item)
+                if not group:
+                    self._tell_stored()
             elif type(item) is Claims:
                 for entry in self._marks.entries(item):
                     ticket = flight.next_ticket()
                     self.settlement.expect_mark(ticket)
                     group.append(Stored(ticket, entry, self._body(entry)))
+
+    def _tell_stored(self) -> None:
+        """Let those pass who wait for the disk alone."""
+        if self.flight.settled_through() >= self._unstored_through:
+            self.barriers.stored(self.spooled.stored_through)
 
     def _launch(self) -> int:
         """Put the group's first entries straight into flight, as far as there is room; how many."""

@@ -59,9 +59,13 @@ CLOSED: Final = "closed"
 
 
 class Barrier:
-    """Stands in the buffer behind what was recorded before; reached when all that is settled."""
+    """Stands in the buffer behind what was recorded before; reached when all that is settled.
 
-    def __init__(self) -> None:
+    ``on_disk``: reached already when all that is on disk.
+    """
+
+    def __init__(self, *, on_disk: bool = False) -> None:
+        self.on_disk: Final = on_disk
         self.reached: Final = Gate()
         self.ticket = 0
         self.settled = False

@@ -71,23 +71,33 @@ class Barriers:
     def __init__(self, flight: Flight) -> None:
         self._flight: Final = flight
         self._placed: Final[deque[Barrier]] = deque()
+        self._on_disk: Final[deque[Barrier]] = deque()
 
     def place(self, barrier: Barrier) -> None:
         """The barrier left the buffer just now."""
         barrier.ticket = self._flight.last_ticket
-        self._placed.append(barrier)
+        (self._on_disk if barrier.on_disk else self._placed).append(barrier)
 
     def release(self) -> None:
         """Let those pass whose predecessors all have an outcome."""
-        if self._placed:
+        if self._placed or self._on_disk:
             through = self._flight.settled_through()
-            while self._placed and self._placed[0].ticket <= through:
-                barrier = self._placed.popleft()
-                barrier.settled = True
-                barrier.reached.open()
+            _release(self._placed, through)
+            _release(self._on_disk, through)
+
+    def stored(self, through: int) -> None:
+        """All tickets up to this one are on disk, or have an outcome."""
+        _release(self._on_disk, through)
 
     def give_up(self, unplaced: Iterable[Item]) -> None:
         """Nobody will settle anything any more: let everybody go, with the bad news."""
-        for item in (*self._placed, *unplaced):
+        for item in (*self._placed, *self._on_disk, *unplaced):
             if type(item) is Barrier:
                 item.reached.open()
+
+
+def _release(placed: deque[Barrier], through: int) -> None:
+    while placed and placed[0].ticket <= through:
+        barrier = placed.popleft()
+        barrier.settled = True
+        barrier.reached.open()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meterstream.durability import Durability
+    from meterstream.incarnation import Goal
     from meterstream.intake import Overflow
     from meterstream.status import Outcome, Status
     from meterstream.transport import Transport
@@ -196,13 +197,15 @@ class Meter(Boundaries, Conveniences):
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self._incarnation.refused(problem)
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, *, to: Goal = "log") -> bool:
         """Wait at most ``timeout`` seconds until all that was recorded before has an outcome.
 
-        True when it has: an event is in the log, or the broker refused it for good. Not for use in
-        an event loop, nor in ``on_outcome``, where it returns False at once.
+        True when it has: an event is in the log, or the broker refused it for good. With
+        ``to="disk"`` being on disk is enough; that takes a ``durability`` that has one, or raises
+        `SettingsError`. Not for use in an event loop, nor in ``on_outcome``, where it returns
+        False at once.
         """
-        return self._incarnation.flush(timeout)
+        return self._incarnation.flush(timeout, to=to)
 
     def status(self) -> Status:
         """How this meter is. Cheap (about 0.1 ms), never waits, safe from any thread."""

@@ -60,6 +60,11 @@ class Settlement:
         self._again: Final[deque[tuple[float, int]]] = deque()
         self._marks: Final[set[int]] = set()
 
+    @property
+    def marks_open(self) -> int:
+        """Marks without an outcome."""
+        return len(self._marks)
+
     def expect_mark(self, ticket: int) -> None:
         """The ticket is a mark's, which is nobody's event and counts for nothing."""
         self._marks.add(ticket)
