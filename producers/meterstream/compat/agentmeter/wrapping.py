@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 from meterstream.compat import wiring
+from meterstream.errors import MeterError
+from meterstream_schemas.errors import InvalidEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +56,8 @@ def quietly(after: After, ended: Ended) -> None:
 
 def refuse(problem: Exception) -> None:
     """Count what was wrong in the meter's status, and tell nobody."""
+    if isinstance(problem, MeterError | InvalidEvent):
+        return  # A strict meter's own, counted already.
     with suppress(Exception):  # A strict meter raises; the host must not see it.
         wiring.meter().current().refused(problem)
 
