@@ -231,9 +231,9 @@ class AsyncClient:
             attributes[DIMENSIONS] = dimensions
         quantity = 1
         is_unique = schema is not None and schema.agg_type is AggType.COUNT_UNIQUE
-        if is_unique or event.operation_type is not OperationType.NONE:
+        if is_unique or event.operation_type != OperationType.NONE:
             attributes[VALUE] = str(event.value)
-            removes = event.operation_type is OperationType.REMOVE
+            removes = event.operation_type == OperationType.REMOVE
             attributes[OPERATION] = "remove" if removes else "add"
         else:
             quantity = _amount(event.value)
@@ -256,7 +256,10 @@ async def _delivered(records: Sequence[dict[str, Any]], deadline: float) -> list
     """Record and wait for all of it. Raises `BackpressureError` and `ServerError`."""
     pending: list[wiring.Pending] = []
     refusal: UnimeterError | None = None
-    before = wiring.meter().status().dropped
+    try:
+        before = wiring.meter().status().dropped
+    except MeterError as problem:
+        raise ServerError(str(problem)) from problem
     for record in records:
         try:
             taken = wiring.begin(EVENT_TYPE, **record)
