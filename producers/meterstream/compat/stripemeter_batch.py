@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterstream.compat import wiring
 from meterstream.compat.stripemeter_events import TYPE, Event, Sent, Standing, event_of
@@ -113,9 +113,7 @@ class Batch:
         nothing = not self._accepted and not self._duplicates
         if problems and (single or (nothing and problems[0][1].status_code == 503)):
             first = problems[0][1]
-            keys: dict[str, object] | None = (
-                {"idempotency_keys": self._late} if self._late else None
-            )
+            keys: dict[str, Any] | None = {"idempotency_keys": self._late} if self._late else None
             raise StripeMeterError(first.message, first.status_code, keys)
         return IngestResponse(
             accepted=self._accepted,

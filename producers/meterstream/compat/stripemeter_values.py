@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +27,7 @@ class StripeMeterError(Exception):
     """
 
     def __init__(
-        self, message: str, status_code: int | None = None, data: dict[str, object] | None = None
+        self, message: str, status_code: int | None = None, data: dict[str, Any] | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
