@@ -1,4 +1,4 @@
-"""The SDK over HTTP to a gateway that writes to a real Kafka: nothing lost, numbered as recorded."""
+"""The SDK over HTTP to a gateway before a real Kafka: nothing lost, numbered as recorded."""
 
 from __future__ import annotations
 

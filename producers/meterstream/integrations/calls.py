@@ -1,0 +1,157 @@
+"""One call to a service, from its beginning to the event it becomes: what the server hooks share.
+
+What is the host's is asked inside a guard: a callable that raises is counted as an invalid event,
+and nothing of it reaches the host, in ``strict`` neither.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+
+from meterstream.context import AMBIENT, Ambient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from decimal import Decimal
+
+    from meterstream import Meter
+
+About = TypeVar("About")
+
+HttpQuantity: TypeAlias = Literal["1", "bytes_in", "bytes_out", "ms"]
+"""What of a request is counted: itself, the bytes of its body or answer, or how long it took."""
+RpcQuantity: TypeAlias = Literal["1", "messages_in", "messages_out", "ms"]
+"""What of a procedure call is counted: itself, its messages, or how long it took."""
+COUNTED: Final = {"bytes_in": "came_in", "bytes_out": "came_out"} | {
+    "messages_in": "came_in",
+    "messages_out": "came_out",
+}
+_NO_AMBIENT: Final = Ambient(None, None, None, {})
+_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
+
+
+class Charge:
+    """What a call will be charged. The host may change it while the call runs.
+
+    ``tenant``: None is not metered. ``quantity``: None is what the hook was told to count.
+    ``attributes``: beside those of the hook; its own of the same name win.
+    """
+
+    __slots__ = (
+        "around", "attributes", "began", "came_in", "came_out", "quantity", "settled", "tenant",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.tenant: str | None = None
+        self.quantity: int | Decimal | str | None = None
+        self.attributes: dict[str, str] = {}
+        self.came_in = 0
+        self.came_out = 0
+        self.began: Final = time.monotonic_ns()
+        self.around: Final = AMBIENT.get()
+        self.settled = False
+
+
+class Tariff:
+    """How the calls of one hook are charged."""
+
+    def __init__(
+        self, meter: Meter, event_type: str, quantity: str, *, charge_failures: bool
+    ) -> None:
+        self._meter: Final = meter
+        self._type: Final = event_type
+        self._quantity: Final = quantity
+        self._charge_failures: Final = charge_failures
+
+    def ask(self, charge: Charge, tenant: Callable[[About], str | None], about: About) -> None:
+        """Whose call it is, when nobody said so yet. Raising: counted as invalid, once."""
+        if charge.tenant is None and not charge.settled:
+            try:
+                charge.tenant = tenant(about)
+            except Exception as problem:  # noqa: BLE001 - nothing may reach the host
+                self.refuse(charge, problem)
+
+    def settle(
+        self,
+        charge: Charge,
+        facts: Mapping[str, str | None],
+        *,
+        failed: bool,
+        more: Callable[[], Mapping[str, str] | None] | None = None,
+    ) -> None:
+        """Record the call, once. ``facts`` without a value are left out."""
+        if charge.settled or charge.tenant is None:
+            return
+        charge.settled = True
+        if failed and not self._charge_failures:
+            return
+        attributes = {name: value for name, value in facts.items() if value is not None}
+        try:
+            attributes |= charge.attributes
+            if more is not None:
+                attributes |= more() or {}
+        except Exception as problem:  # noqa: BLE001 - nothing may reach the host
+            self.refuse(charge, problem)
+            return
+        token = AMBIENT.set(charge.around)  # The host may be inside a block of its own by now.
+        try:
+            with suppress(Exception):  # In strict; counted already.
+                self._meter.record(
+                    self._type,
+                    tenant=charge.tenant,
+                    quantity=self._amount(charge),
+                    attributes=attributes,
+                )
+        finally:
+            AMBIENT.reset(token)
+
+    def refuse(self, charge: Charge, problem: Exception) -> None:
+        """Count the call as an invalid event."""
+        charge.settled = True
+        with suppress(Exception):  # In strict; counted already.
+            self._meter.current().refused(problem)
+
+    def _amount(self, charge: Charge) -> int | Decimal | str:
+        if charge.quantity is not None:
+            return charge.quantity
+        if self._quantity == "1":
+            return 1
+        if self._quantity == "ms":
+            return (time.monotonic_ns() - charge.began) // 1_000_000
+        return int(getattr(charge, COUNTED[self._quantity]))
+
+
+def check_quantity(quantity: str, kinds: object) -> None:
+    """Raise for a kind of quantity that the hook does not know; for when it is set up."""
+    known = getattr(kinds, "__args__", ())
+    if quantity not in known:
+        raise ValueError(f"quantity: {quantity!r} is none of {known}")
+
+
+@contextmanager
+def within(charge: Charge | None) -> Generator[None]:
+    """Let events that are recorded inside be the tenant's, when it is known."""
+    if charge is None or charge.tenant is None:
+        yield
+        return
+    around = charge.around or _NO_AMBIENT
+    token = AMBIENT.set(around._replace(tenant=charge.tenant))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # Ended in another context than it began in.
+            AMBIENT.reset(token)
+
+
+def method_of(method: object) -> str:
+    """An HTTP method for an attribute: whatever clients make up is one word."""
+    return method if isinstance(method, str) and method in _METHODS else "other"
+
+
+def class_of(status: int) -> str:
+    """A status as its class, ``2xx``."""
+    return f"{status // 100}xx" if 100 <= status < 600 else "other"
