@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
+import typer.main
+from typer.core import TyperGroup
 
 from meterstream.compat.unimeter import (
     AggType,
@@ -19,8 +22,10 @@ from meterstream.compat.unimeter_catalogue import KIND, meter_name, to_definitio
 from meterstream_aggregator.catalogue import Aggregate, Catalogue
 from meterstream_aggregator.catalogue_file import load_catalogue, parse_catalogue
 from meterstream_services.catalogues import ready
+from meterstream_services.cli.app import app
 from meterstream_services.cli.main import main
 from tests.compat.documents import SEEDS
+from tests.compat.guides import commands_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,3 +208,17 @@ def test_mistakes_are_told_in_a_sentence(
     told = capsys.readouterr()
     assert sentence in told.err
     assert told.out == ""
+
+
+@pytest.mark.parametrize("line", commands_of("unimeter") + commands_of("meter_lib"))
+def test_commands_of_the_guides_are_accepted(line: str) -> None:
+    """Each command line has a command and options that exist."""
+    program = typer.main.get_command(app)
+    words = [word for word in shlex.split(line.partition(">")[0])[1:] if word]
+
+    assert isinstance(program, TyperGroup)
+    with program.make_context("meterstream", words) as context:
+        name, command, rest = program.resolve_command(context, words)
+        assert command is not None
+        with command.make_context(name, rest, parent=context) as inner:
+            assert inner.command is command

@@ -16,6 +16,7 @@ from meterstream.memory import MemoryTransport
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import EventKind
 from tests.compat.documents import run, snippets
+from tests.compat.guides import python_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -317,3 +318,13 @@ def test_the_lookup_can_be_called(memory: Memory) -> None:
     """`fetch_customer_id` asks the same port, whatever address it is given."""
     assert meter_lib.fetch_customer_id("acme", "https://portal.example", "key") == "acme"
     assert meter_lib.fetch_customer_id("stranger") is None
+
+
+def test_the_guide_runs(memory: Memory) -> None:
+    """The Python of "Coming from meter-lib" records what it says."""
+    for code in python_of("meter_lib"):
+        exec(code, {})
+
+    [event] = memory.arrived()
+    assert (event.type, event.quantity) == ("page.processed.basic", 24)
+    assert event.attributes == {"batch_id": "batch-999"}

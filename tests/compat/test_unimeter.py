@@ -26,6 +26,7 @@ from meterstream.compat.unimeter_catalogue import from_definition, to_definition
 from meterstream.compat.usage_api import UsageUnavailable
 from meterstream.memory import MemoryTransport
 from tests.compat.documents import execute, snippets
+from tests.compat.guides import python_of
 from tests.compat.unimeter_figures import answer_from
 from tests.unit.producers.reading import arrived
 
@@ -322,3 +323,15 @@ def test_an_api_that_is_away_is_a_connection_error(memory: Memory) -> None:
     with pytest.raises(unimeter.ConnectionError) as raised:
         run(AsyncClient().query(1, "m", current_month()))
     assert isinstance(raised.value, unimeter.UnimeterError)
+
+
+def test_the_guide_runs(memory: Memory, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python of "Coming from Unimeter" prints the figure that it ingested."""
+    answer_from(memory)
+    namespace: dict[str, Any] = {}
+    for code in python_of("unimeter"):
+        exec(code, namespace)
+
+    run(namespace["main"]())
+
+    assert capsys.readouterr().out == "45.0\n"
