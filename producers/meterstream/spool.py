@@ -132,8 +132,9 @@ class Spool:
     ) -> Self:
         """Make the spool of a new incarnation. OSError when its directory cannot be made.
 
-        ``bytes_max`` bounds everything in the directory. With ``fsync``, `append` returns when its
-        payloads are on the disk, not only with the system.
+        ``bytes_max`` bounds everything in the directory; a segment is full with a quarter of it,
+        if that is less. With ``fsync``, what `append` returned is on the disk, not only with the
+        system.
         """
         if not is_producer(producer):
             raise ValueError(f"a producer has 32 hexadecimal digits, not {producer!r}")
@@ -143,6 +144,7 @@ class Spool:
                 f"({segment_bytes}) between 1 and {SEGMENT_BYTES_MAX}"
             )
         directory = Directory.create(root / producer, fsync=fsync)
+        segment_bytes = min(segment_bytes, max(bytes_max // 4, 1))
         return cls(directory, Bounds(bytes_max, segment_bytes, fsync))
 
     @classmethod

@@ -14,6 +14,8 @@ from typing import Final, Self
 from meterstream.errors import SettingsError
 
 PROGRESS: Final = "progress"
+_NOTES: Final = (PROGRESS, "route", "route.new")
+"""What may stand beside segments: how far they are acknowledged, and where they are to go."""
 _PRODUCER: Final = re.compile(r"[0-9a-f]{32}")
 _SEGMENT: Final = re.compile(r"[0-9]{20}\.segment")
 _DIGITS: Final = 20
@@ -109,9 +111,10 @@ class Directory:
         os.fsync(self._descriptor)
 
     def remove(self) -> None:
-        """Remove it when nothing but the progress is left in it. Keeps the lock."""
+        """Remove it when nothing but notes is left in it. Keeps the lock."""
         if not self.segment_names():
-            self.unlink(PROGRESS)
+            for name in _NOTES:
+                self.unlink(name)
             with suppress(OSError):
                 self.path.rmdir()
 

@@ -42,7 +42,7 @@ class _SpoolMachine(RuleBasedStateMachine):
         self.spool: Spool
         self.incarnations = 0
 
-    @initialize(segment_bytes=st.sampled_from([100, 500, 4_000]), fsync=st.booleans())
+    @initialize(segment_bytes=st.sampled_from([100, 300, 750]), fsync=st.booleans())
     def begin(self, segment_bytes: int, fsync: bool) -> None:
         """Start a fresh incarnation, with nothing known of any entry."""
         self.incarnations += 1
