@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from meterstream.charging import Tally, Terms, ended_call
-from meterstream.context import Context
+from meterstream.coalescing import check_single, sums_of
+from meterstream.context import AMBIENT, Context, complete
+from meterstream.counter import Counter
 from meterstream.metered import Metered, Timer
 from meterstream.streaming import watch, watch_async
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from meterstream.charging import Amount, Call, Text, Unit
+    from meterstream.coalescing import Coalesced
     from meterstream.incarnation import Incarnation
     from meterstream.streaming import Watched, WatchedAsync
 
@@ -38,6 +42,7 @@ class Conveniences:
         subject: str | None = None,
         attributes: Mapping[str, str] | None = None,
         key: str | None = None,
+        coalesce: float | None = None,
     ) -> bool:
         """See `meterstream.meter.Meter.record`."""
 
@@ -227,6 +232,33 @@ class Conveniences:
         begin = watch_async if hasattr(stream, "__aiter__") else watch
         return begin(stream, on_item=tally.item, on_end=tally.end, strict=True)
 
+    def counter(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        *,
+        tenant: str | None = None,
+        subject: str | None = None,
+        session: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        coalesce: float = 1,
+    ) -> Counter:
+        """A hot counter: ``add`` is `record` with ``coalesce`` and all else said beforehand.
+
+        What the context says here holds for the counter. See `meterstream.coalescing`.
+        """
+        ambient = AMBIENT.get()
+        if ambient is not None:
+            with suppress(Exception):  # The door says what is wrong with the attributes.
+                tenant, subject, session, attributes = complete(
+                    ambient, tenant, subject, session, attributes
+                )
+        said = (type, tenant, session, subject, attributes)
+        return Counter(self.current, seconds=coalesce, said=said)
+
+    def coalesced(self) -> Coalesced:
+        """How many keys `meterstream.coalescing` holds, and how many calls did not fit."""
+        return sums_of(self.current()).status()
+
     def _coalesce(  # noqa: PLR0917 - by position: calls and keywords cost
         self,
         seconds: float,
@@ -239,5 +271,8 @@ class Conveniences:
         attributes: Mapping[str, str] | None,
         key: str | None,
     ) -> bool:
-        """See `meterstream.coalescing`."""
-        raise NotImplementedError
+        """`record` with ``coalesce``. Raises what is wrong, which `record` refuses."""
+        check_single(time, key)
+        return sums_of(self.current()).add(
+            seconds, event_type, tenant, quantity, session, subject, attributes
+        )

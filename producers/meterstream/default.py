@@ -121,6 +121,7 @@ session = _default.session
 metered = _default.metered
 timer = _default.timer
 stream = _default.stream
+counter = _default.counter
 context = _default.context
 
 
