@@ -221,6 +221,16 @@ def test_a_tenant_without_a_customer_is_skipped(
     assert caplog.messages == ["tenant 'stranger' has no customer; the call is skipped"]
 
 
+def test_a_lookup_that_takes_too_long_skips_the_call(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no time is left, nothing is recorded: None can be believed, and the call repeated."""
+    monkeypatch.setattr(meter_lib, "TIMEOUT_SECONDS", 0.0)
+
+    assert post_meter_usage(*WHO, total_usage=1) is None
+    assert memory.arrived() == []
+
+
 def test_whatever_a_lookup_raises_stays_here(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meterstream.compat import unimeter, unimeter_queries, wiring
 from meterstream.compat.unimeter import (
@@ -22,7 +24,13 @@ from meterstream.compat.unimeter import (
     ServerError,
     current_month,
 )
-from meterstream.compat.unimeter_catalogue import from_definition, to_definition
+from meterstream.compat.unimeter_catalogue import (
+    KIND,
+    dimensions_of,
+    fits,
+    from_definition,
+    to_definition,
+)
 from meterstream.compat.usage_api import UsageUnavailable
 from meterstream.memory import MemoryTransport
 from tests.compat.documents import execute, snippets
@@ -217,6 +225,7 @@ def test_metrics_are_kept_as_they_were_defined(memory: Memory) -> None:
         (Event(1, "m", 2**63), "is no whole number of 64 bits"),
         (Event(1, "m", timestamp=datetime(2026, 1, 1)), "has no zone"),  # noqa: DTZ001 - on purpose
         (Event("", "m"), "tenant"),
+        (Event(1, ""), "metric_code: is empty"),
     ],
 )
 def test_a_wrong_event_stops_its_batch(memory: Memory, event: Event, sentence: str) -> None:
@@ -335,3 +344,32 @@ def test_the_guide_runs(memory: Memory, capsys: pytest.CaptureFixture[str]) -> N
     run(namespace["main"]())
 
     assert capsys.readouterr().out == "45.0\n"
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        (MetricSchema("", AggType.SUM), "code: is empty"),
+        (MetricSchema("m", AggType.SUM, billing_cycle_day=31), "pass 1 to 28"),
+        (MetricSchema("m", 9), "metric 'm': 9 is not a valid AggType"),  # type: ignore[arg-type]  # wrong on purpose
+    ],
+)
+def test_a_wrong_metric_is_refused(memory: Memory, schema: MetricSchema, sentence: str) -> None:
+    """A `ServerError` says what is wrong, and nothing is defined."""
+    with pytest.raises(ServerError, match=sentence):
+        run(AsyncClient().metrics.create(schema))
+
+    assert memory.definitions.all(KIND) == {}
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+
+
+@given(st.dictionaries(texts, texts, max_size=4), st.dictionaries(texts, texts, max_size=2))
+def test_dimensions_fit_what_they_have(have: dict[str, str], wanted: dict[str, str]) -> None:
+    """Whatever keys and values hold, a filter fits where the event has all of it."""
+    text = dimensions_of(None, have)
+
+    assert text.isascii()
+    assert fits(text, {name: have[name] for name in list(have)[:2]})
+    assert fits(text, wanted) == (wanted.items() <= have.items())

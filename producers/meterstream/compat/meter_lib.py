@@ -10,7 +10,6 @@ understood, told apart by the fifth: an amount is the package's order, an addres
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from datetime import datetime
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, overload
 from meterstream.compat import wiring
 from meterstream.compat.meter_lib_boundary import begin_boundary
 from meterstream.compat.meter_lib_customers import AccountCustomers, Customers
+from meterstream.complaints import Complaints, describe
 from meterstream.errors import BufferFull, MeterClosed
 from meterstream.intake import microseconds_of
 from meterstream_schemas.errors import InvalidEvent
@@ -39,15 +39,13 @@ _DOCUMENTED: Final = (*_WHO, "portal_url", "api_key", "total_usage", "timestamp"
 _PUBLISHED: Final = (*_WHO, "total_usage", "portal_url", "api_key", "timestamp", "metadata")
 _AMOUNTS: Final = (int, float, Decimal)
 
-_log: Final = logging.getLogger("meterstream")
-
 
 class _Lookup:
     """The customers in force. One per process; `look_up_with` puts others in place."""
 
     def __init__(self) -> None:
         self.customers: Customers = AccountCustomers()
-        self.complaint = ""
+        self.complaints = Complaints()
 
 
 _lookup: Final = _Lookup()
@@ -56,6 +54,7 @@ _lookup: Final = _Lookup()
 def look_up_with(customers: Customers | None = None) -> None:
     """Find customers with a port of the host's own; without one, with the default anew."""
     _lookup.customers = customers or AccountCustomers()
+    _lookup.complaints = Complaints()
 
 
 def fetch_customer_id(
@@ -188,8 +187,12 @@ def _safely(post: Any, called: Mapping[str, Any]) -> dict[str, Any] | None:  # n
     """What a call answers: nothing that goes wrong reaches the host, but in a strict meter."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
-        if _lookup.customers.customer_of(called["tenant_id"]) is None:
-            _complain(f"tenant {called['tenant_id']!r:.100} has no customer; the call is skipped")
+        tenant = called["tenant_id"]
+        if _lookup.customers.customer_of(tenant) is None:
+            _complain("customer", f"tenant {tenant!r:.100} has no customer; the call is skipped")
+            return None
+        if time.monotonic() >= deadline:
+            _complain("slow", "the customer lookup took all of a call's time; the call is skipped")
             return None
         try:
             sent = cast("Sequence[wiring.Sent | None]", post(called, deadline))
@@ -199,7 +202,7 @@ def _safely(post: Any, called: Mapping[str, Any]) -> dict[str, Any] | None:  # n
     except (InvalidEvent, BufferFull, MeterClosed):
         raise  # The meter was told to.
     except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-        _complain(f"a usage event was not recorded: {type(problem).__name__}: {problem}")
+        _complain("call", f"a usage event was not recorded: {describe(problem)}")
         return None
     return None if None in sent else _answer([each for each in sent if each is not None])
 
@@ -257,8 +260,7 @@ def _microseconds(field: str, value: object) -> int | None:
     raise InvalidEvent(field, f"{type(value).__name__} is not a time; pass milliseconds UTC")
 
 
-def _complain(sentence: str) -> None:
-    """Say it once: the next call may well find the same."""
-    if sentence != _lookup.complaint:
-        _lookup.complaint = sentence
-        _log.warning(sentence)
+def _complain(kind: str, sentence: str) -> None:
+    """Say it in the log, at most once a minute of each kind: the next call may find the same."""
+    _lookup.complaints.warn(kind, sentence)
+    _lookup.complaints.log_due(time.monotonic())

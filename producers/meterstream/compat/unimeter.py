@@ -103,7 +103,11 @@ class Metrics:
                 f"billing_cycle_day: {schema.billing_cycle_day} is not in every month; pass 1 to 28"
             )
         self._until = 0.0
-        await _kept(wiring.definitions().put, KIND, schema.code, to_definition(schema))
+        try:
+            told = to_definition(schema)
+        except (ValueError, TypeError, AttributeError) as problem:
+            raise ServerError(f"metric {schema.code!r:.80}: {problem}") from problem
+        await _kept(wiring.definitions().put, KIND, schema.code, told)
 
     async def update(self, schema: MetricSchema) -> None:
         """The same as `create`."""
@@ -223,6 +227,8 @@ class AsyncClient:
 
     def _record(self, event: Event, known: Mapping[str, MetricSchema]) -> dict[str, Any]:
         """The arguments of `wiring.begin` for an event. Raises `ServerError`."""
+        if not event.metric_code:
+            raise ServerError("metric_code: is empty; name the metric")
         schema = known.get(event.metric_code)
         properties = {str(name): str(value) for name, value in event.properties.items()}
         attributes = {attribute_of(name): value for name, value in properties.items()}
