@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from meterstream import Meter, SettingsError
-from meterstream.compat import wiring
+from meterstream.compat import climeter, wiring
 from meterstream.compat.usage_api import HttpUsage, UsageRefused, UsageUnavailable, find_url
 from meterstream.memory import MemoryTransport
 from meterstream.transport import Failure
@@ -18,9 +20,9 @@ from meterstream_schemas.events import EventKind
 from tests.compat import documents
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.compat.conftest import Memory
+
+GUIDES = Path(__file__).parents[2] / "docs" / "coming-from"
 
 
 @pytest.mark.parametrize("name", documents.NAMES)
@@ -189,3 +191,19 @@ def test_problems_of_the_usage_api_are_typed() -> None:
         api.get("/slow")
     with pytest.raises(UsageUnavailable, match="nobody"):
         api.get("/other")
+
+
+@pytest.mark.parametrize("name", ["climeter", "stripemeter"])
+def test_the_examples_of_the_guides_run(
+    name: str, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every Python block of a guide "Coming from ..." runs as it stands."""
+    text = (GUIDES / f"{name}.md").read_text("utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+    for example in examples:
+        exec(compile(example, name, "exec"), {})
+
+    assert len(examples) == 2
+    assert len(memory.arrived()) == {"climeter": 3, "stripemeter": 2}[name]
+    climeter.meter.configure()
