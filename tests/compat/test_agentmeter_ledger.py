@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +60,15 @@ def test_usage_is_what_events_cost_since_the_reset(
     AgentMeterTracker(client).track_instant_pay(amount=0.7)
     assert client.get_user_meter().current_usage == 0.7
     assert client.get_user_meter("other").current_usage == 9
+
+
+def test_the_hosts_decimal_context_loses_nothing(memory: Memory, client: AgentMeterClient) -> None:
+    """A host that computes with three digits has all digits in its ledger, by either way."""
+    with localcontext(prec=3):
+        client.record_instant_pay(amount=1234.5678)
+        assert client.increment_user_meter(0.00001).exact_usage == Decimal("1234.56781")
+
+    assert memory.ledger.balance("p/u") == Decimal("-1234.5678")
 
 
 def test_limits_are_passed_by_more_only(memory: Memory, client: AgentMeterClient) -> None:

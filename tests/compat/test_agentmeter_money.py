@@ -113,11 +113,11 @@ def test_the_hosts_decimal_context_changes_nothing() -> None:
     """A host that computes with three digits still charges all of them."""
     with localcontext(prec=3):
         event = TokenBasedPayEvent(
-            tokens_in=123_456, tokens_out=1, input_token_price=0.000004, output_token_price=1
+            tokens_in=123_456, tokens_out=1, input_token_price=0.00000412345, output_token_price=1
         )
         attributes = recorded(event).attributes
 
-    assert attributes["cost"] == "1.493824"
+    assert attributes["cost"] == "1.5090646432"
 
 
 def test_cost_beyond_all_size_is_refused() -> None:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from meterstream.compat import wiring
 from meterstream.compat.agentmeter.errors import AgentMeterLedgerError
 from meterstream.compat.agentmeter.events import Event, InstantPayEvent
-from meterstream.compat.agentmeter.money import total
+from meterstream.compat.agentmeter.money import exactly, total
 
 BOOKINGS_MAX: Final = 100_000
 """Queued at most, while the ledger cannot be written; further ones are left out, which is told."""
@@ -113,8 +113,9 @@ def settle(timeout: float = DRAIN_SECONDS) -> None:
         raise AgentMeterLedgerError("the ledger is being written for long already")
     try:
         _sort()
-        while (_books.payments or _books.owed) and time.monotonic() < deadline:
-            _write_one()
+        with exactly():
+            while (_books.payments or _books.owed) and time.monotonic() < deadline:
+                _write_one()
     except Exception as problem:
         raise AgentMeterLedgerError(f"the ledger cannot be written: {problem}") from problem
     finally:
@@ -146,7 +147,7 @@ def _write_one() -> None:
         payment = _books.payments[0]
         ledger.move(
             payment_account(payment.project, payment.user),
-            -payment.cost,
+            payment.cost.copy_negate(),
             id=payment.event_id,
             description=payment.payment or "",
             details={"project": payment.project, "user": payment.user, "agent": payment.agent},

@@ -8,18 +8,22 @@ even, to the most places that fit.
 from __future__ import annotations
 
 import operator
-from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
+from contextlib import AbstractContextManager
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from functools import lru_cache
 from typing import Final, SupportsIndex
 
 from meterstream.compat.agentmeter.errors import AgentMeterValidationError
 from meterstream_schemas.errors import InvalidQuantity
 from meterstream_schemas.events import SCALE_MAX
-from meterstream_schemas.quantity import format_amount, parse_amount
+from meterstream_schemas.quantity import parse_amount
 
 Number = int | float | Decimal | str
 """What a caller may pass as an amount."""
 
 _DIGITS_MAX: Final = 64
+_SAFE_DIGITS: Final = 18
+"""So many digits fit 63 bits whatever they are."""
 _EXACT: Final = Context(prec=400, traps=[Inexact, InvalidOperation])
 _ROUNDING: Final = Context(prec=400, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 
@@ -29,15 +33,10 @@ def exact(value: Number, *, field: str) -> Decimal:
 
     Raises `AgentMeterValidationError` that names ``field``.
     """
-    amount = _decimal(value, field)
-    sign, digits, exponent = amount.as_tuple()
-    if not isinstance(exponent, int):
-        raise AgentMeterValidationError(f"{field}: {value!r} is not a finite number")
-    if sign and amount:
-        raise AgentMeterValidationError(f"{field}: {value!r} is negative; pass 0 or more")
-    if len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
-        raise AgentMeterValidationError(f"{field}: {value!r:.80} has too many digits")
-    return abs(amount)
+    try:
+        return _remembered(value, field)  # A service has few prices.
+    except TypeError:
+        return _exact(value, field)  # It cannot be remembered, nor perhaps be billed.
 
 
 def whole(value: SupportsIndex | Number, *, field: str) -> int:
@@ -74,6 +73,9 @@ def carried(amount: Decimal, *, field: str) -> Decimal:
 
     Raises `AgentMeterValidationError` where even its whole part is too large.
     """
+    _, digits, exponent = amount.as_tuple()
+    if isinstance(exponent, int) and -SCALE_MAX <= exponent <= 0 and len(digits) <= _SAFE_DIGITS:
+        return amount
     for places in (None, *range(SCALE_MAX, -1, -1)):
         fitting = amount
         if places is not None:
@@ -85,15 +87,30 @@ def carried(amount: Decimal, *, field: str) -> Decimal:
     raise AgentMeterValidationError(f"{field}: {amount:.3e} is more than one event can carry")
 
 
+def exactly() -> AbstractContextManager[Context]:
+    """A block in which arithmetic is exact, whatever the host's decimal context: for ledgers."""
+    return localcontext(_ROUNDING)
+
+
 def text(amount: Decimal) -> str:
     """Plain decimal text without exponent and trailing zeros; any number of digits."""
-    sign, digits, exponent = amount.as_tuple()
-    assert isinstance(exponent, int)
-    unscaled = int("".join(map(str, digits)) or "0")
-    if exponent >= 0:
-        return format_amount((-unscaled if sign else unscaled) * 10**exponent, 0)
     plain = f"{amount:f}"
-    return plain.rstrip("0").rstrip(".")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _exact(value: Number, field: str) -> Decimal:
+    amount = _decimal(value, field)
+    sign, digits, exponent = amount.as_tuple()
+    if not isinstance(exponent, int):
+        raise AgentMeterValidationError(f"{field}: {value!r} is not a finite number")
+    if sign and amount:
+        raise AgentMeterValidationError(f"{field}: {value!r} is negative; pass 0 or more")
+    if len(digits) > _DIGITS_MAX or abs(exponent) > _DIGITS_MAX:
+        raise AgentMeterValidationError(f"{field}: {value!r:.80} has too many digits")
+    return amount.copy_abs()
+
+
+_remembered: Final = lru_cache(maxsize=1024, typed=True)(_exact)
 
 
 def _decimal(value: object, field: str) -> Decimal:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from meterstream.compat import wiring
 from meterstream.compat.agentmeter.books import settle
 from meterstream.compat.agentmeter.errors import AgentMeterLedgerError
-from meterstream.compat.agentmeter.money import Number, exact
+from meterstream.compat.agentmeter.money import Number, exact, exactly
 from meterstream.compat.agentmeter.results import UserMeter
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ def _change(
 ) -> UserMeter:
     settle()
     try:
-        allowance = wiring.ledger().change_allowance(
-            project, user, threshold=threshold, add=add, reset=start_anew
-        )
+        with exactly():
+            allowance = wiring.ledger().change_allowance(
+                project, user, threshold=threshold, add=add, reset=start_anew
+            )
     except Exception as problem:
         raise AgentMeterLedgerError(f"the ledger cannot be written: {problem}") from problem
     return _shown(project, user, allowance)
