@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from meterstream.integrations.tokens import TYPE, Calls, Usage, count, find, text
+from meterstream.integrations.tokens import TYPE, Calls, Usage, count, find, text, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,9 +200,5 @@ def _learn(call: Call, response: LLMResult) -> None:
     usage = find(output, "token_usage")
     if usage == {} and call.extra["operation"] == "text_completion":
         call.abandon()  # So LangChain marks all but the first of several prompts, which has it all.
-    elif usage:
-        call.usage = Usage(
-            input_tokens=count(usage, "prompt_tokens"),
-            output_tokens=count(usage, "completion_tokens"),
-            total_tokens=count(usage, "total_tokens"),
-        )
+    else:
+        call.usage = usage_of(usage)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from meterstream.integrations import http_clients
 from meterstream.integrations.http_clients import Body, Dialect
-from meterstream.integrations.tokens import TYPE, Calls, Usage, count, find, text
+from meterstream.integrations.tokens import TYPE, Calls, find, text, usage_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -104,7 +104,7 @@ def _no_usage_options(operation: str, body: Body) -> Body | None:  # noqa: ARG00
 def _answer(call: Call, body: Body, answer: Any) -> None:  # noqa: ANN401 - a model, or plain JSON
     call.model = text(answer, "model") or call.model
     call.fallen = text(answer, "status") == "failed"
-    call.usage = _usage(find(answer, "usage"))
+    call.usage = usage_of(find(answer, "usage"))
     images, seconds = find(answer, "data"), find(answer, "usage", "seconds")
     if call.extra["operation"] == "image" and isinstance(images, list):
         call.extra["images"] = str(len(images))
@@ -119,7 +119,7 @@ def _item(call: Call, item: Any, asked: bool) -> bool:  # noqa: ANN401 - an even
     if kind in _LAST_EVENTS:  # Of a response.
         item = find(item, "response")
         call.complete, call.fallen = True, kind == "response.failed"
-    usage = _usage(find(item, "usage"))
+    usage = usage_of(find(item, "usage"))
     call.model = text(item, "model") or call.model
     if usage is None:
         return False
@@ -129,34 +129,3 @@ def _item(call: Call, item: Any, asked: bool) -> bool:  # noqa: ANN401 - an even
         return False
     call.complete = True
     return asked
-
-
-def _usage(usage: object) -> Usage | None:
-    """Of chat and completions, of embeddings, of responses and all that came after them."""
-    if usage is None:
-        return None
-    return Usage(
-        input_tokens=_either(usage, ("prompt_tokens",), ("input_tokens",)),
-        output_tokens=_either(usage, ("completion_tokens",), ("output_tokens",)),
-        total_tokens=count(usage, "total_tokens"),
-        cached_tokens=_either(
-            usage,
-            ("prompt_tokens_details", "cached_tokens"),
-            ("input_tokens_details", "cached_tokens"),
-        ),
-        cache_write_tokens=_either(
-            usage,
-            ("prompt_tokens_details", "cache_write_tokens"),
-            ("input_tokens_details", "cache_write_tokens"),
-        ),
-        reasoning_tokens=_either(
-            usage,
-            ("completion_tokens_details", "reasoning_tokens"),
-            ("output_tokens_details", "reasoning_tokens"),
-        ),
-    )
-
-
-def _either(usage: object, first: tuple[str, ...], second: tuple[str, ...]) -> int | None:
-    value = count(usage, *first)
-    return count(usage, *second) if value is None else value

@@ -259,3 +259,35 @@ def text(thing: object, *names: str) -> str | None:
     """`find`, when that is a text that is not empty."""
     value = find(thing, *names)
     return value if isinstance(value, str) and value else None
+
+
+def usage_of(usage: object) -> Usage | None:
+    """Usage by the names that OpenAI gave it, older or newer ones, which many others took over."""
+    if not usage:
+        return None
+    return Usage(
+        input_tokens=_first(usage, ("prompt_tokens",), ("input_tokens",)),
+        output_tokens=_first(usage, ("completion_tokens",), ("output_tokens",)),
+        total_tokens=count(usage, "total_tokens"),
+        cached_tokens=_first(
+            usage,
+            ("prompt_tokens_details", "cached_tokens"),
+            ("input_tokens_details", "cached_tokens"),
+        ),
+        cache_write_tokens=_first(
+            usage,
+            ("prompt_tokens_details", "cache_write_tokens"),
+            ("prompt_tokens_details", "cache_creation_tokens"),
+            ("input_tokens_details", "cache_write_tokens"),
+        ),
+        reasoning_tokens=_first(
+            usage,
+            ("completion_tokens_details", "reasoning_tokens"),
+            ("output_tokens_details", "reasoning_tokens"),
+        ),
+    )
+
+
+def _first(usage: object, *paths: tuple[str, ...]) -> int | None:
+    """The first of the places that holds a number of tokens."""
+    return next((told for path in paths if (told := count(usage, *path)) is not None), None)
