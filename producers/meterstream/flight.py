@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from meterstream.transport import Parcel
 
 FLIGHT_MAX: Final = 20_000
-"""Events under way at once; the transport bounds their bytes."""
+"""Events under way at once."""
+FLIGHT_BYTES_MAX: Final = 32 << 20
+"""Bytes of their records, checked before each group: a group may exceed it."""
 _AGES_MAX: Final = 64
 _AGE_STEP_SECONDS: Final = 1.0
 
@@ -36,6 +38,7 @@ class Flight:
         """The last ticket given out; the base before the first."""
         self._keep_contents: Final = keep_contents
         self._last_put = base
+        self._bytes = 0
         self._held: Final[dict[int, Parcel]] = {}
         self._entries: Final[dict[int, Entry]] = {}
         self._outgoing: Final[deque[Parcel]] = deque()
@@ -46,7 +49,7 @@ class Flight:
     @property
     def room(self) -> int:
         """How many more may be under way."""
-        return FLIGHT_MAX - len(self._held)
+        return FLIGHT_MAX - len(self._held) if self._bytes < FLIGHT_BYTES_MAX else 0
 
     def next_ticket(self) -> int:
         """A ticket for an entry that just left the buffer."""
@@ -62,6 +65,7 @@ class Flight:
     def put(self, ticket: int, entry: Entry, partition: int, value: bytes) -> None:
         """Put an entry in line under a ticket given out before. In the order of tickets."""
         self._last_put = ticket
+        self._bytes += len(value)
         parcel = self._held[ticket] = (ticket, partition, entry[TENANT_KEY], value)
         if self._keep_contents:
             self._entries[ticket] = entry
@@ -81,7 +85,10 @@ class Flight:
 
     def settle(self, ticket: int) -> Parcel | None:
         """Forget an entry whose outcome is known; None when it is not held any more."""
-        return self._held.pop(ticket, None)
+        parcel = self._held.pop(ticket, None)
+        if parcel is not None:
+            self._bytes -= len(parcel[3])
+        return parcel
 
     def content(self, ticket: int) -> Entry | None:
         """Forget the content of an entry and return it; None when contents are not kept."""

@@ -12,7 +12,6 @@ nothing. All of it is used from the background thread only.
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from meterstream import processes
@@ -40,7 +39,7 @@ BATCH_BYTES_MAX: Final = 1_000_000
 PROTECTIVE: Final[Mapping[str, object]] = {
     "enable.idempotence": True,
     "delivery.timeout.ms": 0,
-    "queue.buffering.max.messages": FLIGHT_MAX,
+    "queue.buffering.max.messages": 2 * FLIGHT_MAX,
     "queue.buffering.max.kbytes": _QUEUE_KILOBYTES_MAX,
 }
 """Settings that the SDK's promises rest on; they cannot be overridden."""
@@ -85,6 +84,8 @@ class KafkaTransport:
         self._settings: Final = dict(settings or {})
         self._producer: Producer | None = None
         self._reports: list[Report] = []
+        self._tickets: dict[bytes, int] = {}
+        """Tickets by record: no two are equal, since each carries its number."""
         self._trouble: str | None = None
         self._broken: str | None = None
 
@@ -106,21 +107,25 @@ class KafkaTransport:
         return partitions
 
     def send(self, parcels: Sequence[Parcel]) -> int:
-        """See `meterstream.transport.Transport`."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
+        """See `meterstream.transport.Transport`.
 
-        produce, topic, reported = self._open_producer().produce, self._topic, self._reported
-        sent = 0
-        try:
-            for ticket, partition, key, value in parcels:
-                try:
-                    produce(topic, value, key, partition, partial(reported, ticket))
-                except KafkaException as problem:
-                    self._reports.append((ticket, None, self._not_taken(problem.args[0])))
-                sent += 1
-        except BufferError:
-            return sent
-        return sent
+        In batches: single calls would let go of the interpreter's lock for every event, and beside
+        a busy thread of the host each would wait for its turn again.
+        """
+        tickets = self._tickets
+        new = {value: ticket for ticket, _, _, value in parcels}
+        if len(new) == len(parcels) and tickets.keys().isdisjoint(new):
+            tickets.update(new)
+            return self._produce(parcels)
+        for at, parcel in enumerate(parcels):  # Rare: a record equals another under way.
+            ticket, _, _, value = parcel
+            if value in tickets:
+                self._reports.append((ticket, None, Failure("an equal record is under way", False)))
+                continue
+            tickets[value] = ticket
+            if not self._produce([parcel]):
+                return at
+        return len(parcels)
 
     def poll(self, timeout_seconds: float) -> list[Report]:
         """See `meterstream.transport.Transport`."""
@@ -146,6 +151,7 @@ class KafkaTransport:
     def close(self) -> None:
         """See `meterstream.transport.Transport`. What was not delivered is purged."""
         producer, self._producer = self._producer, None
+        self._tickets = {}  # Another one, so that late reports find nothing.
         if producer is not None and len(producer):
             from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
 
@@ -216,7 +222,46 @@ class KafkaTransport:
         limit = min(BATCH_BYTES_MAX, int(found[_BYTES_MAX].value or BATCH_BYTES_MAX))
         return max(limit, _BYTES_MAX_LEAST)
 
-    def _reported(self, ticket: int, error: KafkaError | None, message: Message) -> None:
+    def _produce(self, parcels: Sequence[Parcel]) -> int:
+        """Hand parcels over in one call; how many of the first were taken."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
+
+        messages: list[dict[str, Any]] = [
+            {"value": value, "key": key, "partition": partition}
+            for _, partition, key, value in parcels
+        ]
+        try:
+            taken = self._open_producer().produce_batch(
+                self._topic, messages, on_delivery=self._reported
+            )
+        except KafkaException as problem:
+            raise TransportBroken(_text(problem)) from problem
+        if taken == len(parcels):
+            return taken
+        return self._sort_out(parcels, [message.get("_error") for message in messages])
+
+    def _sort_out(self, parcels: Sequence[Parcel], errors: list[KafkaError | None]) -> int:
+        """Some were not taken. How many of the first were, refused ones included.
+
+        Raises `TransportBroken` after a fatal error.
+        """
+        from confluent_kafka import KafkaError  # noqa: PLC0415 - see connect
+
+        count = len(parcels)
+        while count and _is_full(errors[count - 1], KafkaError._QUEUE_FULL):  # noqa: SLF001 - the client's name
+            count -= 1
+        for (_, _, _, value), error in zip(parcels, errors, strict=True):
+            if error is not None:
+                self._tickets.pop(value, None)
+        for (ticket, _, _, _), error in zip(parcels[:count], errors, strict=False):
+            if error is not None:
+                self._reports.append((ticket, None, self._not_taken(error)))
+        return count
+
+    def _reported(self, error: KafkaError | None, message: Message) -> None:
+        ticket = self._tickets.pop(message.value() or b"", None)
+        if ticket is None:
+            return
         if error is None:
             self._reports.append((ticket, message.offset(), None))
         else:
@@ -265,6 +310,10 @@ def _text(problem: BaseException) -> str:
     """What a KafkaException carries, without the noise around it."""
     error: Any = problem.args[0] if problem.args else problem
     return str(error.str()) if hasattr(error, "str") else str(error)
+
+
+def _is_full(error: KafkaError | None, queue_full: int) -> bool:
+    return error is not None and error.code() == queue_full
 
 
 def _keep_forever(thing: object) -> None:

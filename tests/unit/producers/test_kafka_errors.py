@@ -75,17 +75,23 @@ class FakeProducer:
         *,
         on_poll: Callable[[], object] = lambda: None,
         on_produce: Callable[[], object] = lambda: None,
+        errors: tuple[KafkaError | None, ...] = (),
     ) -> None:
         self._on_poll = on_poll
         self._on_produce = on_produce
+        self._errors = errors
 
     def poll(self, timeout: float) -> None:
         """Serve nothing."""
         self._on_poll()
 
-    def produce(self, *_: object) -> None:
-        """Take nothing."""
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: object) -> int:
+        """Refuse those for which there is an error, take the others."""
         self._on_produce()
+        for message, error in zip(messages, self._errors, strict=False):
+            if error is not None:
+                message["_error"] = error
+        return sum("_error" not in message for message in messages)
 
 
 def over(producer: FakeProducer) -> KafkaTransport:
@@ -152,26 +158,34 @@ def test_producing_after_a_fatal_error_is_a_break() -> None:
 )
 def test_a_record_that_produce_refuses_is_reported(code: int, permanent: bool) -> None:
     """Too large for good, or sent again when the topic may come back; others go on."""
-    transport = over(FakeProducer(on_produce=raising(KafkaException(KafkaError(code, "no")))))
+    error = KafkaError(code, "no")
+    transport = over(FakeProducer(errors=(error, None, error)))
 
-    assert transport.send([(7, 0, b"k", b"v"), (8, 0, b"k", b"v")]) == 2
+    assert transport.send([(7, 0, b"k", b"v"), (8, 0, b"k", b"w"), (9, 0, b"k", b"x")]) == 3
     assert transport.poll(0) == [
         (7, None, Failure("no", permanent)),
-        (8, None, Failure("no", permanent)),
+        (9, None, Failure("no", permanent)),
     ]
 
 
 def test_a_full_queue_takes_what_fits() -> None:
-    """A BufferError says how many were taken, not that something is wrong."""
-    room = iter([None, None])
+    """What stands at the end and found no room was not taken, and nothing is wrong."""
+    full = KafkaError(KafkaError._QUEUE_FULL, "full")
+    transport = over(FakeProducer(errors=(None, None, full, full, full)))
 
-    def produce() -> None:
-        if next(room, "full") == "full":
-            raise BufferError
+    assert transport.send([(ticket, 0, b"k", b"%d" % ticket) for ticket in range(5)]) == 2
+    assert transport.poll(0) == []
+    assert transport.send([(ticket, 0, b"k", b"%d" % ticket) for ticket in range(2, 4)]) == 2
 
-    transport = over(FakeProducer(on_produce=produce))
 
-    assert transport.send([(ticket, 0, b"k", b"v") for ticket in range(5)]) == 2
+def test_equal_records_go_one_after_the_other() -> None:
+    """A report names its record by its bytes, so an equal one waits for its own turn."""
+    transport = over(FakeProducer())
+
+    assert transport.send([(1, 0, b"k", b"same"), (2, 0, b"k", b"same"), (3, 0, b"k", b"v")]) == 3
+    assert [report[0] for report in transport.poll(0)] == [2]
+    assert transport.send([(2, 0, b"k", b"same")]) == 1
+    assert [report[0] for report in transport.poll(0)] == [2]
 
 
 def test_the_clients_own_trouble_is_told_once() -> None:
