@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from meterstream.context import AMBIENT, Ambient
@@ -28,6 +29,7 @@ COUNTED: Final = {"bytes_in": "came_in", "bytes_out": "came_out"} | {
     "messages_in": "came_in",
     "messages_out": "came_out",
 }
+_CURRENT: Final[ContextVar[Charge | None]] = ContextVar("meterstream charge", default=None)
 _NO_AMBIENT: Final = Ambient(None, None, None, {})
 _METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
@@ -35,7 +37,7 @@ _METHODS: Final = frozenset(
 
 
 class Charge:
-    """What a call will be charged. The host may change it while the call runs.
+    """What a call will be charged. The host may change it while it runs; see `current_charge`.
 
     ``tenant``: None is not metered. ``quantity``: None is what the hook was told to count.
     ``attributes``: beside those of the hook; its own of the same name win.
@@ -132,19 +134,24 @@ def check_quantity(quantity: str, kinds: object) -> None:
         raise ValueError(f"quantity: {quantity!r} is none of {known}")
 
 
+def current_charge() -> Charge | None:
+    """The `Charge` of the call that is under way here; None outside of any metered call."""
+    return _CURRENT.get()
+
+
 @contextmanager
-def within(charge: Charge | None) -> Generator[None]:
+def within(charge: Charge) -> Generator[None]:
     """Let events that are recorded inside be the tenant's, when it is known."""
-    if charge is None or charge.tenant is None:
-        yield
-        return
-    around = charge.around or _NO_AMBIENT
-    token = AMBIENT.set(around._replace(tenant=charge.tenant))
+    ambient = AMBIENT.get()
+    if charge.tenant is not None:
+        ambient = (charge.around or _NO_AMBIENT)._replace(tenant=charge.tenant)
+    entered, current = AMBIENT.set(ambient), _CURRENT.set(charge)
     try:
         yield
     finally:
         with suppress(ValueError):  # Ended in another context than it began in.
-            AMBIENT.reset(token)
+            AMBIENT.reset(entered)
+            _CURRENT.reset(current)
 
 
 def method_of(method: object) -> str:
