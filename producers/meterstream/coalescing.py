@@ -66,8 +66,8 @@ SECONDS_MAX: Final = 60
 EVENTS: Final = "events"
 
 _DIRECT: Final = "direct"
-_RING_EVERY: Final = 4_096
-_QUEUE_MAX: Final = 65_536
+RING_EVERY: Final = 4_096
+QUEUE_MAX: Final = 65_536
 _WAIT_SECONDS: Final = 1.0
 _LEAST_REST_SECONDS: Final = 0.02
 
@@ -140,12 +140,15 @@ class Sums:
         else:
             amount, scale = parse_amount(quantity)
             queue.append((time_ns(), amount, scale))
-        waiting = len(queue)
+        return self.crowded(key, len(queue))
+
+    def crowded(self, key: Key, waiting: int) -> bool:
+        """See to it that a queue is emptied: at once, soon, or in its time."""
         if not key.open:
             return self._work(key, everything=True, wait_seconds=_WAIT_SECONDS)
-        if not waiting % _RING_EVERY:
+        if not waiting % RING_EVERY:
             self._press(key)
-        if waiting > _QUEUE_MAX:
+        if waiting > QUEUE_MAX:
             self._work(key, everything=False, wait_seconds=0)
         return True
 

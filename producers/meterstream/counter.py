@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from meterstream.coalescing import sums_of
+from meterstream.coalescing import QUEUE_MAX, RING_EVERY, sums_of
+from meterstream_schemas.events import QUANTITY_MAX, QUANTITY_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from meterstream.coalescing import Sums
     from meterstream.incarnation import Incarnation
     from meterstream.summing import Key
 
@@ -29,25 +30,42 @@ class Counter:
         self._seconds: Final = seconds
         self._said: Final = said
         self._home: Incarnation | None = None
-        self._sums: Sums | None = None
         self._key: Key | None = None
 
     def add(self, quantity: int | Decimal | str = 1) -> bool:
         """Count ``quantity``. Answers as ``record`` with ``coalesce`` does; does not wait."""
         home = self._incarnation()
+        key = self._key
         try:
-            key, sums = self._key, self._sums
-            if key is None or sums is None or home is not self._home or not key.open:
+            if key is None or home is not self._home:
                 return self._begin(home, quantity)
-            return sums.put(key, quantity)
+            if type(quantity) is not int or not QUANTITY_MIN <= quantity <= QUANTITY_MAX:
+                return self._put(home, key, quantity)
+            # As `Sums.put` does it: a call costs as much as all of this.
+            queue = key.queue
+            queue.append((time_ns(), quantity, 0))
+            waiting = len(queue)
+            if key.open and waiting % RING_EVERY and waiting <= QUEUE_MAX:
+                return True
+            return self._crowded(home, key, waiting)
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return home.refused(problem)
+
+    def _put(self, home: Incarnation, key: Key, quantity: object) -> bool:
+        if not key.open:
+            return self._begin(home, quantity)
+        return sums_of(home).put(key, quantity)
+
+    def _crowded(self, home: Incarnation, key: Key, waiting: int) -> bool:
+        if not key.open:
+            self._key = None  # It is idle or its meter closed; the next call looks for another.
+        return sums_of(home).crowded(key, waiting)
 
     def _begin(self, home: Incarnation, quantity: object) -> bool:
         event_type, tenant, session, subject, attributes = self._said
         sums = sums_of(home)
         self._key = sums.find(self._seconds, event_type, tenant, session, subject, attributes)
-        self._sums, self._home = sums, home
+        self._home = home
         if self._key is not None:
             return sums.put(self._key, quantity)
         return sums.add(self._seconds, event_type, tenant, quantity, session, subject, attributes)

@@ -154,4 +154,4 @@ def _from_environment() -> Meter:
     try:
         return Meter()
     except SettingsError as problem:
-        return Meter(transport=_Nowhere(problem))
+        return Meter(transport=_Nowhere(problem), durability="memory")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterstream import InvalidEvent, Meter, MeterClosed, coalescing, summing
+from meterstream import InvalidEvent, Meter, MeterClosed, coalescing, counter, summing
 from meterstream.memory import MemoryTransport
 from meterstream_schemas.events import QUANTITY_MAX, QUANTITY_MIN
 from meterstream_schemas.quantity import to_decimal
@@ -34,7 +34,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.microseconds = START
-        for module in (coalescing, summing):
+        for module in (coalescing, counter, summing):
             monkeypatch.setattr(module, "time_ns", lambda: self.microseconds * 1000)
 
 
@@ -139,13 +139,13 @@ def test_close_records_what_is_held_and_counts_what_comes_later(
 ) -> None:
     """Nothing disappears unseen: not before, not after."""
     meter = make_meter()
-    counter = meter.counter("call", tenant="t", coalesce=60)
-    counter.add(5)
+    hot = meter.counter("call", tenant="t", coalesce=60)
+    hot.add(5)
 
     assert meter.close(5)
 
     assert [amount(event) for event in arrived(transport)] == [5]
-    assert not counter.add()
+    assert not hot.add()
     assert not meter.record("call", tenant="t", coalesce=60)
     assert meter.status().dropped == {"closed": 2}
     strict = make_meter(strict=True)
@@ -224,12 +224,12 @@ def test_keys_are_bounded(
 def test_counts_are_exact_under_threads(make_meter: MakeMeter, transport: MemoryTransport) -> None:
     """Eight of them, two keys, while another flushes and intervals end."""
     meter = make_meter(strict=True)
-    counter = meter.counter("call", tenant="t", coalesce=0.01)
+    hot = meter.counter("call", tenant="t", coalesce=0.01)
     calls, done = 5_000, threading.Event()
 
     def work() -> None:
         for number in range(calls):
-            counter.add()
+            hot.add()
             if not number % 5:
                 meter.record("other", tenant="t", quantity=2, coalesce=0.02)
 
@@ -264,20 +264,20 @@ def test_a_signal_handler_may_count_and_flush_at_any_moment(
 ) -> None:
     """Amid a call, a flush or the emptying of a queue."""
     meter = make_meter()
-    counter = meter.counter("call", tenant="t", coalesce=0.02)
+    hot = meter.counter("call", tenant="t", coalesce=0.02)
     handled = 0
 
     def handle(*_: object) -> None:
         nonlocal handled
         handled += 1
-        counter.add()
+        hot.add()
         meter.flush(0)
 
     former = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
     try:
         for number in range(20_000):
-            counter.add()
+            hot.add()
             if not number % 1_000:
                 meter.flush(1)
     finally:
@@ -293,14 +293,14 @@ def test_the_child_of_a_fork_forgets_the_parents_sums() -> None:
     """And counts its own with the same counter."""
     transport = MemoryTransport()
     meter = Meter("test", transport=transport)
-    counter = meter.counter("call", tenant="t", coalesce=60)
-    counter.add(7)
+    hot = meter.counter("call", tenant="t", coalesce=60)
+    hot.add(7)
 
     child = os.fork()
     if not child:
         code = 1
         try:
-            counter.add(2)
+            hot.add(2)
             closed = meter.close(5)
             code = 0 if closed and [amount(event) for event in arrived(transport)] == [2] else 2
         finally:
@@ -315,7 +315,7 @@ def test_a_long_queue_is_emptied_by_the_caller(
     make_meter: MakeMeter, transport: MemoryTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the background thread does not come to it."""
-    monkeypatch.setattr(coalescing, "_QUEUE_MAX", 10)
+    monkeypatch.setattr(coalescing, "QUEUE_MAX", 10)
     meter = make_meter(strict=True)
     sums = coalescing.sums_of(meter.current())
     key = sums.find(60, "call", "t", None, None, None)
