@@ -41,7 +41,7 @@ def snippets(name: str) -> list[Snippet]:
     path = SEEDS / f"{name}.md"
     if not path.exists():
         pytest.skip(f"the document {name}.md is not here", allow_module_level=True)
-    text = path.read_text("utf-8").replace("\xa0", " ")
+    text = path.read_text("utf-8")
     return [
         Snippet(heading, _IMPORT.sub(r"from meterstream.compat.\1 import", code))
         for heading, code in _FINDERS[name](text)

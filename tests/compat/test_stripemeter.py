@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from meterstream.compat import stripemeter
+from meterstream.compat import stripemeter, wiring
 from meterstream.compat.stripemeter import (
     AsyncStripeMeterClient,
     IngestResponse,
     StripeMeterClient,
     StripeMeterError,
 )
+from meterstream.memory import MemoryTransport
 from meterstream.transport import Failure
 from tests.compat import documents
 from tests.compat.standins import usage_answer
@@ -328,3 +329,30 @@ def test_keys_are_never_kept(client: StripeMeterClient) -> None:
     """Neither the client nor its repr holds the API key."""
     assert "a.b" not in repr(vars(client))
     assert repr(client) == "<StripeMeterClient of 't1'>"
+
+
+def test_a_full_buffer_is_told_as_such(memory: Memory) -> None:
+    """No room is a 503, from a meter that drops as from one that raises; a closed one likewise."""
+    client = StripeMeterClient(tenant_id="t1")
+    for settings in ({"buffer_events_max": 1}, {"buffer_events_max": 1, "overflow": "raise"}):
+        transport = MemoryTransport()
+        transport.available = False
+        meter = wiring.make_meter(transport=transport, **settings)
+        wiring.use(meter=meter)
+        client.buffer("m", "c", 1)
+        with pytest.raises(StripeMeterError, match="buffer is full") as full:
+            client.buffer("m", "c", 1)
+        assert full.value.status_code == 503
+        meter.close(timeout=0)
+        with pytest.raises(StripeMeterError, match="closed") as closed:
+            client.buffer("m", "c", 1)
+        assert closed.value.status_code == 503
+
+
+def test_strict_meters_say_what_is_wrong(memory: Memory) -> None:
+    """What a strict meter raises is the client's own error too."""
+    with wiring.make_meter(transport=MemoryTransport(), strict=True) as meter:
+        wiring.use(meter=meter)
+        with pytest.raises(StripeMeterError, match="tenant") as refused:
+            StripeMeterClient().track("m", "c" * 300, 1)
+        assert refused.value.status_code == 400

@@ -11,11 +11,11 @@ import copy
 import fcntl
 import json
 import os
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from meterstream.compat.forks import ForkLock
 from meterstream.errors import MeterError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class JsonFile:
 
     def __init__(self, path: Path | None) -> None:
         self.path: Final = path
-        self._lock: Final = threading.RLock()
+        self._lock: Final = ForkLock()
         self._memory: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
@@ -88,6 +88,8 @@ def _locked(path: Path) -> Generator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        # Said, and not left to closing: the child of a fork at this moment has it open too.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

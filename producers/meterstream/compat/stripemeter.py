@@ -9,11 +9,12 @@ answered when the event is in the log. ``api_url`` and ``api_key`` lead nowhere 
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
 import time as clock
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from meterstream.compat import wiring
+from meterstream.compat.forks import ForkLock
 from meterstream.compat.stripemeter_batch import Batch
 from meterstream.compat.stripemeter_events import Sent
 from meterstream.compat.stripemeter_questions import declare_price, projection_of, usage_of
@@ -77,8 +78,9 @@ class _Client:
         self._timeout: Final = timeout
         self._batch_size: Final = max(1, batch_size)
         self._sent: Final = Sent()
-        self._lock: Final = threading.RLock()
+        self._lock: Final = ForkLock()
         self._buffered = self._batch()
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._account!r}>"
@@ -95,13 +97,20 @@ class _Client:
 
     def _buffer(self, event: Mapping[str, object]) -> None:
         with self._lock:
+            self._begin_again_after_fork()
             self._buffered.add(0, event)
             self._buffered.watch_at_most(self._batch_size)
 
     def _take_buffer(self) -> Batch:
         with self._lock:
+            self._begin_again_after_fork()
             batch, self._buffered = self._buffered, self._batch()
         return batch
+
+    def _begin_again_after_fork(self) -> None:
+        """What the parent buffered is the parent's to send and to wait for."""
+        if self._process != os.getpid():
+            self._process, self._buffered = os.getpid(), self._batch()
 
     def _flush_meter(self, timeout: float) -> bool:
         target = wiring.try_meter()

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from meterstream.compat import wiring
 from meterstream.compat.stripemeter_events import TYPE, Event, Sent, Standing, event_of
 from meterstream.compat.stripemeter_values import EventProblem, IngestResponse, StripeMeterError
+from meterstream.errors import MeterError
+from meterstream_schemas.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+_REFUSED: Final = "an event was refused: "
+"""How a meter's status begins to tell of a wrong argument."""
 
 
 class Begun(NamedTuple):
@@ -58,19 +64,23 @@ class Batch:
         if standing is Standing.ARRIVED or repeated:
             self._duplicates += 1
             return
-        pending = wiring.begin(
-            TYPE,
-            tenant=event.customer,
-            quantity=event.quantity,
-            time=event.time,
-            subject=event.resource,
-            attributes=event.attributes,
-            key=event.key,
-        )
+        try:
+            pending = wiring.begin(
+                TYPE,
+                tenant=event.customer,
+                quantity=event.quantity,
+                time=event.time,
+                subject=event.resource,
+                attributes=event.attributes,
+                key=event.key,
+            )
+        except (MeterError, InvalidEvent) as problem:
+            self._sent.refused(event)
+            status = 400 if isinstance(problem, InvalidEvent) else 503
+            raise StripeMeterError(f"the event was not taken: {problem}", status) from problem
         if pending is None:
             self._sent.refused(event)
-            why = wiring.meter().status().last_error
-            raise StripeMeterError(f"the event was not taken: {why}", 400)
+            raise _not_taken()
         self.begun.append(Begun(index, event, pending))
 
     def watch_at_most(self, count: int) -> None:
@@ -120,3 +130,13 @@ class Batch:
             duplicates=self._duplicates,
             errors=tuple(EventProblem(index, problem.message) for index, problem in problems),
         )
+
+
+def _not_taken() -> StripeMeterError:
+    """Why the meter just did not take an event: the fault is the event's, or there is no room."""
+    status = wiring.meter().status()
+    refusal = status.last_error or ""
+    if refusal.startswith(_REFUSED):
+        return StripeMeterError(f"the event was not taken: {refusal.removeprefix(_REFUSED)}", 400)
+    why = "the meter is closed" if status.closed else "the buffer is full, slow down"
+    return StripeMeterError(f"the event was not taken: {why}", 503)

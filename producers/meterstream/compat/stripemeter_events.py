@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 import time as clock
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final, NamedTuple
 
+from meterstream.compat.forks import ForkLock
 from meterstream.compat.plain import attributes_of
 from meterstream.compat.stripemeter_values import StripeMeterError
 
@@ -99,7 +99,7 @@ class Sent:
     """The keys of late, at most `KEYS_REMEMBERED`; the oldest are forgotten. Safe from threads."""
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = ForkLock()
         self._known: Final[OrderedDict[tuple[str, str], tuple[bytes, int, bool]]] = OrderedDict()
 
     def meet(self, event: Event) -> tuple[Standing, Event]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meterstream.compat.definitions import Definitions, LocalDefinitions
+from meterstream.compat.forks import ForkLock
 from meterstream.compat.json_file import file_of
 from meterstream.compat.ledger import Ledger, LocalLedger
 from meterstream.compat.outcomes import Pending, Sent, Waiting
@@ -53,8 +53,9 @@ class _Wiring:
     """The parts in force. One per process; see the functions of this module."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: Final = ForkLock()
         self.waiting = Waiting()
+        """Whose outcomes: those of the present process."""
         self.meter: Meter | None = None
         self.own_meter = False
         self.told = False
@@ -65,7 +66,6 @@ class _Wiring:
         self.made: Final[weakref.WeakSet[Meter]] = weakref.WeakSet()
 
     def after_fork(self) -> None:
-        self.lock = threading.RLock()
         self.waiting = Waiting()
 
 
@@ -188,10 +188,10 @@ def begin(
     None: refused or dropped, and counted in the meter's status. Without a ``key`` the event gets a
     fresh random one. Does not wait. Raises in a ``strict`` meter only.
     """
+    target, taken = meter(), False
     known = os.urandom(16).hex() if key is None else key
     waiting = _wiring.waiting
     future = waiting.join(tenant, known)
-    target, taken = meter(), False
     try:
         if boundary is None:
             taken = target.record(
