@@ -26,8 +26,8 @@ Bytes
     every full segment has at least that size: there are bytes_max // segment_bytes + 1 at most.
 
 Recovery (`Spool.adopt`)
-    1. Lock the directory. Read segments in the order of their names; of one whose records are all
-       acknowledged by the progress, nothing is read.
+    1. Lock the directory. The last segment is read at once, others when it is their turn, so that
+       no adopter stands still for long; one that the progress calls acknowledged is never read.
     2. A record counts when its marker, its checksum and its index are right. The index has to
        follow the one before it; after skipped bytes, by no more than records fit into them. Where
        no record counts, search for the next marker. A search computes checksums of at most four
@@ -46,15 +46,14 @@ Reasons
     it can be removed while someone opens it, so what is locked is compared with what has the name.
     NFS has no such lock for directories: `create` fails there.
 
-    A write that failed is undone by truncation. When that fails too, or ``fdatasync`` failed (what
-    it should have written may be gone from memory, and a second call would say that all is well),
-    the segment takes nothing more, and the next one begins with the same index: rule 3. A segment
-    that follows such a one is not deleted before it.
+    A write that failed is undone by truncation. When that fails too, or ``fdatasync`` failed (its
+    bytes may be gone from memory, and a second call would say that all is well), the segment takes
+    nothing more, and the next one begins with the same index: rule 3. A segment that follows such
+    a one, or one that was not read yet, is not deleted before it.
 
-    Checksums come last, so one look at the end of a write tells whether it is whole; they cover the
-    index, so no record can stand in for another. CRC32C has an instruction of the processor.
-    Progress has two slots that are written in turns: a torn one leaves the other. It is never
-    synced; the worst of an old one is that something is sent again, which has the same number.
+    The checksum covers the index, so no record can stand in for another. Progress has two slots
+    that are written in turns: a torn one leaves the other. It is never synced; the worst of an old
+    one is that something is sent again, which has the same number.
 """
 
 from __future__ import annotations
@@ -65,13 +64,7 @@ from itertools import zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
-from meterstream.spool_directory import (
-    Directory,
-    first_of,
-    is_producer,
-    left_behind,
-    size_of,
-)
+from meterstream.spool_directory import Directory, first_of, is_producer, left_behind, size_of
 from meterstream.spool_progress import PROGRESS_BYTES, Progress
 from meterstream.spool_records import (
     HEADER_BYTES,
@@ -151,8 +144,8 @@ class Spool:
     def adopt(cls, directory: Path) -> Self | None:
         """Open what a dead process left; None when a living one holds it, or it is gone.
 
-        Reads every byte once. OSError when it cannot be read or written, or is of a later version;
-        then nothing was changed but torn tails.
+        Until entries are read, ``pending`` counts what damage may have taken. OSError when it
+        cannot be read or written, or is of a later version; then nothing was changed.
         """
         if not is_producer(directory.name):
             return None
@@ -314,15 +307,20 @@ class Spool:
 
     def _segment_of(self, index: int) -> Segment | None:
         place = bisect_right(self._segments, index, key=_first_of) - 1
-        if place >= 0 and index < self._segments[place].end:
-            return self._segments[place]
-        return None
+        if place < 0 or index >= self._segments[place].end:
+            return None
+        segment = self._segments[place]
+        if segment.unread:
+            with suppress(OSError):
+                self._readable(segment)
+        return segment if not segment.unread and index < segment.end else None
 
     def _readable(self, segment: Segment) -> Segment:
-        """Keep at most two files open: the one that is written and the one that is read."""
+        """Recover it if need be. At most two files are open: what is written and what is read."""
         if self._reading not in (None, segment, self._active):
             self._reading.close()
         self._reading = segment
+        self.corrupt_bytes += segment.recover(self.producer)
         return segment
 
     def _acknowledged(self) -> int:
@@ -337,18 +335,15 @@ class Spool:
             segment.close()
 
     def _recover(self) -> None:
+        """Find out which segments there are; only the last is searched for records now."""
         acknowledged = self.last = self._progress.load()
-        names = self._directory.segment_names()
-        firsts = [first_of(name) for name in names]
+        firsts = [first_of(name) for name in self._directory.segment_names()]
         for first, before in zip_longest(firsts, firsts[1:]):
             segment = Segment(self._directory, first)
-            if before is None or before > acknowledged + 1:
-                found = segment.recover(self.producer, before)
-                if found is None:
-                    continue
-                self._bounds = found.bounds or self._bounds
-                self.corrupt_bytes += found.corrupt_bytes
-                segment.acknowledge_to(acknowledged)
+            segment.find(before, acknowledged)
+            self._bounds = segment.told(self.producer) or self._bounds
+            segment.close()
             self._segments.append(segment)
-            self.last = max(self.last, segment.end - 1)
+        if self._segments:
+            self.last = max(self.last, self._readable(self._segments[-1]).end - 1)
         self._sweep()

@@ -93,8 +93,17 @@ class Directory:
         return None
 
     def segment_names(self) -> list[str]:
-        """The names of segments, oldest first."""
-        return sorted(filter(_is_segment, os.listdir(self._descriptor)))  # noqa: PTH208 - Path takes no descriptor
+        """The names of segments, oldest first. A link or a pipe of such a name is none."""
+        names = os.listdir(self._descriptor)  # noqa: PTH208 - Path takes no descriptor
+        return sorted(name for name in names if _is_segment(name) and self.size_of(name) >= 0)
+
+    def size_of(self, name: str) -> int:
+        """The bytes of a regular file; -1 when it is none, or gone."""
+        with suppress(OSError):
+            status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                return status.st_size
+        return -1
 
     def unlink(self, name: str) -> bool:
         """Whether the name is gone now."""

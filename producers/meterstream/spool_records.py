@@ -41,13 +41,6 @@ class Bounds(NamedTuple):
     fsync: bool
 
 
-class Recovered(NamedTuple):
-    """What a segment's header said, if it is intact, and the bytes skipped as damage."""
-
-    bounds: Bounds | None
-    corrupt_bytes: int
-
-
 def marker_of(producer: str) -> bytes:
     """Four bytes that begin every record of this producer, and hardly anything else."""
     return _CHECK.pack(crc32c(_MAGIC + bytes.fromhex(producer)))

@@ -14,7 +14,6 @@ from meterstream.spool_records import (
     HEADER_BYTES,
     SEGMENT_BYTES_MAX,
     Bounds,
-    Recovered,
     Search,
     header,
     marker_of,
@@ -44,13 +43,17 @@ class Segment:
         self.pending = 0
         self.spoiled = False
         """Whether bytes may stand behind its end that do not count."""
+        self.unread: tuple[int | None, int] | None = None
+        """Before recovery: the next segment's first index, and what is acknowledged already."""
         self._places: Final = array("I", [HEADER_BYTES])
         self._waiting: Final = bytearray()
         self._descriptor = -1
 
     @property
     def end(self) -> int:
-        """The index behind its last record."""
+        """The index behind its last record; before recovery, where the next segment begins."""
+        if self.unread and self.unread[0]:
+            return self.unread[0]
         return self.first + len(self._waiting)
 
     def create(self, producer: str, bounds: Bounds) -> None:
@@ -100,14 +103,10 @@ class Segment:
             self._waiting[place] = 0
             self.pending -= 1
 
-    def acknowledge_to(self, index: int) -> None:
-        """Count every record up to this index as done."""
-        places = min(max(index + 1 - self.first, 0), len(self._waiting))
-        self._waiting[:places] = bytes(places)
-        self.pending = self._waiting.count(1)
-
     def first_pending(self) -> int:
         """The lowest index that waits; ``end`` when none does."""
+        if self.unread:
+            return max(self.first, self.unread[1] + 1)
         place = self._waiting.find(1)
         return self.end if place < 0 else self.first + place
 
@@ -153,22 +152,38 @@ class Segment:
             self._descriptor = -1 if descriptor is None else descriptor
         return self._descriptor >= 0
 
-    def recover(self, producer: str, before: int | None) -> Recovered | None:
-        """Find its records; those from index ``before`` on stand in the next segment.
+    def find(self, before: int | None, acknowledged: int) -> None:
+        """Stand for a file that is there; until `recover`, every index waits that may be in it."""
+        self.unread = (before, acknowledged)
+        self.spoiled = True
+        self.size = self._directory.size_of(self.name)
+        self.pending = max(self.end - self.first_pending(), 0)
 
-        None when there is no such file.
+    def told(self, producer: str) -> Bounds | None:
+        """What its header says. OSError when that is of a later version."""
+        return read_header(self._bytes(0, HEADER_BYTES), producer, self.first)
+
+    def recover(self, producer: str) -> int:
+        """Find its records, unless that was done; returns how many bytes are damage.
+
+        OSError when the disk does not answer; then it is as before.
         """
-        if not self._open():
-            return None
-        on_disk = os.fstat(self._descriptor).st_size
+        if self.unread is None:
+            return 0
+        before, acknowledged = self.unread
+        on_disk = os.fstat(self._descriptor).st_size if self._open() else 0
         data = self._bytes(0, min(on_disk, SEGMENT_BYTES_MAX))
-        bounds = read_header(data, producer, self.first)
-        corrupt = 0 if bounds or len(data) < HEADER_BYTES else HEADER_BYTES
+        corrupt = 0
+        if len(data) >= HEADER_BYTES and not read_header(data, producer, self.first):
+            corrupt = HEADER_BYTES
+        self.unread, self.spoiled, self.pending = None, False, 0
         corrupt += self._find_records(data, marker_of(producer), before)
         self.size = on_disk
         self._cut(max(self._places[-1], HEADER_BYTES))
-        self.close()
-        return Recovered(bounds, corrupt)
+        places = min(max(acknowledged + 1 - self.first, 0), len(self._waiting))
+        self._waiting[:places] = bytes(places)
+        self.pending = self._waiting.count(1)
+        return corrupt
 
     def _find_records(self, data: bytes, marker: bytes, before: int | None) -> int:
         position, corrupt = HEADER_BYTES, 0

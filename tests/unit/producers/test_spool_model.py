@@ -21,7 +21,7 @@ from meterstream.spool_progress import PROGRESS_BYTES
 from meterstream.spool_records import HEADER_BYTES, RECORD_BYTES, encode, marker_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
 _BYTES_MAX: Final = 3_000
 _ALL: Final = 10**6
@@ -290,7 +290,7 @@ class _SpoolMachine(RuleBasedStateMachine):
 
 
 @contextmanager
-def _broken_disk(written: int, problem: BaseException, *, sync: bool) -> Iterator[None]:
+def _broken_disk(written: int, problem: BaseException, *, sync: bool) -> Generator[None]:
     """Write so many bytes and then fail, or write everything and fail to sync it."""
     real: Callable[[int, bytes, int], int] = os.pwrite
     left = written
@@ -316,7 +316,7 @@ def _broken_disk(written: int, problem: BaseException, *, sync: bool) -> Iterato
 
 
 @contextmanager
-def _broken_truncation(*, broken: bool) -> Iterator[None]:
+def _broken_truncation(*, broken: bool) -> Generator[None]:
     def ftruncate(descriptor: int, size: int) -> None:
         raise OSError(errno.EIO, f"no truncation of {descriptor} to {size}")
 

@@ -19,7 +19,7 @@ from meterstream.errors import SettingsError
 from meterstream.spool import Spool, SpoolFull, left_behind, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 PRODUCER: Final = "00112233445566778899aabbccddeeff"
 OTHER: Final = "ffeeddccbbaa99887766554433221100"
@@ -28,7 +28,7 @@ _MIB: Final = 2**20
 
 
 @contextmanager
-def _process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def _process(*arguments: object) -> Generator[subprocess.Popen[str]]:
     command = [sys.executable, str(_PROGRAM), *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -339,8 +339,11 @@ def test_a_failed_sync_is_never_tried_again(
     def failing(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
+    def untruncated(descriptor: int, _size: int) -> None:
+        failing(descriptor)
+
     monkeypatch.setattr(os, "fdatasync", failing)
-    monkeypatch.setattr(os, "ftruncate", lambda *_: failing(0))
+    monkeypatch.setattr(os, "ftruncate", untruncated)
     with pytest.raises(OSError, match="Input/output"):
         spool.append([b"lost", b"lost too"])
     monkeypatch.undo()
