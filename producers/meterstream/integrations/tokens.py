@@ -223,7 +223,10 @@ class Call:
 
     def _quantity(self, status: str) -> int:
         """All tokens. Raises `InvalidEvent` for a call that is to be skipped."""
-        total = None if self.usage is None else self.usage.total()
+        usage = self.usage
+        if usage is not None and self.extra.get("operation") == "embeddings":
+            usage = usage._replace(output_tokens=usage.output_tokens or 0)
+        total = None if usage is None else usage.total()
         if total is not None:
             return total
         if self.tokenless or status == "error":
