@@ -207,10 +207,10 @@ class Spool:
             if segment.end > after + 1 and segment.pending:
                 intact, damaged = self._readable(segment).read(self._marker, after, missing)
                 found += intact
-                for index in damaged:
-                    self.corrupt_bytes += segment.extent(index)
-                    segment.acknowledge(index)
                 if damaged:
+                    self.corrupt_bytes += sum(map(segment.extent, damaged))
+                    more = iter(damaged)
+                    segment.acknowledge(next(more), more)
                     after = max(damaged[-1], found[-1][0] if found else 0)
                     continue
             position += 1
@@ -218,16 +218,15 @@ class Spool:
 
     def acknowledge(self, indexes: Iterable[int]) -> None:
         """Let go of entries, in any order. Deletes segments that nobody waits for any more."""
-        low = high = 0
-        segment: Segment | None = None
+        more = iter(indexes)
+        index = next(more, None)
         emptied = False
-        for index in indexes:
-            if not low <= index < high:
-                segment = self._segment_of(index)
-                low, high = (segment.first, segment.end) if segment else (0, 0)
-            if segment is not None:
-                segment.acknowledge(index)
+        while index is not None:
+            if segment := self._segment_of(index):
+                index = segment.acknowledge(index, more)
                 emptied |= not segment.pending
+            else:
+                index = next(more, None)
         if emptied:
             self._sweep()
 

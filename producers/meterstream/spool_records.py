@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from crc32c import crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _MAGIC: Final = b"MSSPOOL"
 _VERSION: Final = 1
@@ -87,15 +87,23 @@ def read_header(data: bytes, producer: str, first: int) -> Bounds | None:
     return Bounds(bytes_max, segment_bytes, bool(fsync))
 
 
-def payload_at(data: bytes, start: int, marker: bytes, index: int) -> bytes | None:
-    """The payload of the record that should stand there; None when it is damaged."""
-    if start + RECORD_BYTES > len(data):
-        return None
-    found, length, at = _HEAD.unpack_from(data, start)
-    record = data[start : start + length + RECORD_BYTES]
-    if at != index or found != marker or crc32c(record) != _INTACT:
-        return None
-    return record[_HEAD_BYTES:-_CHECK_BYTES] if len(record) == length + RECORD_BYTES else None
+def payloads_at(
+    data: bytes, starts: Iterable[int], marker: bytes, indexes: Iterable[int]
+) -> tuple[list[tuple[int, bytes]], list[int]]:
+    """The records that should stand there, and the indexes of those that are damaged."""
+    intact: list[tuple[int, bytes]] = []
+    damaged: list[int] = []
+    head, checksum, highest = _HEAD.unpack_from, crc32c, len(data) - RECORD_BYTES
+    for start, index in zip(starts, indexes, strict=True):
+        if start <= highest:
+            found, length, at = head(data, start)
+            record = data[start : start + length + RECORD_BYTES]
+            right = at == index and found == marker and len(record) == length + RECORD_BYTES
+            if right and checksum(record) == _INTACT:
+                intact.append((index, record[_HEAD_BYTES:-_CHECK_BYTES]))
+                continue
+        damaged.append(index)
+    return intact, damaged
 
 
 class Search:

@@ -17,12 +17,12 @@ from meterstream.spool_records import (
     Search,
     header,
     marker_of,
-    payload_at,
+    payloads_at,
     read_header,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from meterstream.spool_directory import Directory
 
@@ -96,12 +96,20 @@ class Segment:
             self.spoiled = True
             raise
 
-    def acknowledge(self, index: int) -> None:
-        """Count the record as done, once."""
-        place = index - self.first
-        if self._waiting[place]:
-            self._waiting[place] = 0
-            self.pending -= 1
+    def acknowledge(self, index: int, more: Iterator[int]) -> int | None:
+        """Count its own record as done, and every next one; returns the first that is not its own.
+
+        None when there are no more.
+        """
+        waiting, first, end, done = self._waiting, self.first, self.end, 0
+        current: int | None = index
+        while current is not None and first <= current < end:
+            if waiting[current - first]:
+                waiting[current - first] = 0
+                done += 1
+            current = next(more, None)
+        self.pending -= done
+        return current
 
     def first_pending(self) -> int:
         """The lowest index that waits; ``end`` when none does."""
@@ -121,16 +129,8 @@ class Segment:
             wanted = list(islice(compress(count(start), flags), count_max))
         begin = self._places[start]
         data = self._bytes(begin, self._places[wanted[-1] + 1])
-        intact: list[tuple[int, bytes]] = []
-        damaged: list[int] = []
-        first, places = self.first, self._places
-        for place in wanted:
-            payload = payload_at(data, places[place] - begin, marker, first + place)
-            if payload is None:
-                damaged.append(first + place)
-            else:
-                intact.append((first + place, payload))
-        return intact, damaged
+        starts = [self._places[place] - begin for place in wanted]
+        return payloads_at(data, starts, marker, [self.first + place for place in wanted])
 
     def extent(self, index: int) -> int:
         """The bytes that a record takes, its payload and all."""
