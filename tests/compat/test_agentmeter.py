@@ -17,6 +17,7 @@ from meterstream.compat.agentmeter import (
     AgentMeterConfig,
     AgentMeterDeliveryError,
     AgentMeterError,
+    AgentMeterLedgerError,
     AgentMeterTracker,
     AgentMeterValidationError,
     APIRequestPayEvent,
@@ -33,6 +34,7 @@ from meterstream.compat.agentmeter.statistics import (
     TOKENS_OUT,
     span,
 )
+from meterstream.compat.definitions import LocalDefinitions
 from meterstream.compat.usage_api import UsageRefused, UsageUnavailable
 from meterstream.memory import MemoryTransport
 from meterstream_aggregator.catalogue_file import load_catalogue
@@ -290,6 +292,36 @@ def test_billing_records_live(memory: Memory, client: AgentMeterClient) -> None:
         client.get_billing_record(record.id)
 
 
+def test_definitions_that_fail_are_told(memory: Memory, client: AgentMeterClient) -> None:
+    """A definition that cannot be kept is an error of the SDK's."""
+
+    class Failing(LocalDefinitions):
+        def put(self, *_: object) -> None:
+            raise OSError("no space left")
+
+    wiring.use(definitions=Failing())
+
+    with pytest.raises(AgentMeterLedgerError, match="definitions failed: no space left"):
+        client.create_project("Search")
+
+
+def test_clients_flush_at_their_end(memory: Memory) -> None:
+    """A client is a context manager; afterwards everything has arrived and is booked."""
+    with create_client(project_id="p", user_id="u") as client:
+        client.take_event(InstantPayEvent(**client.who(), amount=1))
+
+    assert memory.meter.status().buffered == 0
+    assert memory.ledger.balance("p/u") == -1
+    memory.usage.answers["/health/ready"] = lambda _: {"status": "ready"}
+    assert client.health_check() == {"status": "ready"}
+
+
+def test_far_timeframes_are_told() -> None:
+    """A span that reaches before the calendar is none."""
+    with pytest.raises(AgentMeterValidationError, match="'99999 years' is too long"):
+        span("99999 years", datetime(2026, 1, 1, tzinfo=UTC))
+
+
 def test_settings_come_from_the_environment(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,11 +348,17 @@ def test_settings_come_from_the_environment(
 
 def test_keys_are_not_kept(memory: Memory) -> None:
     """Neither in the client nor in what is shown of a configuration."""
-    config = AgentMeterConfig(api_key="secret-key", project_id="p")
-    client = AgentMeterClient(**config.dict(), max_retries=3, batch_size=50)
+    config = AgentMeterConfig(api_key="secret-key", project_id="p", max_retries=3, batch_size=50)
+    client = AgentMeterClient(**config.dict())
 
     assert config.dict()["api_key"] == "secret-key"
     assert "secret-key" not in repr(config) + repr(client) + repr(vars(client))
+
+
+def test_unknown_settings_are_told(memory: Memory) -> None:
+    """A misspelled setting is an error at once, not a price of 0 for ever."""
+    with pytest.raises(TypeError, match="unit_prize"):
+        create_client(project_id="p", unit_prize=5)
 
 
 def test_ready_catalogue_has_every_meter_that_is_asked_for() -> None:

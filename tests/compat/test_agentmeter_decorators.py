@@ -280,6 +280,31 @@ def test_usual_answers_need_no_extractor(
     assert charged(memory) == ["43"]
 
 
+def test_unknown_tokens_of_failed_calls_are_nobodys_fault(
+    memory: Memory, client: AgentMeterClient
+) -> None:
+    """A failed call without an extractor tells no tokens, and none used is nothing to charge."""
+
+    @meter_token_based_pay(client, 1, 1)
+    def fails() -> None:
+        raise Own
+
+    with pytest.raises(Own):
+        fails()
+    meter_token_based_pay(client, 1, 1)(lambda: {"tokens_in": 0, "tokens_out": 0})()
+
+    assert (charged(memory), refused(memory)) == ([], 0)
+
+
+def test_functions_without_a_signature_are_charged(
+    memory: Memory, client: AgentMeterClient
+) -> None:
+    """Some built-in functions do not tell their arguments; the client's user is charged."""
+    assert meter_api_request_pay(client)(max)(1, 2) == 2
+
+    assert [event.subject for event in memory.arrived()] == ["u"]
+
+
 def test_agents_are_charged_by_all_public_methods(memory: Memory, client: AgentMeterClient) -> None:
     """Without names: what the class defines, static and class methods too; nothing private."""
 

@@ -14,6 +14,7 @@ from meterstream.compat.agentmeter import (
     AgentMeterClient,
     AgentMeterLedgerError,
     AgentMeterTracker,
+    books,
     create_client,
     meter_api_request_pay,
 )
@@ -37,6 +38,14 @@ class Broken(LocalLedger):
         if not self.mended:
             raise OSError("no space left")
         return super().change_allowance(*args, **kwargs)
+
+
+class Away(Broken):
+    """A ledger that notes no payments either."""
+
+    def move(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as inherited
+        """As a full disk would have it."""
+        raise OSError("no space left")
 
 
 @pytest.fixture
@@ -71,6 +80,69 @@ def test_the_hosts_decimal_context_loses_nothing(memory: Memory, client: AgentMe
     assert memory.ledger.balance("p/u") == Decimal("-1234.5678")
 
 
+def test_ledgers_that_cannot_be_read_are_told(memory: Memory, client: AgentMeterClient) -> None:
+    """A limit that nobody can tell is an error, not a limit of nothing."""
+
+    class Unreadable(LocalLedger):
+        def allowance(self, project: str, user: str) -> Any:  # noqa: ANN401 - it never answers
+            raise OSError("gone")
+
+    wiring.use(ledger=Unreadable())
+
+    with pytest.raises(AgentMeterLedgerError, match="the ledger cannot be read: gone"):
+        client.get_user_meter()
+
+
+def test_slow_ledgers_hold_nobody_for_long(memory: Memory, client: AgentMeterClient) -> None:
+    """`settle` gives up in time and says so; what waits is written by the next."""
+    tracker = AgentMeterTracker(client)
+    for user in ("u1", "u2"):
+        tracker.track_api_request_pay(user, unit_price=1)
+
+    with pytest.raises(AgentMeterLedgerError, match="some bookings wait still"):
+        settle(0)
+    settle()
+
+    assert [client.get_user_meter(user).current_usage for user in ("u1", "u2")] == [1, 1]
+
+
+def test_too_many_bookings_are_left_out(
+    memory: Memory,
+    client: AgentMeterClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The queue is bounded: beyond it the event is recorded, its booking is not, which is told."""
+    monkeypatch.setattr(books, "BOOKINGS_MAX", 0)
+
+    assert client.record_instant_pay(amount=1).success
+
+    assert "bookings wait for the ledger; further ones are left out" in caplog.text
+    assert memory.ledger.payments() == []
+
+
+def test_old_event_ids_are_forgotten(
+    memory: Memory, client: AgentMeterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids that were booked are kept for a while only; payments have the ledger's own memory."""
+    monkeypatch.setattr(books, "SEEN_MAX", 1)
+    for event_id in ("a", "b", "a"):
+        client.record_instant_pay(amount=1, event_id=event_id)
+
+    assert client.get_user_meter().current_usage == 3
+    assert sorted(payment.id for payment in memory.ledger.payments()) == ["p/a", "p/b"]
+
+
+def test_event_ids_are_a_projects_own(memory: Memory, client: AgentMeterClient) -> None:
+    """Two projects may both have an order 7, and each owes its own."""
+    for project in ("p", "q", "q"):
+        client.record_instant_pay(project, amount=1, event_id="order-7")
+    client.flush()
+
+    assert [memory.ledger.balance(account) for account in ("p/u", "q/u")] == [-1, -1]
+    assert client.get_user_meter(project_id="q").current_usage == 1
+
+
 def test_limits_are_passed_by_more_only(memory: Memory, client: AgentMeterClient) -> None:
     """Exactly the limit is not over it; without a limit nothing is."""
     assert not client.increment_user_meter(50).is_over_limit
@@ -94,12 +166,12 @@ def test_unknown_users_have_used_nothing(memory: Memory, client: AgentMeterClien
 
 
 def test_payments_are_noted_in_the_journal(memory: Memory, client: AgentMeterClient) -> None:
-    """Under the event's id, taken from the user's account, with project and agent."""
+    """Under an id made of the event's, taken from the user's account, with project and agent."""
     response = client.record_instant_pay(amount=4.99, description="Premium feature unlock")
     client.flush()
 
     [payment] = memory.ledger.payments("p/u")
-    assert (payment.id, payment.amount) == (response.event_id, Decimal("-4.99"))
+    assert (payment.id, payment.amount) == (f"p/{response.event_id}", Decimal("-4.99"))
     assert payment.description == "Premium feature unlock"
     assert payment.details == {"project": "p", "user": "u", "agent": "a"}
     assert memory.ledger.balance("p/u") == Decimal("-4.99")
@@ -171,7 +243,7 @@ def test_a_forks_child_does_not_book_its_parents_costs(
     memory: Memory, client: AgentMeterClient
 ) -> None:
     """What was queued in the parent is the parent's to write."""
-    wiring.use(ledger=Broken())
+    wiring.use(ledger=Away())  # So that nobody writes before the fork.
     AgentMeterTracker(client).track_instant_pay(amount=8)
 
     child = os.fork()

@@ -2,8 +2,9 @@
 
 `book` only appends to a queue. A thread that lives as long as something is queued writes it within
 a second or so; `settle` writes it now, and so do flush and close of the meter. Costs of one user
-become one change of the allowance; each payment becomes one movement under its event's id, so that
-it is never noted twice. What a crash leaves unwritten is missing in the ledger, not in the log.
+become one change of the allowance; each payment becomes one movement under an id of its own, so
+that it is never noted twice. What a crash leaves unwritten is missing in the ledger, not in the
+log.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SEEN_MAX: Final = 10_000
 """The latest event ids, each booked once however often it is recorded."""
 PAUSE_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 5.0
-DRAIN_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 5.0
+DRAIN_SECONDS: Final = 2.0
 
 _log: Final = logging.getLogger("meterstream")
 
@@ -53,8 +55,8 @@ class _Books:
         self.queue: deque[_Booking] = deque()
         self.payments: deque[_Booking] = deque()
         self.owed: dict[tuple[str, str], Decimal] = {}
-        self.seen: dict[str, object] = {}
-        self.order: deque[str] = deque()
+        self.seen: dict[tuple[str, str], object] = {}
+        self.order: deque[tuple[str, str]] = deque()
         self.trouble: str | None = None
         self.writing = _thread.allocate_lock()
         self.running = _thread.allocate_lock()
@@ -85,10 +87,11 @@ def book(event: Event) -> None:
         _tell(f"{BOOKINGS_MAX} bookings wait for the ledger; further ones are left out")
         return
     mark = object()
-    if _books.seen.setdefault(event.event_id, mark) is not mark:
+    place = event.project_id, event.event_id
+    if _books.seen.setdefault(place, mark) is not mark:
         return
-    _books.order.append(event.event_id)
-    if len(_books.order) > SEEN_MAX:
+    _books.order.append(place)
+    while len(_books.order) > SEEN_MAX:
         _books.seen.pop(_books.order.popleft(), None)
     _books.queue.append(
         _Booking(
@@ -103,7 +106,7 @@ def book(event: Event) -> None:
     _begin_writing()
 
 
-def settle(timeout: float = DRAIN_SECONDS) -> None:
+def settle(timeout: float = SETTLE_SECONDS) -> None:
     """Write what is queued, now, for at most about ``timeout`` seconds. Blocks on the ledger.
 
     Raises `AgentMeterLedgerError`; what was not written stays queued.
@@ -130,6 +133,11 @@ def payment_account(project: str, user: str | None) -> str:
     return f"{project}/{user or ''}"
 
 
+def payment_id(project: str, event_id: str) -> str:
+    """The id of a payment in the ledger's journal: event ids are unique within their project."""
+    return f"{project}/{event_id}"
+
+
 def _sort() -> None:
     """From the queue to sums by user and single payments."""
     while _books.queue:
@@ -148,7 +156,7 @@ def _write_one() -> None:
         ledger.move(
             payment_account(payment.project, payment.user),
             payment.cost.copy_negate(),
-            id=payment.event_id,
+            id=payment_id(payment.project, payment.event_id),
             description=payment.payment or "",
             details={"project": payment.project, "user": payment.user, "agent": payment.agent},
         )

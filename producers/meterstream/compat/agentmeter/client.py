@@ -35,7 +35,7 @@ class AgentMeterClient(Payments):
     ``api_key`` and ``base_url`` are taken for the sake of the documented calls and not used: events
     go where ``METERSTREAM_*`` says, and no key is kept. Prices are what calls charge that name
     none. ``record_`` calls block until the event is in the log, at most ``timeout`` seconds.
-    Further settings of other versions (``max_retries``, ``batch_size``) are taken and not needed.
+    ``max_retries`` and ``batch_size`` are taken likewise: the SDK repeats and batches by itself.
 
     Raises `AgentMeterValidationError` for a price that is no amount.
     """
@@ -52,7 +52,8 @@ class AgentMeterClient(Payments):
         input_token_price: Number = 0,
         output_token_price: Number = 0,
         timeout: float = TIMEOUT_SECONDS,
-        **further: object,  # noqa: ARG002 - settings that have no meaning here
+        max_retries: int | None = None,  # noqa: ARG002 - the SDK repeats by itself
+        batch_size: int | None = None,  # noqa: ARG002 - the SDK batches by itself
     ) -> None:
         del api_key  # Nothing is sent with it; what is not kept cannot leak.
         super().__init__(

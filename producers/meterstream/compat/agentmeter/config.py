@@ -21,7 +21,8 @@ class AgentMeterConfig:
 
     ``api_key`` and ``base_url`` are taken for the sake of the documented calls: events go where
     ``METERSTREAM_*`` says, and no key is sent. ``timeout`` is how many seconds a ``record_`` call
-    waits for its confirmation. Prices are 0 unless given: none is made up.
+    waits for its confirmation. Prices are 0 unless given: none is made up. ``max_retries`` and
+    ``batch_size`` change nothing: the SDK repeats and batches by itself.
     """
 
     api_key: str = field(default="", repr=False)
@@ -33,6 +34,8 @@ class AgentMeterConfig:
     input_token_price: Number = 0
     output_token_price: Number = 0
     timeout: float = TIMEOUT_SECONDS
+    max_retries: int | None = None
+    batch_size: int | None = None
 
     def dict(self) -> dict[str, Any]:
         """All settings by name, the key among them."""
