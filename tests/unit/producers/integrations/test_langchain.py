@@ -20,7 +20,6 @@ from langchain_core.outputs import (
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableParallel
 
-from meterstream.context import AMBIENT, Ambient
 from meterstream.integrations import langchain
 from meterstream.integrations.langchain import MeterCallback
 from tests.unit.producers.integrations.llm import Told, refused, told
@@ -197,12 +196,9 @@ def test_the_tenant_comes_from_the_run_or_its_surroundings(
 
     model.invoke("?", config(callback, tenant="acme"))
     model.invoke("?", config(chosen, org="7"))
-    try:
-        AMBIENT.set(Ambient("umbrella", None, None, {}))
+    with meter.context(tenant="umbrella"):
         model.batch(["?", "?"], config(callback))
         asyncio.run(model.ainvoke("?", config(callback)))
-    finally:
-        AMBIENT.set(None)
     model.invoke("?", config(callback))
 
     events = told(meter, transport)

@@ -11,7 +11,6 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 from pydantic import BaseModel
 
-from meterstream.context import AMBIENT, Ambient
 from meterstream.errors import SettingsError
 from meterstream.integrations.openai import unwrap, wrap
 from tests.unit.producers.integrations.llm import Told, refused, told
@@ -56,12 +55,12 @@ def test_the_client_of_coroutines_is_metered_alike(
     meter, server = make_meter(), Server()
 
     async def ask(client: openai.AsyncOpenAI, tenant: str) -> None:
-        AMBIENT.set(Ambient(tenant, None, None, {}))
-        await client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
-        await client.responses.create(model="gpt-4o", input="hello")
-        await client.chat.completions.parse(
-            model="gpt-4o", messages=MESSAGES, response_format=Answer
-        )
+        with meter.context(tenant=tenant):
+            await client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+            await client.responses.create(model="gpt-4o", input="hello")
+            await client.chat.completions.parse(
+                model="gpt-4o", messages=MESSAGES, response_format=Answer
+            )
 
     async def scenario() -> None:
         async with wrap(server.async_client(), meter) as client:
@@ -263,12 +262,9 @@ def test_a_tenant_that_cannot_be_found_is_nobody_elses(
 ) -> None:
     """The call is refused and counted, and the host has its answer."""
     meter = make_meter(strict=True)
-    AMBIENT.set(Ambient("umbrella", None, None, {}))
-    try:
-        client = wrap(Server().client(), meter, tenant=lambda body: str(body["metadata"]["x"]))
+    client = wrap(Server().client(), meter, tenant=lambda body: str(body["metadata"]["x"]))
+    with meter.context(tenant="umbrella"):
         answer = client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
-    finally:
-        AMBIENT.set(None)
     without = wrap(Server().client(), meter)
     without.chat.completions.create(model="gpt-4o", messages=MESSAGES)
 

@@ -12,7 +12,6 @@ import openai
 import pytest
 from openai import AsyncStream, Stream
 
-from meterstream.context import AMBIENT, Ambient
 from meterstream.integrations.openai import wrap
 from tests.unit.producers.integrations.llm import Told, refused, sse, told
 from tests.unit.producers.integrations.openai_answers import (
@@ -273,13 +272,10 @@ def test_a_stream_belongs_to_the_tenant_for_whom_it_began(
     """Wherever it is read: the ambient context is that of the call."""
     meter = make_meter()
     client = wrap(Server().client(), meter)
-    try:
-        AMBIENT.set(Ambient("acme", None, None, {"feature": "chat"}))
+    with meter.context(tenant="acme", attributes={"feature": "chat"}):
         stream = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True)
-        AMBIENT.set(Ambient("umbrella", None, None, {}))
+    with meter.context(tenant="umbrella"):
         assert len(list(stream)) == 3
-    finally:
-        AMBIENT.set(None)
 
     assert told(meter, transport) == [
         Told("acme", "llm.tokens", 120, {**STREAMED, "feature": "chat"})
