@@ -246,10 +246,10 @@ def test_metadata_never_costs_the_event(
     assert memory.meter.status().dropped == {}
 
 
-def test_the_environment_is_read_with_every_event(
+def test_the_environment_is_read_when_it_is_needed(
     memory: Memory, meter: Metering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Key, tool and tenant come from the environment when they are needed, unless configured."""
+    """Key, tool and tenant come from the environment at the first event that finds somebody."""
     monkeypatch.delenv("CLIMETER_API_KEY")
     assert meter.status() == {"configured": False, "tool_slug": "", "queue_size": 0}
     meter.record("lost")
@@ -261,6 +261,7 @@ def test_the_environment_is_read_with_every_event(
     meter.configure("k2", "https://api.example", "package-order")
     meter.record("two")
     monkeypatch.setenv("METERSTREAM_TENANT", "acme")
+    meter.configure()
     meter.record("three", tool_slug="own")
 
     assert sorted(
@@ -391,3 +392,14 @@ for _ in range(20):
     )  # fmt: skip
 
     assert done.stdout.strip() == "20", done.stderr
+
+
+def test_metering_needs_no_extra() -> None:
+    """CLIMeter's calls ask nothing over HTTP, so importing them brings no client for it."""
+    program = "import sys, meterstream.compat.climeter; print('httpx' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.strip() == "False"

@@ -47,10 +47,17 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class _Configured(NamedTuple):
-    """What `Metering.configure` was told. Replaced as a whole, so it needs no lock."""
+    """What one call of `Metering.configure` told. Replaced as a whole, so it needs no lock."""
 
     tenant: str | None = None
     tool_slug: str | None = None
+
+
+class _Identity(NamedTuple):
+    """Who meters, and by which tool unless an event says."""
+
+    tenant: str | None
+    tool: str
 
 
 class Metering:
@@ -58,6 +65,7 @@ class Metering:
 
     def __init__(self) -> None:
         self._configured = _Configured()
+        self._found: tuple[_Configured, _Identity] | None = None
 
     def configure(
         self,
@@ -65,7 +73,7 @@ class Metering:
         tool_slug: str | None = None,
         api_url: str | None = None,
     ) -> None:
-        """Say who meters. What is not said comes from ``CLIMETER_*``, read with every event.
+        """Say who meters. What is not said comes from ``CLIMETER_*``, read when it is first needed.
 
         ``api_url`` leads nowhere: events go where ``METERSTREAM_*`` says. A URL in the place of the
         tool, where the published package has it, is understood.
@@ -118,11 +126,12 @@ class Metering:
         if target is None:
             return
         further, key = attributes_of(metadata, prefix="metadata.", key=IDEMPOTENCY_KEY)
+        tenant, tool = self._identity()
         target.record(
             TYPE,
-            tenant=self._tenant(),
+            tenant=tenant,
             attributes={
-                "tool": tool_slug or self._tool() or event_name,
+                "tool": tool_slug or tool or event_name,
                 "command": event_name,
                 "status": status,
                 **further,
@@ -137,8 +146,8 @@ class Metering:
         """
         target = wiring.try_meter()
         return {
-            "configured": self._tenant() is not None,
-            "tool_slug": self._tool(),
+            "configured": self._identity().tenant is not None,
+            "tool_slug": self._identity().tool,
             "queue_size": 0 if target is None else target.status().buffered,
         }
 
@@ -178,20 +187,24 @@ class Metering:
     def clear_cache(self) -> None:
         """Accepted for its name: there is no cache."""
 
-    def _tenant(self) -> str | None:
-        tenant = os.environ.get(TENANT) or self._configured.tenant
+    def _identity(self) -> _Identity:
+        """Who meters which tool; kept as soon as there is anybody."""
+        found, told = self._found, self._configured
+        if found is not None and found[0] is told:
+            return found[1]
+        tenant = os.environ.get(TENANT) or told.tenant
         if tenant is None and (api_key := os.environ.get(API_KEY)):
             tenant = tenant_of(api_key)
-        return tenant
+        identity = _Identity(tenant, told.tool_slug or os.environ.get(TOOL_SLUG, ""))
+        if tenant is not None:
+            self._found = told, identity
+        return identity
 
     def _account(self, api_key: str | None) -> str:
-        account = tenant_of(api_key) if api_key else self._tenant()
+        account = tenant_of(api_key) if api_key else self._identity().tenant
         if account is None:
             raise ValueError(f"no API key; call meter.configure(api_key=...) or set {API_KEY}")
         return account
-
-    def _tool(self) -> str:
-        return self._configured.tool_slug or os.environ.get(TOOL_SLUG, "")
 
 
 class _Block:

@@ -81,6 +81,11 @@ class Pending:
         self._future: Final = future
 
     @property
+    def done(self) -> bool:
+        """There is an outcome, so that `wait` would not wait."""
+        return self._future is not None and self._future.done()
+
+    @property
     def refused(self) -> bool:
         """The broker refused the event for good: it is not in the log and never will be."""
         future = self._future

@@ -33,16 +33,18 @@ def attributes_of(
     """
     found: dict[str, str] = {}
     told_key: str | None = None
+    if metadata is None:
+        return found, None
     try:
         if not isinstance(metadata, Mapping):
             return found, None
         room = _TOTAL_BYTES_MAX
         for name, value in islice(metadata.items(), METADATA_MAX):
             text = text_of(value)
-            if key is not None and name == key and 0 < len(text.encode()) <= ID_BYTES_MAX:
-                told_key = text if text.isprintable() else None
+            if name == key and 0 < _length(text) <= ID_BYTES_MAX and text.isprintable():
+                told_key = text
             attribute = _name_of(prefix, name)
-            room -= len(attribute.encode()) + len(text.encode()) + 4
+            room -= _length(attribute) + _length(text) + 4
             if room < 0:
                 break
             found[attribute] = text
@@ -57,7 +59,11 @@ def text_of(value: object) -> str:
     Never raises.
     """
     try:
-        if isinstance(value, str):
+        if type(value) is str:
+            text = value
+        elif type(value) is int:
+            text = repr(value)
+        elif isinstance(value, str):
             text = str.__str__(value)
         elif value is None or isinstance(value, bool | int | float | dict | list | tuple):
             text = json.dumps(value, default=str, ensure_ascii=False)
@@ -69,11 +75,17 @@ def text_of(value: object) -> str:
 
 
 def _name_of(prefix: str, name: object) -> str:
-    text = "".join(letter if letter.isprintable() else "?" for letter in text_of(name))
+    text = text_of(name)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return _cut(prefix + text, ATTRIBUTE_NAME_BYTES_MAX)
 
 
 def _cut(text: str, bytes_max: int) -> str:
-    if len(text) * 4 <= bytes_max and text.isascii():
+    if len(text) <= bytes_max and text.isascii():
         return text
     return text[:bytes_max].encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

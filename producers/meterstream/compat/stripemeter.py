@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from meterstream.compat import wiring
 from meterstream.compat.forks import ForkLock
 from meterstream.compat.stripemeter_batch import Batch
-from meterstream.compat.stripemeter_events import Sent
+from meterstream.compat.stripemeter_events import RecentKeys
 from meterstream.compat.stripemeter_questions import declare_price, projection_of, usage_of
 from meterstream.compat.stripemeter_values import (
     Alert,
@@ -77,7 +77,7 @@ class _Client:
         self._account: Final = tenant_id
         self._timeout: Final = timeout
         self._batch_size: Final = max(1, batch_size)
-        self._sent: Final = Sent()
+        self._sent: Final = RecentKeys()
         self._lock: Final = ForkLock()
         self._buffered = self._batch()
         self._process = os.getpid()

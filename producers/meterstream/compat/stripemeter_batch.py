@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterstream.compat import wiring
-from meterstream.compat.stripemeter_events import TYPE, Event, Sent, Standing, event_of
+from meterstream.compat.stripemeter_events import TYPE, Event, RecentKeys, Standing, event_of
 from meterstream.compat.stripemeter_values import EventProblem, IngestResponse, StripeMeterError
 from meterstream.errors import MeterError
 from meterstream_schemas.errors import InvalidEvent
@@ -31,7 +31,7 @@ class Begun(NamedTuple):
 class Batch:
     """Events of one call. Used by one thread at a time."""
 
-    def __init__(self, account: str, sent: Sent) -> None:
+    def __init__(self, account: str, sent: RecentKeys) -> None:
         self.begun: Final[deque[Begun]] = deque()
         self._account: Final = account
         self._sent: Final = sent
@@ -87,9 +87,10 @@ class Batch:
         """Beyond ``count`` events, the oldest are no longer waited for one by one."""
         while len(self.begun) > count:
             begun = self.begun.popleft()
-            if (sent := begun.pending.wait(0)) is not None or begun.pending.refused:
-                self.settle(begun, sent)
+            if begun.pending.done:
+                self.settle(begun, begun.pending.wait(0))
             else:
+                begun.pending.forget()
                 self._unwatched += 1
 
     def settle(self, begun: Begun, sent: wiring.Sent | None) -> None:

@@ -7,7 +7,7 @@ takes two different events of one moment for one. Without ``ts`` each call is an
 with a random key. Two equal events of one given moment need keys of their own.
 
 **Time.** It is part of what a key stands for: a key that comes again with other content, another
-time included, is a conflict. `Sent` remembers the times of recent keys, so that a call repeated
+time included, is a conflict. `RecentKeys` remembers the times of recent keys, so that a call repeated
 with its key and without ``ts`` is a repeat and no conflict.
 """
 
@@ -46,8 +46,8 @@ class Event(NamedTuple):
     time: int
     attributes: dict[str, str]
     key: str
-    digest: bytes
-    """Of everything but the time."""
+    digest: int
+    """Of everything but the time, in this process."""
     time_given: bool
 
 
@@ -78,29 +78,24 @@ def event_of(account: str, told: Mapping[str, object]) -> Event:
     attributes = {"metric": metric, **attributes_of(meta, prefix="meta.")[0]}
     if account:
         attributes = {"account": account, **attributes}
-    content = json.dumps(
-        [account, metric, customer, resource or "default", format(quantity, "f"),
-         sorted(attributes.items())]
-    ).encode()  # fmt: skip
     key = told.get("idempotency_key")
     if key is not None and (not isinstance(key, str) or not key):
         raise _wrong(f"idempotency_key: {key!r:.40} is not text; pass a str")
-    if key is None and moment is None:
-        key = f"evt_{os.urandom(16).hex()}"
-    elif key is None:
-        key = f"evt_{hashlib.sha256(content + str(microseconds).encode()).hexdigest()[:32]}"
+    content = (account, metric, customer, resource, quantity, *sorted(attributes.items()))
+    if key is None:
+        key = f"evt_{os.urandom(16).hex() if moment is None else _derived(content, microseconds)}"
     return Event(
-        customer, resource, quantity, microseconds, attributes, key,
-        hashlib.sha256(content).digest(), moment is not None,
+        customer, resource, quantity, microseconds, attributes, key, hash(content),
+        time_given=moment is not None,
     )  # fmt: skip
 
 
-class Sent:
+class RecentKeys:
     """The keys of late, at most `KEYS_REMEMBERED`; the oldest are forgotten. Safe from threads."""
 
     def __init__(self) -> None:
         self._lock: Final = ForkLock()
-        self._known: Final[OrderedDict[tuple[str, str], tuple[bytes, int, bool]]] = OrderedDict()
+        self._known: Final[OrderedDict[tuple[str, str], tuple[int, int, bool]]] = OrderedDict()
 
     def meet(self, event: Event) -> tuple[Standing, Event]:
         """What is known of an event's key, and the event with the time that it was sent with."""
@@ -126,6 +121,17 @@ class Sent:
         """The event was not taken, so its key stands for nothing."""
         with self._lock:
             self._known.pop((event.customer, event.key), None)
+
+
+def _derived(content: tuple[object, ...], microseconds: int) -> str:
+    """32 digits that are the same wherever the same event is described."""
+    account, metric, customer, resource, quantity, *attributes = content
+    text = json.dumps(
+        [account, metric, customer, resource or "default", microseconds,
+         format(Decimal(str(quantity)).normalize(), "f"), attributes],
+        separators=(",", ":"),
+    )  # fmt: skip
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _text(told: Mapping[str, object], name: str) -> str:
