@@ -7,8 +7,8 @@ takes two different events of one moment for one. Without ``ts`` each call is an
 with a random key. Two equal events of one given moment need keys of their own.
 
 **Time.** It is part of what a key stands for: a key that comes again with other content, another
-time included, is a conflict. `RecentKeys` remembers the times of recent keys, so that a call repeated
-with its key and without ``ts`` is a repeat and no conflict.
+time included, is a conflict. `RecentKeys` remembers the times of keys, so that a call repeated with
+its key and without ``ts`` is a repeat and no conflict.
 """
 
 from __future__ import annotations
