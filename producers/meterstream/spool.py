@@ -35,7 +35,8 @@ Recovery (`Spool.adopt`)
     3. A record whose index is not below the next segment's first does not count: its `append`
        failed, could not be undone, and the index was used again in that next segment.
     4. Bytes behind the last record that counts are cut off. They are damage, and counted, unless
-       they look like the beginning of a record that a crash broke off.
+       they are those of rule 3, or, in the last segment, the beginning of a record that a crash
+       broke off.
     5. New records go to a new segment.
 
 Reasons

@@ -152,12 +152,18 @@ class Search:
                     return start, at
         return None
 
-    def tail(self, position: int) -> int:
-        """How many of the bytes from ``position`` on are damage, and no write that broke off."""
+    def tail(self, position: int, index: int) -> int:
+        """How many of the bytes from ``position`` on are damage, and no write that broke off.
+
+        A write that broke off is the last; when the next segment begins behind ``index``, there
+        was more.
+        """
         rest = self._data[position:]
+        if self._highest < _INDEX_MAX:
+            return len(rest) if index <= self._highest else 0
         if rest[: len(self._marker)] != self._marker[: len(rest)]:
             return len(rest)
         if len(rest) < _HEAD_BYTES:
             return 0
-        _, length, index = _HEAD.unpack_from(rest)
-        return len(rest) if index <= self._highest and length + RECORD_BYTES <= len(rest) else 0
+        _, length, _ = _HEAD.unpack_from(rest)
+        return len(rest) if length + RECORD_BYTES <= len(rest) else 0

@@ -7,6 +7,7 @@ import os
 from array import array
 from contextlib import suppress
 from itertools import accumulate, compress, count, islice
+from operator import and_
 from typing import TYPE_CHECKING, Final
 
 from meterstream.spool_directory import segment_name
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 class Segment:
     """The records from ``first`` on in one file.
 
-    ``_places`` has the start of every record and one end more; a lost record has no extent of its
-    own but what could not be read there. ``_waiting`` has a 1 for every record that is readable
-    and not acknowledged.
+    ``_waiting`` has a 1 for every record that is readable and not acknowledged. ``_places`` has the
+    start of every record and one end more; a lost record has no extent of its own but what could
+    not be read there. Places are kept while the file is open, so that a spool of gigabytes takes
+    one byte of memory for an entry and not five.
     """
 
     def __init__(self, directory: Directory, first: int) -> None:
@@ -45,7 +47,7 @@ class Segment:
         """Whether bytes may stand behind its end that do not count."""
         self.unread: tuple[int | None, int] | None = None
         """Before recovery: the next segment's first index, and what is acknowledged already."""
-        self._places: Final = array("I", [HEADER_BYTES])
+        self._places = array("I", [HEADER_BYTES])
         self._waiting: Final = bytearray()
         self._descriptor = -1
 
@@ -164,26 +166,38 @@ class Segment:
         return read_header(self._bytes(0, HEADER_BYTES), producer, self.first)
 
     def recover(self, producer: str) -> int:
-        """Find its records, unless that was done; returns how many bytes are damage.
+        """Find its records, unless their places are known; returns how many bytes are damage.
 
         OSError when the disk does not answer; then it is as before.
         """
-        if self.unread is None:
+        if self._places and not self.unread:
             return 0
-        before, acknowledged = self.unread
+        before, acknowledged = self.unread or (self.end, 0)
         on_disk = os.fstat(self._descriptor).st_size if self._open() else 0
         data = self._bytes(0, min(on_disk, SEGMENT_BYTES_MAX))
         corrupt = 0
         if len(data) >= HEADER_BYTES and not read_header(data, producer, self.first):
             corrupt = HEADER_BYTES
-        self.unread, self.spoiled, self.pending = None, False, 0
+        waited = b"" if self.unread else bytes(self._waiting)
+        pending = self.pending if waited else -1
+        self._waiting.clear()
+        self._places = array("I", [HEADER_BYTES])
+        self.unread, self.spoiled = None, False
         corrupt += self._find_records(data, marker_of(producer), before)
         self.size = on_disk
         self._cut(max(self._places[-1], HEADER_BYTES))
-        places = min(max(acknowledged + 1 - self.first, 0), len(self._waiting))
-        self._waiting[:places] = bytes(places)
+        known = len(self._waiting)
+        done = min(max(acknowledged + 1 - self.first, 0), known)
+        self._keep(waited or bytes(done).ljust(known, b"\1"))
+        return 0 if self.pending == pending else corrupt  # Damage that was known was counted.
+
+    def _keep(self, waited: bytes) -> None:
+        """Let nothing wait but what did before. Records lost from the end have no extent."""
+        lost = max(len(waited) - len(self._waiting), 0)
+        self._places.extend(self._places[-1:] * lost)
+        self._waiting.extend(bytes(lost))
+        self._waiting[:] = bytes(map(and_, self._waiting, waited))
         self.pending = self._waiting.count(1)
-        return corrupt
 
     def _find_records(self, data: bytes, marker: bytes, before: int | None) -> int:
         position, corrupt = HEADER_BYTES, 0
@@ -201,7 +215,7 @@ class Segment:
                 self._waiting.extend(bytes(lost))
                 position = start
             else:
-                return corrupt + search.tail(position)
+                return corrupt + search.tail(position, self.end)
         return corrupt
 
     def _add(self, ends: Iterable[int]) -> None:
@@ -222,7 +236,8 @@ class Segment:
                 self.size = size
 
     def close(self) -> None:
-        """Close the file; reading opens it again."""
+        """Close the file and forget places; reading opens it again and finds them."""
+        del self._places[:]
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
