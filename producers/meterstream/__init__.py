@@ -1,6 +1,6 @@
 """The SDK: record what a tenant uses, from inside a service.
 
-The functions here are those of the process's default meter, see `meterstream.default`. Three of
+The functions here are those of the process's default meter, see `meterstream.default`. Some of
 them hide modules of the same names as attributes of this package: ``from meterstream.session
 import ...`` works as ever.
 """
@@ -11,6 +11,7 @@ from meterstream.default import (
     close,
     configure,
     context,
+    counter,
     default_meter,
     flush,
     metered,
@@ -40,6 +41,7 @@ __all__ = [
     "close",
     "configure",
     "context",
+    "counter",
     "default_meter",
     "flush",
     "metered",

@@ -72,7 +72,13 @@ class Call:
 
         As Python binds them: ``self`` under its name, ``*args`` as a tuple, ``**kwargs`` as a dict.
         """
-        bound = _signature(self.function).bind(*self.args, **self.kwargs)
+        signature, names, defaults = _parameters(self.function)
+        if names is not None:
+            # What `inspect` does in 5 us, for the parameters that most functions have.
+            arguments = {**defaults, **dict(zip(names, self.args, strict=False)), **self.kwargs}
+            if len(arguments) == len(names):
+                return arguments
+        bound = signature.bind(*self.args, **self.kwargs)
         bound.apply_defaults()
         return bound.arguments
 
@@ -229,8 +235,16 @@ def ended_call() -> Call:
 
 
 @lru_cache(maxsize=1024)
-def _signature(function: Callable[..., Any]) -> Signature:
+def _parameters(
+    function: Callable[..., Any],
+) -> tuple[Signature, tuple[str, ...] | None, dict[str, Any]]:
+    """Signature, and names and defaults where each parameter may be passed by name."""
     # Imported here: a host whose meter never looks at arguments need not pay for it.
-    from inspect import signature  # noqa: PLC0415
+    from inspect import Parameter, signature  # noqa: PLC0415
 
-    return signature(function)
+    whole = signature(function)
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    parameters = whole.parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    simple = all(p.kind in named for p in parameters.values())
+    return whole, tuple(parameters) if simple else None, defaults

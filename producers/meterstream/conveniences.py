@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from meterstream.charging import Tally, Terms, ended_call
 from meterstream.coalescing import check_single, sums_of
 from meterstream.context import AMBIENT, Context, complete
-from meterstream.counter import Counter
+from meterstream.counting import Counter
 from meterstream.metered import Metered, Timer
 from meterstream.streaming import watch, watch_async
 

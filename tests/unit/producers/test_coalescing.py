@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterstream import InvalidEvent, Meter, MeterClosed, coalescing, counter, summing
+from meterstream import InvalidEvent, Meter, MeterClosed, coalescing, counting, summing
 from meterstream.memory import MemoryTransport
 from meterstream_schemas.events import QUANTITY_MAX, QUANTITY_MIN
 from meterstream_schemas.quantity import to_decimal
@@ -34,7 +34,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.microseconds = START
-        for module in (coalescing, counter, summing):
+        for module in (coalescing, counting, summing):
             monkeypatch.setattr(module, "time_ns", lambda: self.microseconds * 1000)
 
 
