@@ -134,9 +134,9 @@ def test_old_event_ids_are_forgotten(
 
 
 def test_event_ids_are_a_projects_own(memory: Memory, client: AgentMeterClient) -> None:
-    """Two projects may both have an order 7, and each owes its own."""
+    """Two projects may both have an order 8, and each owes its own."""
     for project in ("p", "q", "q"):
-        client.record_instant_pay(project, amount=1, event_id="order-7")
+        client.record_instant_pay(project, amount=1, event_id="order-8")
     client.flush()
 
     assert [memory.ledger.balance(account) for account in ("p/u", "q/u")] == [-1, -1]

@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -67,10 +68,8 @@ class _Books:
 
     def drain(self) -> None:
         """Called by flush and close of the meter: write what is queued."""
-        try:
+        with suppress(AgentMeterLedgerError):  # Told where it came up.
             settle(DRAIN_SECONDS)
-        except AgentMeterLedgerError as problem:
-            _tell(str(problem))
 
 
 _books: Final = _Books()
@@ -119,13 +118,15 @@ def settle(timeout: float = SETTLE_SECONDS) -> None:
         with exactly():
             while (_books.payments or _books.owed) and time.monotonic() < deadline:
                 _write_one()
+        if not (_books.payments or _books.owed):
+            _books.trouble = None
+            return
     except Exception as problem:
+        _tell(f"the ledger cannot be written: {problem}")
         raise AgentMeterLedgerError(f"the ledger cannot be written: {problem}") from problem
     finally:
         _books.writing.release()
-    if _books.payments or _books.owed:
-        raise AgentMeterLedgerError("the ledger is slow: some bookings wait still")
-    _books.trouble = None
+    raise AgentMeterLedgerError("the ledger is slow: some bookings wait still")
 
 
 def payment_account(project: str, user: str | None) -> str:
@@ -186,8 +187,7 @@ def _write_for_a_while() -> None:
         time.sleep(PAUSE_SECONDS)
         try:
             settle()
-        except AgentMeterLedgerError as problem:
-            _tell(str(problem))
+        except AgentMeterLedgerError:
             time.sleep(RETRY_SECONDS)
             continue
         if not _books.queue:
