@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Read at import: no network.
-
-import litellm
 from litellm.exceptions import RateLimitError
 
 from meterstream.integrations import litellm as hook
 from meterstream.integrations.litellm import MeterLogger
 from tests.unit.producers.integrations.llm import Told, refused, told
+from tests.unit.producers.integrations.local_litellm import QUIET, forget_loggers, litellm
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -25,8 +21,7 @@ if TYPE_CHECKING:
     from meterstream.memory import MemoryTransport
     from tests.unit.producers.conftest import MakeMeter
 
-# LiteLLM's own types make pydantic warn when the first of them is used; nothing of ours does.
-pytestmark = pytest.mark.filterwarnings("ignore:Items? .* (is|are) using the .ReadOnly. qualifier")
+pytestmark = QUIET
 
 CALL: Final[Any] = {
     "model": "gpt-4o-mini",
@@ -60,7 +55,7 @@ def register() -> Iterator[Callable[[MeterLogger], None]]:
         litellm.callbacks.append(logger)
 
     yield put
-    litellm.logging_callback_manager._reset_all_callbacks()  # type: ignore[no-untyped-call]  # theirs
+    forget_loggers()
 
 
 def recorded(meter: Meter, transport: MemoryTransport, count: int) -> list[Told]:
