@@ -115,7 +115,7 @@ class _Observed:
         name = _CODES.get(code) if isinstance(code, int) else getattr(code, "name", None)
         if problem is not None and name in {None, "OK"}:
             name = "UNKNOWN"
-        if name in {None, "OK"}:
+        if name is None or name == "OK":
             name = "DEADLINE_EXCEEDED" if self._is_late() else "OK"
         self.settled(name)
 
