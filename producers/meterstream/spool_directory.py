@@ -14,7 +14,7 @@ from typing import Final, Self
 from meterstream.errors import SettingsError
 
 PROGRESS: Final = "progress"
-_NOTES: Final = (PROGRESS, "route", "route.new")
+_NOTES: Final = (PROGRESS, "route.json", "route.json.new")
 """What may stand beside segments: how far they are acknowledged, and where they are to go."""
 _PRODUCER: Final = re.compile(r"[0-9a-f]{32}")
 _SEGMENT: Final = re.compile(r"[0-9]{20}\.segment")

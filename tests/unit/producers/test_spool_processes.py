@@ -409,3 +409,24 @@ def test_full_says_what_to_do() -> None:
         "100 bytes do not fit into the spool: it holds 950 of 1000; "
         "wait until the broker takes some, or raise the spool's bound"
     )
+
+
+def test_the_program_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What docs/spool.md tells a person on call to run shows what waits, and changes nothing."""
+    document = (Path(__file__).parents[3] / "docs/spool.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    spool = Spool.create(tmp_path / "spool", PRODUCER, bytes_max=_MIB)
+    spool.append([b"a", b"b"])
+    held = spool.bytes
+    spool.abandon()
+    monkeypatch.chdir(tmp_path)
+
+    for _ in range(2):
+        exec(compile(program, "docs/spool.md", "exec"), {})
+
+        assert capsys.readouterr().out == (
+            f"{held} bytes in all, held by living processes or not\n"
+            f"{PRODUCER}: 2 entries, 0 bytes damaged\n"
+        )
