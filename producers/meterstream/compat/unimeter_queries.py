@@ -35,7 +35,7 @@ from meterstream.compat.usage_api import UsageRefused, UsageUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FOLD_SECONDS: Final = 5.0
+FOLD_SECONDS: Final = 20.0
 """How long a question waits until workers have counted what this client ingested before."""
 _FOLD_STEP_SECONDS: Final = 0.05
 _WHERE_MAX: Final = 98
