@@ -132,7 +132,8 @@ def test_a_stream_that_is_left_early_is_charged_what_was_told(
             with stream:
                 pass
         del stream
-    gc.collect()
+    if way in {"helper", "forgotten"}:
+        gc.collect()
 
     assert told(meter, transport) == [
         STREAMED._replace(

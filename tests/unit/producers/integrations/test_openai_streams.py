@@ -181,7 +181,8 @@ def test_a_stream_that_is_left_early_never_told_its_usage(
         with stream:
             pass
     del stream
-    gc.collect()
+    if way == "forgotten":
+        gc.collect()
 
     [event] = told(meter, transport)
     assert event.quantity == 0
