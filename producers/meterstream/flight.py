@@ -58,8 +58,12 @@ class Flight:
 
     def add(self, entry: Entry, partition: int, value: bytes) -> int:
         """Put an entry that just left the buffer in line, and return its ticket."""
-        ticket = self.next_ticket()
-        self.put(ticket, entry, partition, value)
+        ticket = self.last_ticket = self._last_put = self.last_ticket + 1
+        self._bytes += len(value)
+        parcel = self._held[ticket] = (ticket, partition, entry[TENANT_KEY], value)
+        if self._keep_contents:
+            self._entries[ticket] = entry
+        self._outgoing.append(parcel)
         return ticket
 
     def put(self, ticket: int, entry: Entry, partition: int, value: bytes) -> None:
