@@ -52,7 +52,7 @@ def test_amounts_are_taken_exactly(given_value: object, amount: Amount) -> None:
     ("given_value", "words"),
     [
         (1.5, "quantity: 1.5 is a float; pass Decimal('1.5') or the text '1.5'"),
-        (float("nan"), "quantity: nan is a float"),
+        (float("nan"), "quantity: nan is not a finite number; pass what was used"),
         (True, "quantity: True is a bool; pass 1 or 0"),
         (None, "quantity: NoneType is not an amount; pass an int, a Decimal or decimal text"),
         (b"1", "quantity: bytes is not an amount"),
