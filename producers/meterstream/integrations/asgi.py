@@ -208,7 +208,7 @@ class _Request:
         """The answer is complete, or the application returned or raised without it."""
         if raised and not self._complete:
             status = "5xx"
-        elif self.disconnected and not self._complete:
+        elif self.disconnected:
             status = "disconnected"
         else:
             status = class_of(self._status) if self._status else "5xx"
