@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +40,29 @@ def test_balances_are_exact(ledger: LocalLedger) -> None:
         False,
     )
     assert ledger.payments("acme", limit=2)[0].details == {"by": "ops"}
+
+
+def test_long_amounts_are_not_rounded(ledger: LocalLedger) -> None:
+    """Sums keep every digit, also in a host that works with few."""
+    with localcontext(prec=5):
+        ledger.move("acme", Decimal(123456789012345678901234567890))
+        ledger.move("acme", Decimal("0.000000000000000001"))
+        ledger.change_allowance("p", "u", add=Decimal("1234567.89"))
+
+    assert str(ledger.balance("acme")) == "123456789012345678901234567890.000000000000000001"
+    allowance = ledger.allowance("p", "u")
+    assert allowance is not None
+    assert allowance.used == Decimal("1234567.89")
+
+
+def test_what_is_no_amount_is_refused(ledger: LocalLedger) -> None:
+    """NaN and infinities move nothing."""
+    with pytest.raises(ValueError, match="NaN is no amount"):
+        ledger.move("acme", Decimal("NaN"))
+    with pytest.raises(ValueError, match="Infinity is no amount"):
+        ledger.change_allowance("p", "u", threshold=Decimal("Infinity"))
+
+    assert ledger.balance("acme") is None
 
 
 def test_a_payment_is_made_once_by_its_id(ledger: LocalLedger) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from meterstream.compat.json_file import JsonFile
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+EXACT: Final = Context(prec=200, traps=[Inexact])
+"""Sums that are never rounded, whatever context the host works in."""
 PAYMENTS_MAX: Final = 10_000
 """Payments that a local ledger keeps; the oldest leave, and their effect on the balance stays."""
 
@@ -120,6 +122,7 @@ class LocalLedger:
         floor: Decimal | None = None,
     ) -> Payment:
         """See `Ledger`. An id is known as long as its payment is among the ones kept."""
+        _check(amount)
         with self._file.changed() as document:
             journal: list[Any] = document.setdefault("payments", [])
             if id is not None:
@@ -128,7 +131,7 @@ class LocalLedger:
                         return _payment(noted)
             balances = document.setdefault("balances", {})
             before = Decimal(balances.get(account, "0"))
-            after = before + amount
+            after = EXACT.add(before, amount)
             if floor is not None and after < floor:
                 raise Insufficient(account, before, -amount)
             balances[account] = format(after, "f")
@@ -165,6 +168,7 @@ class LocalLedger:
         reset: bool = False,
     ) -> Allowance:
         """See `Ledger`."""
+        _check(add, Decimal(0) if threshold is None else threshold)
         now = datetime.now(UTC).isoformat()
         with self._file.changed() as document:
             users = document.setdefault("allowances", {}).setdefault(project, {})
@@ -173,8 +177,14 @@ class LocalLedger:
                 noted["threshold"] = format(threshold, "f")
             if reset:
                 noted |= {"used": "0", "since": now}
-            noted["used"] = format(Decimal(noted["used"]) + add, "f")
+            noted["used"] = format(EXACT.add(Decimal(noted["used"]), add), "f")
         return _allowance(noted)
+
+
+def _check(*amounts: Decimal) -> None:
+    for amount in amounts:
+        if not amount.is_finite():
+            raise ValueError(f"{amount} is no amount; pass a finite Decimal")
 
 
 def _payment(noted: Mapping[str, Any]) -> Payment:

@@ -74,6 +74,14 @@ def text_of(value: object) -> str:
     return _cut(text, ATTRIBUTE_VALUE_BYTES_MAX)
 
 
+def shown(value: object) -> str:
+    """A value as a message names it: at most 40 characters. Never raises."""
+    try:
+        return repr(value[:40] if isinstance(value, str) else value)[:40]
+    except Exception:  # noqa: BLE001 - it is the caller's object, and may do anything
+        return f"<{type(value).__name__}>"
+
+
 def _name_of(prefix: str, name: object) -> str:
     text = text_of(name)
     if not text.isprintable():

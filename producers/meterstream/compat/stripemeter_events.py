@@ -25,11 +25,13 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from meterstream.compat.forks import ForkLock
-from meterstream.compat.plain import attributes_of
+from meterstream.compat.plain import attributes_of, shown
 from meterstream.compat.stripemeter_values import StripeMeterError
+from meterstream_schemas.events import QUANTITY_MAX, SCALE_MAX
 
 TYPE: Final = "stripemeter.usage"
 KEYS_REMEMBERED: Final = 10_000
+_QUANTITY_BEYOND: Final = QUANTITY_MAX + 1
 _FIELDS: Final = frozenset(
     {"metric", "customer_ref", "quantity", "meta", "resource_id", "ts", "idempotency_key"}
 )
@@ -68,7 +70,7 @@ def event_of(account: str, told: Mapping[str, object]) -> Event:
     metric, customer = _text(told, "metric"), _text(told, "customer_ref")
     resource = told.get("resource_id")
     if resource is not None and (not isinstance(resource, str) or not resource):
-        raise _wrong(f"resource_id: {resource!r:.40} is not text; pass a str")
+        raise _wrong(f"resource_id: {shown(resource)} is not text; pass a str")
     meta = told.get("meta")
     if meta is not None and not isinstance(meta, Mapping):
         raise _wrong(f"meta: {type(meta).__name__} is not a mapping; pass a dict")
@@ -80,7 +82,7 @@ def event_of(account: str, told: Mapping[str, object]) -> Event:
         attributes = {"account": account, **attributes}
     key = told.get("idempotency_key")
     if key is not None and (not isinstance(key, str) or not key):
-        raise _wrong(f"idempotency_key: {key!r:.40} is not text; pass a str")
+        raise _wrong(f"idempotency_key: {shown(key)} is not text; pass a str")
     content = (account, metric, customer, resource, quantity, *sorted(attributes.items()))
     if key is None:
         key = f"evt_{os.urandom(16).hex() if moment is None else _derived(content, microseconds)}"
@@ -128,16 +130,22 @@ def _derived(content: tuple[object, ...], microseconds: int) -> str:
     account, metric, customer, resource, quantity, *attributes = content
     text = json.dumps(
         [account, metric, customer, resource or "default", microseconds,
-         format(Decimal(str(quantity)).normalize(), "f"), attributes],
+         _plain_decimal(quantity), attributes],
         separators=(",", ":"),
     )  # fmt: skip
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _plain_decimal(amount: object) -> str:
+    """Digits without an exponent and without zeros at the end; never rounded."""
+    text = format(Decimal(str(amount)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _text(told: Mapping[str, object], name: str) -> str:
     value = told.get(name)
     if not isinstance(value, str) or not value:
-        raise _wrong(f"{name}: {value!r:.40} is not text; pass a str that is not empty")
+        raise _wrong(f"{name}: {shown(value)} is not text; pass a str that is not empty")
     return value
 
 
@@ -151,9 +159,11 @@ def _quantity(value: object) -> int | Decimal:
         try:
             exact = Decimal(repr(float(value)) if isinstance(value, float) else value)
         except ArithmeticError:
-            raise _wrong(f"quantity: {value!r:.40} is not a number") from None
+            raise _wrong(f"quantity: {shown(value)} is not a number") from None
     if (isinstance(exact, Decimal) and not exact.is_finite()) or exact <= 0:
-        raise _wrong(f"quantity: {value!r:.40} is not positive and finite")
+        raise _wrong(f"quantity: {shown(value)} is not positive and finite")
+    if exact >= _QUANTITY_BEYOND or Decimal(exact).adjusted() < -SCALE_MAX:
+        raise _wrong(f"quantity: {shown(value)} is beyond what can be counted exactly")
     return exact
 
 
@@ -165,7 +175,7 @@ def _microseconds(moment: object) -> int:
             raise _wrong(f"ts: {type(moment).__name__} is not a time; pass a datetime")
         aware = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _wrong(f"ts: {moment!r:.40} is not an ISO 8601 time") from None
+        raise _wrong(f"ts: {shown(moment)} is not an ISO 8601 time") from None
     seconds = int(aware.replace(microsecond=0).timestamp())
     return seconds * 1_000_000 + aware.microsecond
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import reduce
 from typing import Final, Literal, NamedTuple, get_args
 
 from meterstream.compat import wiring
+from meterstream.compat.ledger import EXACT
+from meterstream.compat.plain import shown
 from meterstream.compat.stripemeter_values import (
     Alert,
     Freshness,
@@ -100,10 +103,10 @@ def projection_of(
     figures, folded_until = _figures(account, customer, start, last + timedelta(days=1))
     prices = {metric: _price(metric) for metric in figures}
     items = tuple(
-        LineItem(metric, figure, prices[metric].unit_price, figure * prices[metric].unit_price)
+        LineItem(metric, figure, price := prices[metric].unit_price, EXACT.multiply(figure, price))
         for metric, figure in figures.items()
     )
-    subtotal = sum((item.total for item in items), Decimal(0))
+    subtotal = reduce(EXACT.add, (item.total for item in items), Decimal(0))
     currencies = sorted({price.currency for price in prices.values()}) or ["USD"]
     if len(currencies) > 1:
         raise StripeMeterError(f"prices in {' and '.join(currencies)} have no common total", 400)
@@ -189,5 +192,5 @@ def _day(told: date | str | None, name: str) -> date | None:
     try:
         found = datetime.fromisoformat(told) if isinstance(told, str) else told
     except ValueError:
-        raise StripeMeterError(f"{name}: {told!r:.40} is not an ISO 8601 date", 400) from None
+        raise StripeMeterError(f"{name}: {shown(told)} is not an ISO 8601 date", 400) from None
     return found.date() if isinstance(found, datetime) else found
