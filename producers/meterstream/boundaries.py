@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meterstream.context import AMBIENT, complete
+from meterstream.context import completed
 from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START
 from meterstream.session import Session, boundary
 
@@ -37,8 +36,8 @@ class Boundaries:
 
         ``session`` is its id; a random one by default. Nothing is sent before the block begins.
         Tenant, subject and attributes may come from `meterstream.context`, as it is at this call.
+        As a decorator it makes each call of a function, of any kind, a session of its own.
         """
-        tenant, subject, _, attributes = _completed(tenant, subject, None, attributes)
         return Session(
             self.current,
             type,
@@ -104,7 +103,7 @@ class Boundaries:
         key: str | None,
     ) -> bool:
         """A boundary, completed by what holds where it is told."""
-        tenant, subject, session, attributes = _completed(tenant, subject, session, attributes)
+        tenant, subject, session, attributes = completed(tenant, subject, session, attributes)
         return boundary(
             self.current(),
             kind,
@@ -116,17 +115,3 @@ class Boundaries:
             time=time,
             key=key,
         )
-
-
-def _completed(
-    tenant: str | None,
-    subject: str | None,
-    session: str | None,
-    attributes: Mapping[str, str] | None,
-) -> tuple[str | None, str | None, str | None, Mapping[str, str] | None]:
-    """What a call says, completed by what holds here; as it is where that cannot be done."""
-    ambient = AMBIENT.get()
-    if ambient is not None:
-        with suppress(Exception):  # The door says what is wrong with the attributes.
-            return complete(ambient, tenant, subject, session, attributes)
-    return tenant, subject, session, attributes

@@ -13,6 +13,7 @@ function a context holds inside of the generator only.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
@@ -56,6 +57,20 @@ def complete(
         ambient.session if session is None else session,
         {**ambient.attributes, **attributes} if attributes else ambient.attributes,
     )
+
+
+def completed(
+    tenant: str | None,
+    subject: str | None,
+    session: str | None,
+    attributes: Mapping[str, str] | None,
+) -> tuple[str | None, str | None, str | None, Mapping[str, str] | None]:
+    """What a call says, completed by what holds here; as it is where that cannot be done."""
+    ambient = AMBIENT.get()
+    if ambient is not None:
+        with suppress(Exception):  # The door says what is wrong with the attributes.
+            return complete(ambient, tenant, subject, session, attributes)
+    return tenant, subject, session, attributes
 
 
 class Context:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from meterstream.charging import Tally, Terms, ended_call
 from meterstream.coalescing import check_single, sums_of
-from meterstream.context import AMBIENT, Context, complete
+from meterstream.context import Context, completed
 from meterstream.counting import Counter
 from meterstream.metered import Metered, Timer
 from meterstream.streaming import watch, watch_async
@@ -246,12 +245,7 @@ class Conveniences:
 
         What the context says here holds for the counter. See `meterstream.coalescing`.
         """
-        ambient = AMBIENT.get()
-        if ambient is not None:
-            with suppress(Exception):  # The door says what is wrong with the attributes.
-                tenant, subject, session, attributes = complete(
-                    ambient, tenant, subject, session, attributes
-                )
+        tenant, subject, session, attributes = completed(tenant, subject, session, attributes)
         said = (type, tenant, session, subject, attributes)
         return Counter(self.current, seconds=coalesce, said=said)
 

@@ -14,16 +14,22 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from meterstream.context import completed
 from meterstream.encoding import SESSION_END, SESSION_HEARTBEAT, SESSION_START
+from meterstream.functions import Kind, async_generator, kind_of, rewrapped, wraps
+from meterstream.streaming import watch_async
 from meterstream_schemas.errors import InvalidEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from types import TracebackType
 
     from meterstream.incarnation import Incarnation
+
+
+Function = TypeVar("Function")
 
 
 class State(StrEnum):
@@ -37,7 +43,8 @@ class State(StrEnum):
 class Session:
     """A context manager, sync and async alike; nothing in it waits. Safe from any thread.
 
-    ``start`` and ``end`` may be called by hand instead. Further calls of either do nothing.
+    ``start`` and ``end`` may be called by hand instead. Further calls of either do nothing. As a
+    decorator it stands for sessions like it, one for each call.
     """
 
     def __init__(
@@ -50,14 +57,15 @@ class Session:
         subject: str | None,
         attributes: Mapping[str, str] | None,
     ) -> None:
+        self._said: Final = (tenant, session, subject, attributes)
         self.id: Final = os.urandom(16).hex() if session is None else session
         self.state = State.NEW
         self._incarnation: Final = incarnation
         self._home: Incarnation | None = None
         self._type: Final = type
-        self._tenant: Final = tenant
-        self._subject: Final = subject
-        self._attributes: Final = attributes
+        self._tenant, self._subject, _, self._attributes = completed(
+            tenant, subject, None, attributes
+        )
         self._started_microseconds = 0
         self._started_monotonic = 0
 
@@ -107,6 +115,61 @@ class Session:
     ) -> None:
         self.end()
 
+    def __call__(self, function: Function) -> Function:
+        """``function``, each call of it in a session of its own; a generator until it ends."""
+        return rewrapped(function, self._around)
+
+    def _again(self) -> Session:
+        """One like this, begun anew, with what the context says now."""
+        tenant, session, subject, attributes = self._said
+        return Session(
+            self._incarnation,
+            self._type,
+            tenant=tenant,
+            session=session,
+            subject=subject,
+            attributes=attributes,
+        )
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        kind = kind_of(function)
+        if kind is Kind.COROUTINE:
+
+            @wraps(function)
+            async def awaited(*args: object, **kwargs: object) -> object:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return awaited
+        if kind is Kind.GENERATOR:
+
+            @wraps(function)
+            def steps(*args: object, **kwargs: object) -> Generator[Any, Any, Any]:
+                with self._again():
+                    return (yield from function(*args, **kwargs))
+
+            return steps
+        if kind is Kind.ASYNC_GENERATOR:
+            return async_generator(function, self._begun(function))
+
+        @wraps(function)
+        def called(*args: object, **kwargs: object) -> object:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return called
+
+    def _begun(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+            session = self._again().start()
+
+            def end(_: BaseException | None) -> None:
+                session.end()
+
+            return watch_async(function(*args, **kwargs), on_item=_ignore, on_end=end)
+
+        return begin
+
     def _say(self, kind: int) -> bool:
         home = self._home
         if home is None or home is not self._incarnation():
@@ -123,6 +186,10 @@ class Session:
             time=self._started_microseconds + elapsed,
             key=None,
         )
+
+
+def _ignore(_: object) -> None:
+    """What a session makes of an item."""
 
 
 def boundary(
