@@ -26,8 +26,9 @@ Bytes
     every full segment has at least that size: there are bytes_max // segment_bytes + 1 at most.
 
 Recovery (`Spool.adopt`)
-    1. Lock the directory. The last segment is read at once, others when it is their turn, so that
-       no adopter stands still for long; one that the progress calls acknowledged is never read.
+    1. Lock the directory. A segment with the intact header of another is set aside as ".foreign".
+       The last one is read at once, others when it is their turn, so that no adopter stands still
+       for long; one that the progress calls acknowledged is never read.
     2. A record counts when its marker, its checksum and its index are right. The index has to
        follow the one before it; after skipped bytes, by no more than records fit into them. Where
        no record counts, search for the next marker. A search computes checksums of at most four
@@ -233,7 +234,8 @@ class Spool:
 
     def save_progress(self) -> None:
         """Write down how far everything is acknowledged, for whoever adopts this. Never raises."""
-        self._progress.save(self._acknowledged())
+        waiting = (segment.first_pending() for segment in self._segments if segment.pending)
+        self._progress.save(next(waiting, self.last + 1) - 1)
 
     def close(self) -> None:
         """Let go of lock and files. With nothing pending, the directory is removed. Repeatable."""
@@ -323,12 +325,6 @@ class Spool:
         self.corrupt_bytes += segment.recover(self.producer)
         return segment
 
-    def _acknowledged(self) -> int:
-        for segment in self._segments:
-            if segment.pending:
-                return segment.first_pending() - 1
-        return self.last
-
     def _close_files(self) -> None:
         self._active = None
         for segment in self._segments:
@@ -337,13 +333,16 @@ class Spool:
     def _recover(self) -> None:
         """Find out which segments there are; only the last is searched for records now."""
         acknowledged = self.last = self._progress.load()
-        firsts = [first_of(name) for name in self._directory.segment_names()]
-        for first, before in zip_longest(firsts, firsts[1:]):
-            segment = Segment(self._directory, first)
-            segment.find(before, acknowledged)
-            self._bounds = segment.told(self.producer) or self._bounds
-            segment.close()
-            self._segments.append(segment)
+        for name in self._directory.segment_names():
+            segment = Segment(self._directory, first_of(name))
+            header = segment.header()
+            if header is None or (header.producer, header.first) == (self.producer, segment.first):
+                self._bounds = header.bounds if header else self._bounds
+                self._segments.append(segment)
+            else:
+                self._directory.set_aside(name)
+        for segment, following in zip_longest(self._segments, self._segments[1:]):
+            segment.find(following.first if following else None, acknowledged)
         if self._segments:
             self.last = max(self.last, self._readable(self._segments[-1]).end - 1)
         self._sweep()

@@ -115,6 +115,11 @@ class Directory:
             return False
         return True
 
+    def set_aside(self, name: str) -> None:
+        """Give a file a name that no spool looks at, for a person to find. OSError."""
+        fd = self._descriptor
+        os.rename(name, f"{name}.foreign", src_dir_fd=fd, dst_dir_fd=fd)
+
     def sync(self) -> None:
         """Make names of files survive a loss of power."""
         os.fsync(self._descriptor)

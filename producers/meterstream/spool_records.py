@@ -41,6 +41,14 @@ class Bounds(NamedTuple):
     fsync: bool
 
 
+class Header(NamedTuple):
+    """Whose records a segment has, from which index on, and within which bounds."""
+
+    producer: str
+    first: int
+    bounds: Bounds
+
+
 def marker_of(producer: str) -> bytes:
     """Four bytes that begin every record of this producer, and hardly anything else."""
     return _CHECK.pack(crc32c(_MAGIC + bytes.fromhex(producer)))
@@ -63,28 +71,27 @@ def size_of_records(payloads: Sequence[bytes]) -> int:
     return sum(map(len, payloads)) + RECORD_BYTES * len(payloads)
 
 
-def header(producer: str, first: int, bounds: Bounds) -> bytes:
+def header_bytes(header: Header) -> bytes:
     """The first bytes of a segment."""
-    told = (bounds.bytes_max, bounds.segment_bytes, bounds.fsync)
-    body = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(producer), first, *told)
+    body = _HEADER.pack(
+        _MAGIC, _VERSION, bytes.fromhex(header.producer), header.first, *header.bounds
+    )
     return body + _CHECK.pack(crc32c(body))
 
 
-def read_header(data: bytes, producer: str, first: int) -> Bounds | None:
-    """What a segment's header says; None when it is damaged or another spool's.
+def read_header(data: bytes) -> Header | None:
+    """What a segment's header says; None when it is damaged.
 
     OSError when it is intact and of a version that is not known here.
     """
-    if len(data) < HEADER_BYTES:
+    if len(data) < HEADER_BYTES or crc32c(data[:HEADER_BYTES]) != _INTACT:
         return None
-    magic, version, owner, begin, bytes_max, segment_bytes, fsync = _HEADER.unpack_from(data)
-    if magic != _MAGIC or crc32c(data[:HEADER_BYTES]) != _INTACT:
+    magic, version, producer, first, bytes_max, segment_bytes, fsync = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
         return None
     if version != _VERSION:
         raise OSError(errno.ENOTSUP, f"the spool has version {version}, this is for {_VERSION}")
-    if owner.hex() != producer or begin != first:
-        return None
-    return Bounds(bytes_max, segment_bytes, bool(fsync))
+    return Header(producer.hex(), first, Bounds(bytes_max, segment_bytes, bool(fsync)))
 
 
 def payloads_at(

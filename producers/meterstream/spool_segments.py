@@ -15,8 +15,9 @@ from meterstream.spool_records import (
     HEADER_BYTES,
     SEGMENT_BYTES_MAX,
     Bounds,
+    Header,
     Search,
-    header,
+    header_bytes,
     marker_of,
     payloads_at,
     read_header,
@@ -67,7 +68,7 @@ class Segment:
             raise OSError(errno.ENOENT, "no segment can be made in", str(self._directory.path))
         self._descriptor = descriptor
         try:
-            _write(descriptor, header(producer, self.first, bounds), 0)
+            _write(descriptor, header_bytes(Header(producer, self.first, bounds)), 0)
             if bounds.fsync:
                 self._directory.sync()
         except OSError:
@@ -161,9 +162,11 @@ class Segment:
         self.size = self._directory.size_of(self.name)
         self.pending = max(self.end - self.first_pending(), 0)
 
-    def told(self, producer: str) -> Bounds | None:
-        """What its header says. OSError when that is of a later version."""
-        return read_header(self._bytes(0, HEADER_BYTES), producer, self.first)
+    def header(self) -> Header | None:
+        """What its header says; None when it is damaged. OSError: it is of a later version."""
+        found = read_header(self._bytes(0, HEADER_BYTES))
+        self.close()
+        return found
 
     def recover(self, producer: str) -> int:
         """Find its records, unless their places are known; returns how many bytes are damage.
@@ -176,7 +179,7 @@ class Segment:
         on_disk = os.fstat(self._descriptor).st_size if self._open() else 0
         data = self._bytes(0, min(on_disk, SEGMENT_BYTES_MAX))
         corrupt = 0
-        if len(data) >= HEADER_BYTES and not read_header(data, producer, self.first):
+        if len(data) >= HEADER_BYTES and not read_header(data):
             corrupt = HEADER_BYTES
         waited = b"" if self.unread else bytes(self._waiting)
         pending = self.pending if waited else -1

@@ -328,23 +328,29 @@ def test_a_search_costs_linear_time(tmp_path: Path) -> None:
     adopted.close()
 
 
-def test_another_producers_segment_is_not_read(tmp_path: Path) -> None:
-    """A file copied into the wrong directory counts as damage there."""
-    theirs = Spool.create(tmp_path, OTHER, bytes_max=_MIB)
-    theirs.append([b"theirs"])
+@pytest.mark.parametrize(
+    ("producer", "name"), [(OTHER, f"{2:020d}.segment"), (PRODUCER, f"{2:020d}.segment")]
+)
+def test_a_segment_of_another_place_is_set_aside(tmp_path: Path, producer: str, name: str) -> None:
+    """A file copied to a wrong directory or name is neither read nor deleted, nor a limit."""
+    for each in (PRODUCER, OTHER):
+        spool = Spool.create(tmp_path, each, bytes_max=_MIB)
+        spool.append([b"first", b"second", b"third"])
+        spool.abandon()
     directory = tmp_path / PRODUCER
-    directory.mkdir()
-    (directory / _FIRST).write_bytes((tmp_path / OTHER / _FIRST).read_bytes())
+    copied = (tmp_path / producer / _FIRST).read_bytes()
+    (directory / name).write_bytes(copied)
 
     adopted = Spool.adopt(directory)
 
     assert adopted is not None
-    assert (adopted.read(0, 9), adopted.corrupt_bytes) == (
-        [],
-        HEADER_BYTES + RECORD_BYTES + len(b"theirs"),
-    )
+    assert adopted.read(0, 9) == [(1, b"first"), (2, b"second"), (3, b"third")]
+    adopted.acknowledge([1, 2, 3])
     adopted.close()
-    theirs.close()
+    assert left_behind(tmp_path) == [tmp_path / OTHER]
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == {
+        f"{name}.foreign": copied
+    }
 
 
 def test_a_later_version_is_left_alone(tmp_path: Path) -> None:

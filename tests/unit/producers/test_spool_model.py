@@ -58,7 +58,7 @@ class _SpoolMachine(RuleBasedStateMachine):
             fsync=fsync,
         )
         self.waiting: dict[int, bytes] = {}
-        self.acknowledged: dict[int, bytes] = {}
+        self.ever: dict[int, set[bytes]] = {}
         self.uncertain: dict[int, set[bytes]] = {}
         self.places: dict[int, tuple[str, int, int]] = {}
         self.hit: set[int] = set()
@@ -209,8 +209,8 @@ class _SpoolMachine(RuleBasedStateMachine):
         self.spool = adopted
         found = dict(self.spool.read(0, _ALL))
         for index, payload in found.items():
-            known = {self.waiting.get(index), self.acknowledged.get(index)}
-            assert payload in known | self.uncertain.get(index, set())
+            assert payload in self.ever.get(index, set()) | self.uncertain.get(index, set())
+            self.ever.setdefault(index, set()).add(payload)
         assert self.waiting.keys() - self.hit <= found.keys()
         assert self.progress_hit or not [index for index in found if index <= self.saved]
         self.waiting = found
@@ -257,7 +257,7 @@ class _SpoolMachine(RuleBasedStateMachine):
         self.uncertain.clear()
         self.waiting |= dict(enumerate(payloads, first))
         for index in range(first, first + len(payloads)):
-            self.acknowledged.pop(index, None)
+            self.ever.setdefault(index, set()).add(self.waiting[index])
             self.hit.discard(index)
         self._locate(range(first, first + len(payloads)))
 
@@ -272,8 +272,7 @@ class _SpoolMachine(RuleBasedStateMachine):
 
     def _forget(self, indexes: list[int]) -> None:
         for index in indexes:
-            if index in self.waiting:
-                self.acknowledged[index] = self.waiting.pop(index)
+            self.waiting.pop(index, None)
 
     def _touch(self, name: str, begin: int, end: int) -> None:
         """Remember which entries may be gone because these bytes are not what they were."""
