@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Imported by their own name, brought and chosen by the dependency named here.
-_BROUGHT_ALONG: Final = {"starlette": "fastapi", "docker": "testcontainers"}
+_BROUGHT_ALONG: Final = {
+    "docker": "testcontainers",
+    "httpx2": "anthropic",
+    "starlette": "fastapi",
+    "werkzeug": "flask",
+}
 _OWN_EXTRA: Final = {
-    "producers/meterstream/gateway.py": "gateway",
+    "producers/meterstream/gateway": "gateway",
     "producers/meterstream/metrics.py": "metrics",
     "producers/meterstream/compat/": "compat",
 }
