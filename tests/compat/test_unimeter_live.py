@@ -134,6 +134,20 @@ def test_every_aggregation_answers_with_filters(machine: Machine) -> None:
     assert found["COUNT_UNIQUE"].count == 3
 
 
+def test_the_place_of_an_event_is_its_own(machine: Machine) -> None:
+    """Workers count an event where its outcome says it is, so that questions can wait for it."""
+
+    async def program() -> list[bool]:
+        client = AsyncClient()
+        waited: list[bool] = []
+        for account in range(200, 210):
+            await client.ingest([Event(account, "places")])
+            waited.append(await client._fresh.wait())
+        return waited
+
+    assert asyncio.run(program()) == [True] * 10
+
+
 def test_a_threshold_is_told_of(machine: Machine) -> None:
     """A metric with a meter of its own: what workers watch is an alert, with its place."""
 

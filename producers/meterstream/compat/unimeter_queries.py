@@ -35,7 +35,7 @@ from meterstream.compat.usage_api import UsageRefused, UsageUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FOLD_SECONDS: Final = 20.0
+FOLD_SECONDS: Final = 10.0
 """How long a question waits until workers have counted what this client ingested before."""
 _FOLD_STEP_SECONDS: Final = 0.05
 _WHERE_MAX: Final = 98
@@ -55,8 +55,8 @@ class Freshness:
         if sent.offset > self._wanted.get(sent.partition, -1):
             self._wanted[sent.partition] = sent.offset
 
-    async def wait(self) -> None:
-        """Until workers are as far, or `FOLD_SECONDS` are over: then answers are what they are."""
+    async def wait(self) -> bool:
+        """Wait until workers are as far. False after `FOLD_SECONDS`: answers are what they are."""
         deadline = time.monotonic() + FOLD_SECONDS
         while self._wanted:
             answer = await _get("/v1/status", [])
@@ -66,9 +66,10 @@ class Freshness:
                     del self._wanted[row["partition"]]
             if self._wanted and time.monotonic() >= deadline:
                 self._wanted.clear()
-                return
+                return False
             if self._wanted:
                 await asyncio.sleep(_FOLD_STEP_SECONDS)
+        return True
 
 
 async def figure(
