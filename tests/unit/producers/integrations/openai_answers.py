@@ -86,7 +86,7 @@ RESPONSE: dict[str, Any] = {
 RATE_LIMITED = {"error": {"message": "slow down", "type": "tokens", "code": "rate_limit_exceeded"}}
 
 
-def chunk(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def chunk(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
     """A chunk of a streamed chat."""
     return {
         "id": "chatcmpl-1",

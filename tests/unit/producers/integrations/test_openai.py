@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -356,3 +358,19 @@ def test_a_policy_for_missing_usage_that_is_none_is_refused(make_meter: MakeMete
 
     with pytest.raises(SettingsError, match="'guess' is none of"):
         wrap(Server().client(), make_meter(), on_missing=wrong)
+
+
+def test_threads_share_a_client(make_meter: MakeMeter, transport: MemoryTransport) -> None:
+    """Every call of every thread counts once, for the tenant of its own thread."""
+    meter = make_meter()
+    client = wrap(Server().client(), meter)
+
+    def ask(number: int) -> None:
+        with meter.context(tenant=f"tenant {number % 4}"):
+            client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(80)))
+
+    tenants = Counter(event.tenant for event in told(meter, transport))
+    assert tenants == {f"tenant {number}": 20 for number in range(4)}
