@@ -134,7 +134,7 @@ def test_what_is_on_disk_survives_an_end_by_force(
     assert {event.producer for event in log.usage if event.quantity != HEIR} == set(
         ended.said["producer"]
     )
-    assert ended.promised() | heir.promised() == set(log.numbers())
+    assert ended.promised() | heir.promised() <= set(log.numbers())
     assert left_in(spool) == []
 
 
