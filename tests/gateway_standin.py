@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import deque
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from meterstream.memory import Stored
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _SCHEMA = codec.parse_text(codec.bundled_text(codec.LATEST_ID))
 KEY = "secret-key-of-the-tests"
+CERTIFICATE = Path(__file__).with_suffix(".pem")
+"""Signed by itself, for 127.0.0.1, with its key: for these tests and nothing else."""
 
 
 class Log(Protocol):
@@ -58,12 +62,16 @@ class MemoryLog:
 
 
 class Reply(NamedTuple):
-    """What goes back. ``cut``: so many bytes of the body, and then the connection is reset."""
+    """What goes back. ``cut``: so many bytes of the body, and then the connection is reset.
+
+    ``drip``: head and body one byte at a time, with so many seconds between.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
     cut: int | None = None
+    drip: float | None = None
 
 
 class Asked(NamedTuple):
@@ -82,10 +90,14 @@ def told(results: object) -> Reply:
 class Standin:
     """A threaded server for a ``with`` block. ``fates`` come to the next POSTs, one each.
 
+    Later ones get what ``always`` or, by their records, ``fate_of`` says.
+
     ``refuse`` is asked for every record: its error text with ``permanent``, or None to keep it.
     """
 
-    def __init__(self, *, log: Log | None = None, records_max: int = 500) -> None:
+    def __init__(
+        self, *, log: Log | None = None, records_max: int = 500, tls: bool = False
+    ) -> None:
         self.memory = MemoryLog()
         self.log: Log = log or self.memory
         self.terms: dict[str, Any] = {
@@ -96,18 +108,26 @@ class Standin:
         self.key = KEY
         self.fates: deque[str | None] = deque()
         self.always: str | None = None
+        self.fate_of: Callable[[list[bytes]], str | None] = lambda _: None
         self.greeting: str | None = None
         self.refuse: Callable[[MeterEvent], tuple[str, bool] | None] = lambda _: None
         self.asked: list[Asked] = []
         self.violations: list[str] = []
         self.released = threading.Event()
+        self.dripped = 0
         self._server = _Server(self)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            plain = self._server.socket
+            self._server.socket = context.wrap_socket(plain, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property
     def url(self) -> str:
         """The gateway's address."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -184,6 +204,7 @@ _WITHOUT_KEEPING: dict[str, Callable[[], Reply]] = {
 _AFTER_KEEPING: dict[str, Callable[[Reply], Reply]] = {
     "lost answer": lambda _: Reply(200, b"", cut=-1),
     "half an answer": lambda reply: reply._replace(cut=len(reply.body) // 2),
+    "dripping": lambda reply: reply._replace(drip=0.02),
     "garbage": lambda _: Reply(200, b"\xff\x00 not JSON"),
     "nested garbage": lambda _: Reply(200, b"[" * 20_000),
     "html": lambda _: Reply(200, b"<html>Sign in</html>", {"Content-Type": "text/html"}),
@@ -245,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             fate = standin.fates.popleft()
         except IndexError:
-            fate = standin.always
+            fate = standin.always or standin.fate_of(values)
         partitions = int(self.headers["Meterstream-Partitions"])
         self._answer(standin.reply(fate, lambda: standin.keep(values, partitions)))
 
@@ -278,7 +299,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        self.wfile.write(self._head(reply) + reply.body)
+        answer = self._head(reply) + reply.body
+        if reply.drip is None:
+            self.wfile.write(answer)
+            return
+        self.server.standin.dripped = 0
+        for byte in answer:
+            self.wfile.write(bytes([byte]))
+            self.server.standin.dripped += 1
+            time.sleep(reply.drip)
 
     def _head(self, reply: Reply) -> bytes:
         headers = {"Content-Length": str(len(reply.body)), **reply.headers}

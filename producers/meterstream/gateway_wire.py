@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,11 +17,12 @@ import httpx
 from meterstream.gateway_format import Answer, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _CONNECT_SECONDS_MAX: Final = 5.0
 _COMPRESSED_FROM_BYTES: Final = 1_024
 _GZIP: Final = 31
+_PIECE_BYTES: Final = 65_536
 _abandoned: Final[list[object]] = []
 """What a fork took from a parent: closing it would take locks that the parent's thread held."""
 
@@ -47,6 +48,7 @@ class Wire:
         }
         self._key: Final = key
         self._client: Final = client
+        self._deadline: Final = _Deadline()
         self._transport: Final = None if client else httpx.HTTPTransport(proxy=_proxy(url))
 
     def exchange(
@@ -58,7 +60,7 @@ class Wire:
         timeout_seconds: float,
     ) -> Answer:
         """Ask and read the answer to its end. Raises `NoAnswer`."""
-        deadline = time.monotonic() + timeout_seconds
+        self._deadline.at = time.monotonic() + timeout_seconds
         told = {**self._headers, **headers}
         if len(body) >= _COMPRESSED_FROM_BYTES:
             packing = zlib.compressobj(1, wbits=_GZIP)
@@ -66,12 +68,16 @@ class Wire:
             told["Content-Encoding"] = "gzip"
         times = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS_MAX))
         request = httpx.Request(
-            method, self._url, headers=told, content=body, extensions={"timeout": times.as_dict()}
+            method,
+            self._url,
+            headers=told,
+            content=body,
+            extensions={"timeout": times.as_dict(), "trace": self._deadline.watch},
         )
         try:
             response = self._send(request)
             try:
-                answer = _read(response, answer_bytes_max, deadline)
+                answer = _read(response, answer_bytes_max)
             finally:
                 response.close()
         except NoAnswer:
@@ -99,7 +105,44 @@ class Wire:
         return self._transport.handle_request(request)
 
 
-def _read(response: httpx.Response, bytes_max: int, deadline: float) -> Answer:
+class _Deadline:
+    """Holds a request as a whole to its time.
+
+    httpx's timeouts begin anew with each byte, so one that comes now and then would hold the sender
+    for hours. Its hook for tracing tells of each connection that is made.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note a new connection, whose reads and writes are ours from then on."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = info["return_value"]
+            stream.read = self._reading(stream.read)
+            stream.write = self._writing(stream.write)
+
+    def _reading(self, read: Callable[..., bytes]) -> Callable[..., bytes]:
+        def bounded(max_bytes: int, timeout: float | None = None) -> bytes:
+            return read(max_bytes, self._left(timeout))
+
+        return bounded
+
+    def _writing(self, write: Callable[..., None]) -> Callable[..., None]:
+        def bounded(data: bytes, timeout: float | None = None) -> None:
+            for start in range(0, len(data), _PIECE_BYTES):
+                write(data[start : start + _PIECE_BYTES], self._left(timeout))
+
+        return bounded
+
+    def _left(self, timeout: float | None) -> float:
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time for a request is over")
+        return left if timeout is None else min(left, timeout)
+
+
+def _read(response: httpx.Response, bytes_max: int) -> Answer:
     if "content-encoding" in response.headers:
         raise NoAnswer("no answer that can be read: it is packed, though that was not asked for")
     body = bytearray()
@@ -107,8 +150,6 @@ def _read(response: httpx.Response, bytes_max: int, deadline: float) -> Answer:
         body += chunk
         if len(body) > bytes_max:
             raise NoAnswer(f"no answer that can be read: it has more than {bytes_max} bytes")
-        if time.monotonic() > deadline:
-            raise NoAnswer("no answer in time: it comes too slowly")
     return Answer(response.status_code, response.headers.get("retry-after"), bytes(body))
 
 

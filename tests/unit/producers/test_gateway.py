@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,9 @@ import pytest
 from meterstream import Meter, Outcome, gateway, settlement
 from meterstream.errors import TransportUnavailable
 from meterstream.gateway import GatewayTransport
-from meterstream_schemas.events import EventKind
-from tests.gateway_standin import FATES, KEY, Standin
+from meterstream_schemas import codec
+from meterstream_schemas.events import EventKind, MeterEvent
+from tests.gateway_standin import CERTIFICATE, FATES, KEY, Standin
 from tests.unit.producers.calling import record_many
 from tests.unit.producers.reading import decoded
 from tests.waiting import eventually
@@ -21,7 +24,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from meterstream_schemas.events import MeterEvent
+SLOW = {"slow": 0.2, "dripping": 0.2}
+"""Patience with answers that do not come in time."""
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_whatever_the_gateway_answers_nothing_is_lost(standin: Standin, fate: st
     """Each kind of bad answer: every number arrives, and outcomes tell where it truly lies."""
     heard: list[Outcome] = []
     standin.fates.extend([fate, fate, None, fate])
-    meter = over(standin, timeout_seconds=0.2 if fate == "slow" else 5, on_outcome=heard.append)
+    meter = over(standin, timeout_seconds=SLOW.get(fate, 5), on_outcome=heard.append)
     record_many(meter, 60)
 
     assert meter.flush(30)
@@ -102,7 +106,7 @@ def test_whatever_the_gateway_answers_nothing_is_lost(standin: Standin, fate: st
 def test_while_it_misbehaves_nothing_counts_as_arrived(standin: Standin, fate: str) -> None:
     """However often it says the same: no event is acknowledged and none given up."""
     standin.always = fate
-    meter = over(standin, timeout_seconds=0.05 if fate == "slow" else 5)
+    meter = over(standin, timeout_seconds=SLOW.get(fate, 5) / 3)
     record_many(meter, 10)
 
     eventually(lambda: len(standin.posts()) >= 6)
@@ -317,3 +321,54 @@ def test_a_fork_leaves_the_parents_connection_alone(standin: Standin) -> None:
     assert len(producers) == 2
     assert len(kept(standin)) == 80
     assert meter.status().resent == 0
+
+
+def test_an_answer_that_drips_does_not_hold_the_sender(standin: Standin) -> None:
+    """The time is the whole request's, not that between two bytes."""
+    transport = GatewayTransport(standin.url, api_key=KEY, timeout_seconds=0.3)
+    transport.connect(timeout_seconds=5)
+    event = MeterEvent(EventKind.USAGE, "acme", "t", 0, 1, 0, None, None, {}, "0" * 32, 0, 1, None)
+    record = codec.encode(event, codec.parse_text(codec.bundled_text(codec.LATEST_ID)))
+    standin.always = "dripping"
+    transport.send([(1, 0, b"acme", record)])
+
+    [(ticket, offset, failure)] = transport.poll(0)
+
+    assert (ticket, offset) == (1, None)
+    assert failure is not None
+    assert not failure.permanent
+    assert standin.dripped < 40, "the client left long before the end"
+    transport.close()
+
+
+def test_certificates_are_verified() -> None:
+    """A gateway that cannot show who it is gets no record and no key; a host may know it."""
+    with Standin(tls=True) as standin:
+        doubtful = GatewayTransport(standin.url, api_key=KEY)
+        with pytest.raises(TransportUnavailable, match="certificate verify failed"):
+            doubtful.connect(timeout_seconds=5)
+        assert standin.asked == []
+
+        known = ssl.create_default_context(cafile=CERTIFICATE)
+        with httpx.Client(verify=known) as client:
+            transport = GatewayTransport(standin.url, api_key=KEY, client=client)
+            meter = Meter(transport=transport)
+            record_many(meter, 30)
+            assert meter.flush(30)
+            assert meter.close(10)
+    assert_complete(standin, 30)
+    assert not standin.violations
+
+
+def test_the_key_is_in_no_log(standin: Standin, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a host logs; and at its usual level a request writes no line."""
+    caplog.set_level(logging.DEBUG)
+    standin.fates.extend(["401", "500"])
+    meter = over(standin)
+    record_many(meter, 30)
+    assert meter.flush(30)
+    assert meter.close(10)
+
+    assert KEY not in caplog.text
+    loud = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert {record.name for record in loud} <= {"meterstream"}
