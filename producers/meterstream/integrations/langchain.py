@@ -99,9 +99,17 @@ class MeterCallback(BaseCallbackHandler):
         **kwargs: Any,  # noqa: ANN401, ARG002 - LangChain's own
     ) -> None:
         """It answers bit by bit."""
-        call = self._runs.get(run_id)
-        if call is not None:
-            call.streamed = True
+        self._streams(run_id)
+
+    def on_stream_event(
+        self,
+        event: object,  # noqa: ARG002 - never looked at
+        *,
+        run_id: UUID,
+        **kwargs: Any,  # noqa: ANN401, ARG002 - LangChain's own
+    ) -> None:
+        """It answers bit by bit, to a host that asked for typed events."""
+        self._streams(run_id)
 
     def on_llm_end(
         self,
@@ -159,6 +167,11 @@ class MeterCallback(BaseCallbackHandler):
             self._runs[run_id] = call
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             self._calls.refused(problem)
+
+    def _streams(self, run_id: UUID) -> None:
+        call = self._runs.get(run_id)
+        if call is not None:
+            call.streamed = True
 
     def _learn(self, call: Call, response: LLMResult) -> None:
         try:

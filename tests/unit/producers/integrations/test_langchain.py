@@ -157,15 +157,16 @@ def test_every_way_to_run_a_model_is_metered(
         assert [event async for event in events]
 
     assert "".join(part.text for part in model.stream("?", how)) == "forty-two"
+    assert list(model.stream_events("?", how, version="v3"))
     model.batch(["?", "?", "?"], how)
     RunnableParallel(a=model, b=model).invoke("?", how)
     StandInChat(choices=3).invoke("?", how)
     asyncio.run(scenario())
 
     events = told(meter, transport)
-    assert events.count(STREAMED) == 3
+    assert events.count(STREAMED) == 4
     assert events.count(PLAIN) == 3 + 2 + 1 + 1 + 2
-    assert len(events) == 12
+    assert len(events) == 13
     assert refused(meter) == 0
 
 
