@@ -48,7 +48,11 @@ def test_stripemeters_snippets_give_their_figures(live: Machine) -> None:
         ("storage_gb", Decimal("0.625")),
     ]
     assert (projection.total, projection.currency) == (Decimal("4.225"), "USD")
-    assert projection.freshness.last_update is not None
+    # Known as soon as every partition, idle ones too, was folded to some moment.
+    eventually(
+        lambda: client.get_projection("cus_ABC123").freshness.last_update is not None,
+        timeout_seconds=60,
+    )
     assert StripeMeterClient(tenant_id="another").get_usage("cus_ABC123").metrics == ()
 
 
