@@ -2,7 +2,8 @@
 
 ``wrap`` changes the one client it is given, for good or until ``unwrap``, and returns it. What a
 call becomes is written in `meterstream.integrations.tokens`; how calls are seen, in
-`meterstream.integrations.http_clients`.
+`meterstream.integrations.http_clients`. Clients of Bedrock, Vertex and Foundry are metered with
+provider ``bedrock``, ``vertex_ai`` and ``azure``.
 
 Anthropic tells input without what was read from its cache or written to it; ``input_tokens`` of the
 event has all three, as with the other providers. A stream tells the input at its start and the
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Client = TypeVar("Client", bound="Anthropic | AsyncAnthropic")
 
 _OPERATIONS: Final = {"/v1/messages": "chat"}
+_PROVIDERS: Final = {"Bedrock": "bedrock", "Vertex": "vertex_ai", "Foundry": "azure"}
+"""Whose models a client uses, by a part of its class's name."""
 
 
 def wrap(
@@ -38,12 +41,12 @@ def wrap(
     attributes: Attributes[Body] = None,
     charge_failures: bool = False,
     on_missing: OnMissing = "skip",
-    provider: str = "anthropic",
+    provider: str | None = None,
 ) -> Client:
     """Meter every call of ``client`` and of the copies made of it later; returns ``client``.
 
     ``tenant`` and ``attributes`` may be functions of the request's parameters. A further call
-    replaces what the first one said. Raises `SettingsError` for an ``on_missing`` that is none.
+    replaces what the first one said. Raises `SettingsError` for a wrong client or ``on_missing``.
     """
     calls = Calls(
         meter,
@@ -53,6 +56,9 @@ def wrap(
         charge_failures=charge_failures,
         on_missing=on_missing,
     )
+    if provider is None:
+        name = client.__class__.__name__
+        provider = next((_PROVIDERS[part] for part in _PROVIDERS if part in name), "anthropic")
     http_clients.install(client, calls, Dialect(provider, _OPERATIONS, _answer, _item, _no_options))
     return client
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
-from meterstream.errors import MeterError
+from meterstream.errors import MeterError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -83,7 +83,13 @@ class _Begun(NamedTuple):
 
 
 def install(client: Any, calls: Calls[Body], dialect: Dialect) -> None:  # noqa: ANN401 - either kind
-    """Meter the calls of this client and of its later copies. A further time replaces the first."""
+    """Meter the calls of this client and of its later copies. A further time replaces the first.
+
+    Raises `SettingsError` for what is no such client.
+    """
+    if not all(callable(getattr(client, name, None)) for name in _HOOKED):
+        kind = type(client).__name__
+        raise SettingsError(f"client: {kind} has no request method; pass the package's own client")
     remove(client)
     hooks = vars(client)
     hooks[_MARK] = {name: hooks[name] for name in _HOOKED if name in hooks}

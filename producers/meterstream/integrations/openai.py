@@ -63,7 +63,7 @@ def wrap(
     """Meter every call of ``client`` and of the copies made of it later; returns ``client``.
 
     ``tenant`` and ``attributes`` may be functions of the request's parameters. A further call
-    replaces what the first one said. Raises `SettingsError` for an ``on_missing`` that is none.
+    replaces what the first one said. Raises `SettingsError` for a wrong client or ``on_missing``.
     """
     calls = Calls(
         meter,

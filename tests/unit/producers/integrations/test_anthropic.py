@@ -236,3 +236,26 @@ def test_counting_tokens_is_not_metered(make_meter: MakeMeter, transport: Memory
     assert count.input_tokens == 12
     assert told(meter, transport) == []
     assert refused(meter) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("Anthropic", "anthropic"),
+        ("AsyncAnthropicBedrock", "bedrock"),
+        ("AnthropicBedrockMantle", "bedrock"),
+        ("AnthropicVertex", "vertex_ai"),
+        ("AnthropicFoundry", "azure"),
+    ],
+)
+def test_clients_of_other_providers_are_told_apart(
+    make_meter: MakeMeter, transport: MemoryTransport, name: str, provider: str
+) -> None:
+    """By the names of their classes."""
+    meter = make_meter()
+    client = Server().client()
+    client.__class__ = type(name, (Anthropic,), {})
+
+    wrap(client, meter, tenant="acme").messages.create(**ASK)
+
+    assert told(meter, transport) == [PLAIN._replace(attributes={**COUNTED, "provider": provider})]

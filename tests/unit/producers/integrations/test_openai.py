@@ -352,12 +352,14 @@ def test_a_closed_meter_does_not_reach_the_host(make_meter: MakeMeter) -> None:
     assert dict(meter.status().dropped) == {"closed": 1}
 
 
-def test_a_policy_for_missing_usage_that_is_none_is_refused(make_meter: MakeMeter) -> None:
-    """A mistake in the settings is told when they are made."""
+def test_mistakes_in_the_settings_are_told_when_they_are_made(make_meter: MakeMeter) -> None:
+    """A policy that is none, and what is no client."""
     wrong: Any = "guess"
 
     with pytest.raises(SettingsError, match="'guess' is none of"):
         wrap(Server().client(), make_meter(), on_missing=wrong)
+    with pytest.raises(SettingsError, match="str has no request method"):
+        wrap(wrong, make_meter())
 
 
 def test_threads_share_a_client(make_meter: MakeMeter, transport: MemoryTransport) -> None:
