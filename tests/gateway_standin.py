@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from meterstream.memory import Stored
 from meterstream_schemas import codec, wire
-from meterstream_schemas.placement import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -148,13 +147,13 @@ class Standin:
         """How many records each POST had."""
         return [asked.records for asked in self.asked if asked.method == "POST"]
 
-    def keep(self, values: list[bytes], partitions: int) -> Reply:
+    def keep(self, records: list[tuple[int, bytes]]) -> Reply:
         """What a gateway does that is well."""
-        events = [codec.decode_body(wire.split(value)[1], _SCHEMA) for value in values]
+        events = [codec.decode_body(wire.split(value)[1], _SCHEMA) for _, value in records]
         refusals = [self.refuse(event) for event in events]
         kept = [
-            (partition_of(event.lane, partitions), event.tenant.encode(), value)
-            for event, value, refusal in zip(events, values, refusals, strict=True)
+            (partition, event.tenant.encode(), value)
+            for event, (partition, value), refusal in zip(events, records, refusals, strict=True)
             if refusal is None
         ]
         places = iter(self.log.append(kept))
@@ -261,25 +260,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Records."""
         standin = self.server.standin
-        values = self._records()
+        records = self._records()
+        values = [value for _, value in records]
         standin.asked.append(Asked("POST", len(values), time.monotonic()))
         try:
             fate = standin.fates.popleft()
         except IndexError:
             fate = standin.always or standin.fate_of(values)
-        partitions = int(self.headers["Meterstream-Partitions"])
-        self._answer(standin.reply(fate, lambda: standin.keep(values, partitions)))
+        self._answer(standin.reply(fate, lambda: standin.keep(records)))
 
-    def _records(self) -> list[bytes]:
+    def _records(self) -> list[tuple[int, bytes]]:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        standin, values = self.server.standin, []
+        standin = self.server.standin
+        values: list[tuple[int, bytes]] = []
         size = len(body)
         while body:
-            (length,) = struct.unpack_from(">I", body)
-            values.append(body[4 : 4 + length])
-            body = body[4 + length :]
+            length, partition = struct.unpack_from(">II", body)
+            values.append((partition, body[8 : 8 + length]))
+            body = body[8 + length :]
         for name, found, expected in (
             ("count", self.headers["Meterstream-Records"], str(len(values))),
             ("type", self.headers["Content-Type"], "application/vnd.meterstream.records"),

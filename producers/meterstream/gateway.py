@@ -29,8 +29,7 @@ from meterstream import processes
 from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
 from meterstream.gateway_format import (
     CONTENT_TYPE,
-    LENGTH_BYTES,
-    PARTITIONS_HEADER,
+    FRAME_BYTES,
     PATH,
     RECORDS_HEADER,
     Terms,
@@ -97,7 +96,6 @@ class GatewayTransport:
         self._queue: Final[deque[Parcel]] = deque()
         self._queue_bytes = 0
         self._terms = Terms(1, 1, 1)
-        self._partitions: int | None = None
         self._records_limit = 1
         self._wait_until = 0.0
         self._wait_seconds = WAIT_SECONDS
@@ -138,9 +136,6 @@ class GatewayTransport:
         self._wire = wire
         self._records_limit = self._terms.records_max
         self._wait_seconds = WAIT_SECONDS
-        if self._partitions is None:
-            # Kept for the incarnation's life: a lane's numbers belong to one partition.
-            self._partitions = self._terms.partitions
         return self._terms.partitions
 
     def send(self, parcels: Sequence[Parcel]) -> int:
@@ -148,7 +143,7 @@ class GatewayTransport:
         self._open_wire()
         queue, taken = self._queue, 0
         for parcel in parcels:
-            size = len(parcel[3]) + LENGTH_BYTES
+            size = len(parcel[3]) + FRAME_BYTES
             if len(queue) >= QUEUE_RECORDS_MAX or (
                 queue and self._queue_bytes + size > QUEUE_BYTES_MAX
             ):
@@ -203,7 +198,6 @@ class GatewayTransport:
             wire.abandon()
         self._queue.clear()
         self._queue_bytes = 0
-        self._partitions = None
         self._wait_until = 0.0
 
     def __repr__(self) -> str:
@@ -219,7 +213,7 @@ class GatewayTransport:
         batch: list[Parcel] = []
         room = self._terms.bytes_max
         for parcel in islice(self._queue, self._records_limit):
-            room -= len(parcel[3]) + LENGTH_BYTES
+            room -= len(parcel[3]) + FRAME_BYTES
             if batch and room < 0:
                 break
             batch.append(parcel)
@@ -229,9 +223,8 @@ class GatewayTransport:
         headers = {
             "Content-Type": CONTENT_TYPE,
             RECORDS_HEADER: str(len(batch)),
-            PARTITIONS_HEADER: str(self._partitions),
         }
-        body = request_body([parcel[3] for parcel in batch])
+        body = request_body(batch)
         return wire.exchange(
             "POST", headers, body, answer_bytes_max(len(batch)), self._timeout_seconds
         )
@@ -274,7 +267,7 @@ class GatewayTransport:
 
     def _forget(self, count: int) -> None:
         for _ in range(count):
-            self._queue_bytes -= len(self._queue.popleft()[3]) + LENGTH_BYTES
+            self._queue_bytes -= len(self._queue.popleft()[3]) + FRAME_BYTES
 
     def _wait(self, retry_after: str | None) -> None:
         """Send nothing for a while: as long as was asked, else longer each time."""

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 PATH: Final = "/v1/records"
 CONTENT_TYPE: Final = "application/vnd.meterstream.records"
 RECORDS_HEADER: Final = "Meterstream-Records"
-PARTITIONS_HEADER: Final = "Meterstream-Partitions"
-LENGTH_BYTES: Final = 4
+FRAME_BYTES: Final = 8
 """In front of each record."""
 REQUEST_BYTES_MAX: Final = 1_000_000
 REQUEST_RECORDS_MAX: Final = 5_000
@@ -32,7 +31,7 @@ _OFFSET_MAX: Final = 2**63 - 1
 _REASON_CHARACTERS_MAX: Final = 200
 _ANSWER_BYTES: Final = 16_384
 _ANSWER_BYTES_PER_RECORD: Final = 512
-_LENGTH: Final = struct.Struct(">I")
+_FRAME: Final = struct.Struct(">II")
 
 
 class UnfitAnswer(ValueError):
@@ -55,10 +54,16 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def request_body(records: Iterable[bytes]) -> bytes:
-    """Framed records, each behind its length as four big-endian bytes."""
-    pack = _LENGTH.pack
-    return b"".join([part for record in records for part in (pack(len(record)), record)])
+def request_body(parcels: Iterable[Parcel]) -> bytes:
+    """Records, each behind its length and its partition as four big-endian bytes each."""
+    pack = _FRAME.pack
+    return b"".join(
+        [
+            part
+            for _, partition, _, record in parcels
+            for part in (pack(len(record), partition), record)
+        ]
+    )
 
 
 def answer_bytes_max(records: int) -> int:

@@ -297,7 +297,7 @@ def test_a_request_has_no_more_than_the_gateway_takes(standin: Standin) -> None:
 
 
 def test_the_placement_is_the_first_connections(standin: Standin) -> None:
-    """A topic that grew keeps a lane's numbers in their partition: the request says of how many."""
+    """A topic that grew keeps a lane's numbers in their partition: the sender says in which."""
     transport = GatewayTransport(standin.url, api_key=KEY)
     meter = Meter(transport=transport)
     record_many(meter, 40)

@@ -39,9 +39,11 @@ def answer_of(*results: Any) -> bytes:  # noqa: ANN401 - whatever a stranger may
     return json.dumps({"results": results}).encode()
 
 
-def test_a_body_is_records_behind_their_lengths() -> None:
-    """Four big-endian bytes, then the record."""
-    assert request_body([b"one", b""]) == b"\x00\x00\x00\x03one\x00\x00\x00\x00"
+def test_a_body_is_records_behind_their_lengths_and_partitions() -> None:
+    """Four big-endian bytes each, then the record."""
+    assert request_body([(1, 7, b"acme", b"one"), (2, 258, b"acme", b"")]) == (
+        b"\x00\x00\x00\x03\x00\x00\x00\x07one\x00\x00\x00\x00\x00\x00\x01\x02"
+    )
 
 
 def test_results_become_reports_in_order() -> None:
