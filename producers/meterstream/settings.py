@@ -28,7 +28,7 @@ def find_bootstrap_servers(
     """
     servers = given or environment.get(BOOTSTRAP_SERVERS)
     if servers:
-        return servers
+        return _without_secrets(servers)
     directory = data or environment.get(DATA)
     if not directory:
         raise TransportUnavailable(
@@ -48,7 +48,17 @@ def find_bootstrap_servers(
         raise TransportUnavailable(
             f"{Path(directory) / FILE_NAME} names no broker; is `meterstream up` running there?"
         )
-    return connection.bootstrap_servers
+    return _without_secrets(connection.bootstrap_servers)
+
+
+def _without_secrets(servers: str) -> str:
+    """The address itself, since messages name it. Kafka's has no place for a user."""
+    if "@" in servers:
+        raise TransportUnavailable(
+            "bootstrap_servers: an address holds '@'; give host:port alone, and user and password "
+            "as sasl.username and sasl.password in kafka_settings"
+        )
+    return servers
 
 
 def find_topic(given: str | None, environment: Mapping[str, str] = os.environ) -> str:

@@ -53,3 +53,11 @@ def test_topic_and_registry_have_defaults() -> None:
     assert find_registry_url(None, {}) is None
     assert find_registry_url(None, {"METERSTREAM_REGISTRY_URL": "http://r"}) == "http://r"
     assert find_registry_url("http://a", {"METERSTREAM_REGISTRY_URL": "http://r"}) == "http://a"
+
+
+@pytest.mark.parametrize("servers", ["user:hush@broker:9092", "a:9092,SASL_SSL://u:hush@b:9092"])
+def test_an_address_with_a_password_is_refused_without_repeating_it(servers: str) -> None:
+    """Kafka knows no such address, and messages name the address."""
+    with pytest.raises(TransportUnavailable, match="in kafka_settings") as refusal:
+        find_bootstrap_servers(None, None, {"METERSTREAM_BOOTSTRAP_SERVERS": servers})
+    assert "hush" not in str(refusal.value)
