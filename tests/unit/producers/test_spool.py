@@ -156,14 +156,16 @@ def test_a_group_is_never_divided(tmp_path: Path) -> None:
 
 def test_room_comes_back_when_everything_is_done(tmp_path: Path) -> None:
     """A segment that is acknowledged to its last entry makes room, though it was not full."""
-    spool = Spool.create(tmp_path, PRODUCER, bytes_max=1_500, segment_bytes=1_000)
-    for last in range(900, 9_000, 900):
-        spool.acknowledge(range(1, spool.last + 1))
+    spool = Spool.create(tmp_path, PRODUCER, bytes_max=1_500)
+    for round_ in range(1, 10):
+        spool.append([bytes(200)])
+        with pytest.raises(SpoolFull):
+            spool.append([bytes(1_200)])
+        spool.acknowledge([spool.last])
 
-        spool.append([bytes(900)])
-
-        assert spool.bytes <= 1_500, last
-    assert spool.last == 9
+        assert spool.append([bytes(1_200)]) == 2 * round_
+        assert spool.bytes == size_of(tmp_path) <= 1_500
+        spool.acknowledge([spool.last])
     spool.close()
 
 
