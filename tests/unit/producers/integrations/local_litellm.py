@@ -10,7 +10,9 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm
 
-__all__ = ["QUIET", "forget_loggers", "litellm"]
+from meterstream.integrations import litellm as hook
+
+__all__ = ["QUIET", "forget_loggers", "hook", "litellm"]
 
 # Its own types make pydantic warn when the first of them is used; nothing of ours does.
 QUIET = pytest.mark.filterwarnings("ignore:Items? .* (is|are) using the .ReadOnly. qualifier")

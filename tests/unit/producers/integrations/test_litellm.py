@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from litellm.exceptions import RateLimitError
 
-from meterstream.integrations import litellm as hook
-from meterstream.integrations.litellm import MeterLogger
 from tests.unit.producers.integrations.llm import Told, refused, told
-from tests.unit.producers.integrations.local_litellm import QUIET, forget_loggers, litellm
+from tests.unit.producers.integrations.local_litellm import QUIET, forget_loggers, hook, litellm
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -48,10 +46,10 @@ PLAIN: Final = Told(
 
 
 @pytest.fixture
-def register() -> Iterator[Callable[[MeterLogger], None]]:
+def register() -> Iterator[Callable[[hook.MeterLogger], None]]:
     """Puts a logger where LiteLLM looks for it, and takes everything out in the end."""
 
-    def put(logger: MeterLogger) -> None:
+    def put(logger: hook.MeterLogger) -> None:
         litellm.callbacks.append(logger)
 
     yield put
@@ -65,11 +63,11 @@ def recorded(meter: Meter, transport: MemoryTransport, count: int) -> list[Told]
 
 
 def test_a_completion_is_one_event_with_its_cost(
-    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[MeterLogger], None]
+    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[hook.MeterLogger], None]
 ) -> None:
     """Usage, and what LiteLLM's own price list makes of it."""
     meter = make_meter()
-    register(MeterLogger(meter))
+    register(hook.MeterLogger(meter))
 
     answer: Any = litellm.completion(**CALL, metadata={"tenant": "acme"})
 
@@ -78,11 +76,11 @@ def test_a_completion_is_one_event_with_its_cost(
 
 
 def test_a_stream_is_recorded_once_when_it_is_complete(
-    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[MeterLogger], None]
+    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[hook.MeterLogger], None]
 ) -> None:
     """Plain and async; the parts before are none."""
     meter = make_meter()
-    register(MeterLogger(meter, tenant="acme"))
+    register(hook.MeterLogger(meter, tenant="acme"))
 
     async def scenario() -> int:
         stream: Any = await litellm.acompletion(**CALL, stream=True)
@@ -105,11 +103,11 @@ def test_a_stream_is_recorded_once_when_it_is_complete(
 
 
 def test_coroutines_are_recorded_for_the_tenant_that_held_where_they_began(
-    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[MeterLogger], None]
+    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[hook.MeterLogger], None]
 ) -> None:
     """LiteLLM logs elsewhere; plain streams too, which it ends in a thread of its own."""
     meter = make_meter()
-    register(MeterLogger(meter))
+    register(hook.MeterLogger(meter))
 
     async def ask(number: int) -> None:
         with meter.context(tenant=f"tenant {number}"):
@@ -130,11 +128,11 @@ def test_coroutines_are_recorded_for_the_tenant_that_held_where_they_began(
 
 
 def test_embeddings_and_images_are_metered(
-    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[MeterLogger], None]
+    make_meter: MakeMeter, transport: MemoryTransport, register: Callable[[hook.MeterLogger], None]
 ) -> None:
     """By their own operations; an image has no tokens, and misses none."""
     meter = make_meter()
-    register(MeterLogger(meter, tenant="acme"))
+    register(hook.MeterLogger(meter, tenant="acme"))
 
     litellm.embedding(model="text-embedding-3-small", input=["a"], mock_response=[0.5])
     litellm.image_generation(prompt="a cat", model="dall-e-3", mock_response="http://x/y.png")
@@ -149,12 +147,12 @@ def test_embeddings_and_images_are_metered(
 def test_an_error_reaches_the_host_and_is_charged_on_request_only(
     make_meter: MakeMeter,
     transport: MemoryTransport,
-    register: Callable[[MeterLogger], None],
+    register: Callable[[hook.MeterLogger], None],
     charged: bool,
 ) -> None:
     """One event of 0 tokens for each, plain and async."""
     meter = make_meter()
-    register(MeterLogger(meter, tenant="acme", charge_failures=charged))
+    register(hook.MeterLogger(meter, tenant="acme", charge_failures=charged))
     limited = {**CALL, "mock_response": "litellm.RateLimitError"}
 
     async def scenario() -> None:
@@ -177,7 +175,7 @@ def test_an_answer_from_the_cache_says_so(
 ) -> None:
     """It has the usage of the answer that was kept, and a mark to leave it out by."""
     meter = make_meter()
-    logger = MeterLogger(meter, tenant="acme")
+    logger = hook.MeterLogger(meter, tenant="acme")
 
     logger.log_success_event(
         details(cache_hit=True, response_cost=0.0), {"usage": USAGE}, None, None
@@ -204,7 +202,7 @@ def test_the_same_end_told_twice_counts_once(
 ) -> None:
     """Some versions tell it to both kinds of methods; parts of a stream are no end at all."""
     meter = make_meter()
-    logger = MeterLogger(meter, tenant="acme")
+    logger = hook.MeterLogger(meter, tenant="acme")
     answer: Any = {"id": "a", "usage": USAGE}
 
     logger.log_success_event(details(stream=True), answer, None, None)
@@ -219,7 +217,7 @@ def test_the_same_end_told_twice_counts_once(
 def test_answers_of_unknown_shapes_are_counted(make_meter: MakeMeter, answer: object) -> None:
     """They are refused, also with a strict meter, and nothing reaches LiteLLM."""
     meter = make_meter(strict=True)
-    logger = MeterLogger(meter, tenant="acme")
+    logger = hook.MeterLogger(meter, tenant="acme")
     shapeless: Any = object()
 
     logger.log_success_event(details(), answer, None, None)
@@ -234,7 +232,7 @@ def test_what_is_remembered_is_bounded(
 ) -> None:
     """The oldest calls are forgotten."""
     monkeypatch.setattr(hook, "REMEMBERED_MAX", 3)
-    logger = MeterLogger(make_meter(), tenant="acme")
+    logger = hook.MeterLogger(make_meter(), tenant="acme")
 
     for number in range(10):
         known = details(litellm_call_id=str(number))
@@ -255,7 +253,7 @@ def test_a_cost_is_exact_decimal_text(
 ) -> None:
     """Of the digits that LiteLLM's float shows, and at most the 18 places that are kept."""
     meter = make_meter()
-    logger = MeterLogger(meter, tenant="acme")
+    logger = hook.MeterLogger(meter, tenant="acme")
 
     logger.log_success_event(details(response_cost=cost), {"usage": USAGE}, None, None)
 
