@@ -241,19 +241,24 @@ def test_a_partition_keeps_the_order_of_sending(carrier: Carrier, transport: Tra
 
 
 def test_a_full_transport_takes_the_front_and_the_rest_later(transport: Transport) -> None:
-    """Nothing is taken beyond the bound, and what was not taken can be sent when there is room."""
+    """What finds no room is not taken, or in doubt; it can be sent when there is room."""
     parcels = parcels_of(30_000)
 
     taken = transport.send(parcels)
 
-    assert 0 < taken < len(parcels)
+    assert 0 < taken <= len(parcels)
     reports: list[Report] = []
     deadline = time.monotonic() + 60
     while len(reports) < taken:
         assert time.monotonic() < deadline
         reports += transport.poll(0.05)
     assert sorted(ticket for ticket, _, _ in reports) == [parcel[0] for parcel in parcels[:taken]]
-    assert transport.send(parcels[taken : taken + 10]) == 10
+    for _, offset, failure in reports:
+        assert (offset is None) is (failure is not None)
+        assert failure is None or not failure.permanent
+    assert any(offset is not None for _, offset, _ in reports)
+    again = parcels_of(10, first_ticket=40_001)
+    assert all(offset is not None for _, offset, _ in send_all(transport, again))
 
 
 def test_a_poll_with_nothing_under_way_is_empty(transport: Transport) -> None:
