@@ -253,6 +253,24 @@ def test_a_torn_progress_leaves_the_one_before(tmp_path: Path, slot: int) -> Non
     adopted.close()
 
 
+def test_an_adopter_overwrites_the_older_slot(tmp_path: Path) -> None:
+    """The progress that an adopter found stays until its own is written whole."""
+    spool = Spool.create(tmp_path, PRODUCER, bytes_max=_MIB)
+    spool.append([b"a", b"b"])
+    spool.acknowledge([1])
+    spool.save_progress()
+    found = (tmp_path / PRODUCER / "progress").read_bytes()
+    spool.abandon()
+
+    adopted = Spool.adopt(tmp_path / PRODUCER)
+
+    assert adopted is not None
+    adopted.acknowledge([2])
+    adopted.save_progress()
+    assert (tmp_path / PRODUCER / "progress").read_bytes()[:16] == found
+    adopted.close()
+
+
 def test_every_cut_of_the_last_group(tmp_path: Path) -> None:
     """Wherever a crash cuts the last write, what stood before is there, and a tail is no damage."""
     payloads = [b"number %d" % number for number in range(1, 4)]
@@ -291,23 +309,6 @@ def test_every_byte_of_a_record(tmp_path: Path) -> None:
         assert adopted.read(0, 9) == [(1, b"first"), (3, b"third")]
         assert adopted.corrupt_bytes == size
         adopted.abandon()
-
-
-def test_damage_under_a_living_process(tmp_path: Path) -> None:
-    """What became unreadable is counted and not waited for, so the spool still empties."""
-    spool = Spool.create(tmp_path, PRODUCER, bytes_max=_MIB)
-    spool.append([b"first", b"second", b"third"])
-    path = tmp_path / PRODUCER / _FIRST
-    damaged = bytearray(path.read_bytes())
-    damaged[damaged.index(b"second")] ^= 1
-    path.write_bytes(damaged)
-
-    assert spool.read(0, 9) == [(1, b"first"), (3, b"third")]
-
-    assert (spool.pending, spool.corrupt_bytes) == (2, RECORD_BYTES + len(b"second"))
-    spool.acknowledge([1, 3])
-    spool.close()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_costs_linear_time(tmp_path: Path) -> None:

@@ -125,6 +125,23 @@ def test_damage_is_counted_once(tmp_path: Path) -> None:
     adopted.close()
 
 
+def test_damage_under_a_living_process(tmp_path: Path) -> None:
+    """What became unreadable is counted and not waited for, so the spool still empties."""
+    spool = Spool.create(tmp_path, PRODUCER, bytes_max=_MIB)
+    spool.append([b"first", b"second", b"third"])
+    path = tmp_path / PRODUCER / _FIRST
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"second")] ^= 1
+    path.write_bytes(damaged)
+
+    assert spool.read(0, 9) == [(1, b"first"), (3, b"third")]
+
+    assert (spool.pending, spool.corrupt_bytes) == (2, RECORD_BYTES + len(b"second"))
+    spool.acknowledge([1, 3])
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_damage_in_a_closed_segment(tmp_path: Path) -> None:
     """What was lost since a segment was written is found when it is opened again."""
     spool = Spool.create(tmp_path, PRODUCER, bytes_max=_MIB, segment_bytes=100)
@@ -192,3 +209,26 @@ def test_after_a_failed_sync_another_segment_begins(
     names = sorted(path.name for path in (tmp_path / PRODUCER).iterdir())
     assert names == [_FIRST, f"{2:020d}.segment"]
     spool.close()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_planted_progress(tmp_path: Path, kind: str) -> None:
+    """No progress is written to, or read from, what is no file of the spool; and nothing waits."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"not ours")
+    spool = Spool.create(tmp_path / "root", PRODUCER, bytes_max=_MIB)
+    spool.append([b"a", b"b"])
+    progress = tmp_path / "root" / PRODUCER / "progress"
+    if kind == "link":
+        progress.symlink_to(secret)
+    else:
+        os.mkfifo(progress)
+
+    spool.acknowledge([1])
+    spool.save_progress()
+    spool.abandon()
+    adopted = _adopted(progress.parent)
+
+    assert adopted.read(0, 9) == [(1, b"a"), (2, b"b")]
+    assert secret.read_bytes() == b"not ours"
+    adopted.close()

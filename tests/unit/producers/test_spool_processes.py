@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import resource
@@ -81,6 +82,19 @@ def test_two_processes_on_one_directory(tmp_path: Path) -> None:
     mine.close()
 
     assert sorted(left_behind(tmp_path)) == [tmp_path / PRODUCER, tmp_path / OTHER]
+
+
+def test_a_directory_removed_amid_adoption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever locks a directory that its last owner removed has nothing."""
+    (tmp_path / PRODUCER).mkdir()
+    real = fcntl.flock
+
+    def slow(descriptor: int, operation: int) -> None:
+        (tmp_path / PRODUCER).rmdir()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    assert Spool.adopt(tmp_path / PRODUCER) is None
 
 
 @pytest.mark.parametrize("fsync", [False, True])
