@@ -6,6 +6,7 @@ Arguments win over ``METERSTREAM_*`` variables. Nothing is opened, created or co
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, get_args
 
 from meterstream.durability import Durability, SpoolPolicy
@@ -25,6 +26,15 @@ SPOOL: Final = "METERSTREAM_SPOOL"
 GATEWAY_URL: Final = "METERSTREAM_GATEWAY_URL"
 API_KEY: Final = "METERSTREAM_API_KEY"
 _SPOOL_BYTES_LEAST: Final = 65_536
+
+
+def load_what_hooks_forks() -> None:
+    """Import what registers hooks around forks, in the host's thread.
+
+    If the background thread did, a fork that has begun would run the hooks behind it without those
+    before it: of `logging` that is the release of a lock that nobody holds.
+    """
+    _load("logging", "concurrent.futures.thread")  # To log trouble; for the client's admin part.
 
 
 def check_settings(*, overflow: str, **positive: float) -> None:
@@ -54,6 +64,8 @@ def choose_spool(
         return None
     from pathlib import Path  # noqa: PLC0415 - loaded only where files are kept
 
+    # By the host's thread: a fork while another imports would leave the child half a module.
+    _load("meterstream.disk", "meterstream.spool")
     directory = spool or os.environ.get(SPOOL)
     if not directory:
         base = data or os.environ.get(DATA)
@@ -94,3 +106,8 @@ def choose_transport(
         client_id=service or "meterstream",
         settings=kafka_settings,
     )
+
+
+def _load(*modules: str) -> None:
+    for module in modules:
+        import_module(module)

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Final, Literal, TypeAlias, cast
 
 from meterstream.caches import TwoGenerations
+from meterstream.complaints import describe
 from meterstream.encoding import NO_ATTRIBUTES, Entry, Series, attributes_map
 from meterstream.errors import BufferFull, MeterClosed
 from meterstream.numbering import Numbering, Tallies
@@ -131,7 +132,7 @@ class Intake:
         # 1. Check.
         try:
             series = self._series.young[kind, event_type, tenant]
-        except (KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - it is not there, or a stranger's __hash__ or __eq__ raised
             series = self._find_series(kind, event_type, tenant)
         if type(quantity) is int and QUANTITY_MIN <= quantity <= QUANTITY_MAX:
             amount, scale = quantity, 0
@@ -154,7 +155,7 @@ class Intake:
         elif type(attributes) is dict and len(attributes) <= ATTRIBUTES_MAX:
             try:
                 fragment = self._fragments.young[tuple(attributes.items())]
-            except (KeyError, TypeError):
+            except Exception:  # noqa: BLE001 - it is not there, or a stranger's __hash__ or __eq__ raised
                 fragment = self._find_fragment(attributes)
         else:
             fragment = self._find_fragment(attributes)
@@ -216,7 +217,7 @@ class Intake:
         if len(attributes) > ATTRIBUTES_MAX:
             check_attributes(attributes)  # Says so.
         exact: dict[str, str] = {}
-        for name, value in attributes.items():
+        for name, value in tuple(attributes.items()):  # Another thread may change it.
             exact_name = exact_text(name, field="attributes", bytes_max=ATTRIBUTE_NAME_BYTES_MAX)
             exact[exact_name] = _exact_value(exact_name, value)
         key = tuple(exact.items())
@@ -257,13 +258,21 @@ def microseconds_of(time: object) -> int:
     """A time as a caller may pass it, in microseconds UTC. Raises `InvalidEvent`."""
     if type(time) is int:
         return check_time(time)
-    if isinstance(time, datetime):
-        if time.tzinfo is None or time.utcoffset() is None:
+    if issubclass(type(time), datetime):
+        time = cast("datetime", time)
+        try:
+            has_zone = time.tzinfo is not None and time.utcoffset() is not None
+            microseconds = (time - _EPOCH) // _MICROSECOND if has_zone else 0
+        except Exception as problem:
+            raise InvalidEvent(
+                "time", f"its zone fails ({describe(problem)}); pass datetime.now(UTC)"
+            ) from problem
+        if not has_zone:
             raise InvalidEvent(
                 "time",
                 f"{time.isoformat()} has no zone; pass an aware datetime, say datetime.now(UTC)",
             )
-        return check_time((time - _EPOCH) // _MICROSECOND)
+        return check_time(microseconds)
     raise InvalidEvent(
         "time",
         f"{type(time).__name__} is not a time; pass an aware datetime or int microseconds UTC",
@@ -289,11 +298,12 @@ def _exact_value(name: str, value: object) -> str:
 
 
 def _plain_dict(attributes: object) -> dict[object, object]:
-    if not isinstance(attributes, Mapping):
+    if not issubclass(type(attributes), Mapping):
         raise InvalidEvent(
             "attributes", f"{type(attributes).__name__} is not a mapping; pass a dict"
         )
-    return dict(islice(attributes.items(), ATTRIBUTES_MAX + 1))
+    mapping = cast("Mapping[object, object]", attributes)
+    return dict(islice(mapping.items(), ATTRIBUTES_MAX + 1))
 
 
 def _plain_text(value: object) -> str:

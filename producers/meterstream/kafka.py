@@ -107,24 +107,23 @@ class KafkaTransport:
         return partitions
 
     def send(self, parcels: Sequence[Parcel]) -> int:
-        """See `meterstream.transport.Transport`.
+        """See `meterstream.transport.Transport`. Takes all: what finds no room is in doubt.
 
         In batches: single calls would let go of the interpreter's lock for every event, and beside
         a busy thread of the host each would wait for its turn again.
         """
         tickets = self._tickets
-        new = {value: ticket for ticket, _, _, value in parcels}
-        if len(new) == len(parcels) and tickets.keys().isdisjoint(new):
-            tickets.update(new)
-            return self._produce(parcels)
-        for at, parcel in enumerate(parcels):  # Rare: a record equals another under way.
-            ticket, _, _, value = parcel
-            if value in tickets:
+        chosen: dict[int, list[Parcel]] = {}
+        for parcel in parcels:
+            ticket, partition, _, value = parcel
+            if tickets.setdefault(value, ticket) != ticket:
                 self._reports.append((ticket, None, Failure("an equal record is under way", False)))
-                continue
-            tickets[value] = ticket
-            if not self._produce([parcel]):
-                return at
+            elif partition in chosen:
+                chosen[partition].append(parcel)
+            else:
+                chosen[partition] = [parcel]
+        for partition, batch in chosen.items():
+            self._produce(partition, batch)
         return len(parcels)
 
     def poll(self, timeout_seconds: float) -> list[Report]:
@@ -222,41 +221,28 @@ class KafkaTransport:
         limit = min(BATCH_BYTES_MAX, int(found[_BYTES_MAX].value or BATCH_BYTES_MAX))
         return max(limit, _BYTES_MAX_LEAST)
 
-    def _produce(self, parcels: Sequence[Parcel]) -> int:
-        """Hand parcels over in one call; how many of the first were taken."""
+    def _produce(self, partition: int, parcels: list[Parcel]) -> None:
+        """Hand over parcels of one partition: the client knows one for all of a batch only.
+
+        It takes one in each message as well and does not look at it (seen with 2.16.0).
+        """
         from confluent_kafka import KafkaException  # noqa: PLC0415 - see connect
 
         messages: list[dict[str, Any]] = [
-            {"value": value, "key": key, "partition": partition}
-            for _, partition, key, value in parcels
+            {"value": value, "key": key} for _, _, key, value in parcels
         ]
         try:
             taken = self._open_producer().produce_batch(
-                self._topic, messages, on_delivery=self._reported
+                self._topic, messages, partition=partition, on_delivery=self._reported
             )
         except KafkaException as problem:
             raise TransportBroken(_text(problem)) from problem
-        if taken == len(parcels):
-            return taken
-        return self._sort_out(parcels, [message.get("_error") for message in messages])
-
-    def _sort_out(self, parcels: Sequence[Parcel], errors: list[KafkaError | None]) -> int:
-        """Some were not taken. How many of the first were, refused ones included.
-
-        Raises `TransportBroken` after a fatal error.
-        """
-        from confluent_kafka import KafkaError  # noqa: PLC0415 - see connect
-
-        count = len(parcels)
-        while count and _is_full(errors[count - 1], KafkaError._QUEUE_FULL):  # noqa: SLF001 - the client's name
-            count -= 1
-        for (_, _, _, value), error in zip(parcels, errors, strict=True):
-            if error is not None:
-                self._tickets.pop(value, None)
-        for (ticket, _, _, _), error in zip(parcels[:count], errors, strict=False):
-            if error is not None:
-                self._reports.append((ticket, None, self._not_taken(error)))
-        return count
+        if taken != len(parcels):
+            for (ticket, _, _, value), message in zip(parcels, messages, strict=True):
+                error: KafkaError | None = message.get("_error")
+                if error is not None:
+                    self._tickets.pop(value, None)
+                    self._reports.append((ticket, None, self._not_taken(error)))
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         ticket = self._tickets.pop(message.value() or b"", None)
@@ -310,10 +296,6 @@ def _text(problem: BaseException) -> str:
     """What a KafkaException carries, without the noise around it."""
     error: Any = problem.args[0] if problem.args else problem
     return str(error.str()) if hasattr(error, "str") else str(error)
-
-
-def _is_full(error: KafkaError | None, queue_full: int) -> bool:
-    return error is not None and error.code() == queue_full
 
 
 def _keep_forever(thing: object) -> None:

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Final, Self
 
 from meterstream import processes
 from meterstream.boundaries import Boundaries
-from meterstream.building import check_settings, choose_spool, choose_transport
+from meterstream.building import (
+    check_settings,
+    choose_spool,
+    choose_transport,
+    load_what_hooks_forks,
+)
 from meterstream.context import AMBIENT, complete
 from meterstream.conveniences import Conveniences
 from meterstream.durability import SPOOL_BYTES_MAX
@@ -116,6 +121,7 @@ class Meter(Boundaries, Conveniences):
             on_outcome=on_outcome,
             spool=choose_spool(durability, spool, spool_bytes_max, topic=topic, data=data),
         )
+        load_what_hooks_forks()
         self._begin()
         processes.enroll(self)
 

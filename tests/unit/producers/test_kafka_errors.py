@@ -85,7 +85,9 @@ class FakeProducer:
         """Serve nothing."""
         self._on_poll()
 
-    def produce_batch(self, topic: str, messages: list[dict[str, Any]], on_delivery: object) -> int:
+    def produce_batch(
+        self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: object
+    ) -> int:
         """Refuse those for which there is an error, take the others."""
         self._on_produce()
         for message, error in zip(messages, self._errors, strict=False):
@@ -168,14 +170,14 @@ def test_a_record_that_produce_refuses_is_reported(code: int, permanent: bool) -
     ]
 
 
-def test_a_full_queue_takes_what_fits() -> None:
-    """What stands at the end and found no room was not taken, and nothing is wrong."""
+def test_what_a_full_queue_does_not_take_is_sent_again() -> None:
+    """It is no refusal of the record, and nothing breaks."""
     full = KafkaError(KafkaError._QUEUE_FULL, "full")
-    transport = over(FakeProducer(errors=(None, None, full, full, full)))
+    transport = over(FakeProducer(errors=(None, None, full)))
 
-    assert transport.send([(ticket, 0, b"k", b"%d" % ticket) for ticket in range(5)]) == 2
-    assert transport.poll(0) == []
-    assert transport.send([(ticket, 0, b"k", b"%d" % ticket) for ticket in range(2, 4)]) == 2
+    assert transport.send([(ticket, 0, b"k", b"%d" % ticket) for ticket in range(3)]) == 3
+    assert transport.poll(0) == [(2, None, Failure("full", permanent=False))]
+    assert transport.send([(2, 0, b"k", b"2")]) == 1
 
 
 def test_equal_records_go_one_after_the_other() -> None:
