@@ -23,6 +23,7 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SLOW = {"slow": 0.2, "dripping": 0.2}
 """Patience with answers that do not come in time."""
@@ -311,6 +312,28 @@ def test_the_placement_is_the_first_connections(standin: Standin) -> None:
     assert meter.close(10)
     assert [asked.method for asked in standin.asked].count("GET") == 2
     assert not any(standin.memory.partitions[4:])
+
+
+def test_events_on_disk_go_where_they_were_meant_to_go(standin: Standin, tmp_path: Path) -> None:
+    """A process adopts what another left while answers were lost and the topic grew meanwhile."""
+    standin.terms["partitions"] = 2
+    standin.always = "lost answer"
+    left = over(standin, durability="spool", spool=tmp_path)
+    record_many(left, 100)
+    eventually(lambda: len(standin.posts()) >= 2)
+    assert not left.close(0.1)
+    standin.always = None
+    standin.terms["partitions"] = 4
+
+    meter = over(standin, durability="spool", spool=tmp_path)
+    assert meter.record("api.request", tenant="tenant 0", quantity=100)
+
+    eventually(lambda: meter.status().adopted == 100)
+    assert meter.close(10)
+    assert_complete(standin, 101)
+    for partition, records in enumerate(standin.memory.partitions):
+        events = [decoded(record.value) for record in records]
+        assert all(e.lane % 2 == partition for e in events if e.producer == left.producer)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
