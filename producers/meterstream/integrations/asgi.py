@@ -23,10 +23,10 @@ from meterstream.integrations.calls import (
     Charge,
     HttpQuantity,
     Tariff,
+    Within,
     check_quantity,
     class_of,
     method_of,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class MeterMiddleware:
             await self._app(scope, receive, send)
             return
         scope[CHARGE] = charge
-        with within(charge):
+        with Within(charge):
             if kind == "http":
                 await self._request(scope, receive, send, charge)
             else:

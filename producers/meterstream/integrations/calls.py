@@ -7,15 +7,17 @@ and nothing of it reaches the host, in ``strict`` neither.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from meterstream.context import AMBIENT, Ambient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextvars import Token
     from decimal import Decimal
+    from types import TracebackType
 
     from meterstream import Meter
 
@@ -139,19 +141,38 @@ def current_charge() -> Charge | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def within(charge: Charge) -> Generator[None]:
-    """Let events that are recorded inside be the tenant's, when it is known."""
-    ambient = AMBIENT.get()
-    if charge.tenant is not None:
-        ambient = (charge.around or _NO_AMBIENT)._replace(tenant=charge.tenant)
-    entered, current = AMBIENT.set(ambient), _CURRENT.set(charge)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # Ended in another context than it began in.
-            AMBIENT.reset(entered)
-            _CURRENT.reset(current)
+class Within:
+    """For a ``with`` block: events that are recorded inside are the tenant's, when it is known.
+
+    A block may be entered once; a call may have many, one after the other.
+    """
+
+    __slots__ = ("_charge", "_current", "_entered")
+
+    def __init__(self, charge: Charge) -> None:
+        self._charge = charge
+
+    def __enter__(self) -> None:
+        charge = self._charge
+        self._entered: Token[Ambient | None] | None = None
+        if charge.tenant is not None:
+            self._entered = AMBIENT.set(
+                (charge.around or _NO_AMBIENT)._replace(tenant=charge.tenant)
+            )
+        self._current = _CURRENT.set(charge)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._entered is not None:
+                AMBIENT.reset(self._entered)
+            _CURRENT.reset(self._current)
+        except ValueError:  # Ended in another context than it began in.
+            pass
 
 
 def method_of(method: object) -> str:

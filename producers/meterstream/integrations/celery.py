@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from celery import signals
 
 from meterstream.context import AMBIENT
-from meterstream.integrations.calls import Charge, Tariff, check_quantity, within
+from meterstream.integrations.calls import Charge, Tariff, Within, check_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from meterstream import Meter
 
@@ -129,7 +128,7 @@ class Connection:
             return
         run, charge = Run(task, args or (), kwargs or {}), Charge()
         self._tariff.ask(charge, self._tenant, run)
-        inside = within(charge)
+        inside = Within(charge)
         inside.__enter__()
         started: list[_Started] = task.request.__dict__.setdefault(_MARK, [])
         started.append(_Started(self, run, charge, inside))
@@ -163,4 +162,4 @@ class _Started(NamedTuple):
     connection: Connection
     run: Run
     charge: Charge
-    inside: AbstractContextManager[None]
+    inside: Within

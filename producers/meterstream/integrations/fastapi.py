@@ -25,10 +25,10 @@ from starlette.exceptions import HTTPException
 from meterstream.integrations.calls import (
     Charge,
     Tariff,
+    Within,
     check_quantity,
     class_of,
     method_of,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def metered(
         charge.tenant = found
         status: str | None = None
         try:
-            with within(charge):
+            with Within(charge):
                 yield charge
         except HTTPException as problem:
             status = class_of(problem.status_code)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import grpc
 import grpc.aio
 
-from meterstream.integrations.calls import Charge, RpcQuantity, Tariff, check_quantity, within
+from meterstream.integrations.calls import Charge, RpcQuantity, Tariff, Within, check_quantity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -227,7 +227,7 @@ def _blocking(begin: Callable[..., _Observed], handler: Any, method: str) -> Cal
             context.add_callback(observed.terminated)
         request = observed.incoming(handler, request, concurrent=False)
         try:
-            with within(observed.charge):
+            with Within(observed.charge):
                 answer = behaviour(request, context)
         except BaseException as problem:
             observed.ended(problem)
@@ -247,7 +247,7 @@ def _answers(observed: _Observed, answers: Any) -> Iterator[Any]:  # noqa: ANN40
     try:
         while True:
             try:
-                with within(observed.charge):
+                with Within(observed.charge):
                     message = next(pieces)
             except StopIteration:
                 break
@@ -270,7 +270,7 @@ def _awaited(begin: Callable[..., _Observed], handler: Any, method: str) -> Call
         observed = begin(method, context)
         request = observed.incoming(handler, request, concurrent=True)
         try:
-            with within(observed.charge):
+            with Within(observed.charge):
                 answer = await behaviour(request, context)
         except BaseException as problem:
             observed.ended(problem)
@@ -292,7 +292,7 @@ def _streaming(begin: Callable[..., _Observed], handler: Any, method: str) -> Ca
         request = observed.incoming(handler, request, concurrent=True)
         answers = behaviour(request, context)
         try:
-            with within(observed.charge):
+            with Within(observed.charge):
                 async for message in answers:
                     observed.charge.came_out += 1
                     yield message

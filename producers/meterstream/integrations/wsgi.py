@@ -20,10 +20,10 @@ from meterstream.integrations.calls import (
     Charge,
     HttpQuantity,
     Tariff,
+    Within,
     check_quantity,
     class_of,
     method_of,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class MeterMiddleware:
         environ[CHARGE] = charge
         request = _Request(start_response, charge, self._settle, environ)
         try:
-            with within(charge):
+            with Within(charge):
                 answer = self._app(environ, request.start_response)
         except BaseException as problem:
             request.ended(raised=isinstance(problem, Exception))
@@ -103,6 +103,8 @@ class MeterMiddleware:
         return charge
 
     def _settle(self, charge: Charge, environ: Environ, status: str) -> None:
+        if charge.settled:
+            return
         self._tariff.ask(charge, self._tenant, environ)
 
         def more() -> dict[str, str]:
@@ -164,7 +166,7 @@ class _Answer:
     def __next__(self) -> bytes:
         request = self._request
         try:
-            with within(request.charge):
+            with Within(request.charge):
                 if self._pieces is None:
                     self._pieces = iter(self._answer)
                 piece = next(self._pieces)
@@ -184,7 +186,7 @@ class _Answer:
         close = getattr(self._answer, "close", None)
         try:
             if close is not None:
-                with within(request.charge):
+                with Within(request.charge):
                     close()
         except Exception:
             request.ended(raised=not request.complete)
