@@ -56,11 +56,13 @@ def test_an_index_that_cannot_be_there(tmp_path: Path, index: int) -> None:
     """A record too far ahead of the one before it is damage, whatever its checksum says."""
     far = _record(index, b"far ahead")
 
-    spool = _adopted(_left_with(tmp_path, [_record(1, b"first"), far]))
+    for junk in (b"", b"?", bytes(RECORD_BYTES - 1)):
+        spool = _adopted(_left_with(tmp_path, [_record(1, b"first"), junk, far]))
 
-    assert spool.read(0, 9) == [(1, b"first")]
-    assert (spool.last, spool.corrupt_bytes) == (1, len(far))
-    spool.close()
+        assert spool.read(0, 9) == [(1, b"first")]
+        assert (spool.last, spool.corrupt_bytes) == (1, len(junk + far))
+        spool.acknowledge([1])
+        spool.close()
 
 
 def test_skipped_bytes_make_room_for_indexes(tmp_path: Path) -> None:
