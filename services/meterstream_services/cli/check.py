@@ -1,20 +1,21 @@
 """`meterstream check`: which configuration is in force, and does it work.
 
 Every part is tried and reported, also behind one that fails. Passwords in addresses are masked.
+With ``--round-trip`` an event goes all the way to a figure and is taken back.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from meterstream_schemas.events import EVENTS_TOPIC
-from meterstream_services.cli import output
+from meterstream_services.cli import check_trip, output
 from meterstream_services.cli.addresses import (
     BootstrapOption,
     DataOption,
@@ -25,6 +26,9 @@ from meterstream_services.cli.addresses import (
 from meterstream_services.cli.failures import CommandError, sentence_and_status
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import CatalogueOption
+
+if TYPE_CHECKING:
+    from meterstream_services.roundtrip import Trip
 
 BROKER_SECONDS: Final = 10.0
 _SECRET_NAME: Final = re.compile("KEY|SECRET|PASSWORD|TOKEN|CREDENTIAL")
@@ -45,30 +49,66 @@ def check(
     *,
     catalogue: CatalogueOption = None,
     topic: Annotated[str | None, typer.Option("--topic", help="Topic of the events.")] = None,
+    trip: check_trip.RoundTripOption = False,
+    tenant: check_trip.TenantOption = check_trip.SERVICE,
+    meter: check_trip.MeterOption = None,
+    event_type: check_trip.TypeOption = None,
+    keep: check_trip.KeepOption = False,
+    timeout: check_trip.TimeoutOption = 30.0,
     output_format: FormatOption = Format.TABLE,
     data: DataOption = None,
     url: UrlOption = None,
     bootstrap: BootstrapOption = None,
 ) -> None:
-    """Print the configuration in force and try broker, topic, API and catalogue."""
+    """Print the configuration in force and try broker, topic, API and catalogue.
+
+    Exit status 1: something failed. --round-trip leaves nothing in any figure but with --keep.
+    """
     findings = [
         *_environment(),
         *_broker(bootstrap, data, topic),
         _api(url, data),
         *_catalogue(catalogue),
     ]
+    options = check_trip.Options(
+        url, bootstrap, data, topic, tenant, meter, event_type, keep, timeout
+    )
+    travelled = check_trip.travel(options) if trip else None
+    _print(findings, travelled, output_format)
+    is_good = travelled is None or travelled.is_good
+    raise typer.Exit(0 if is_good and all(found.is_good is not False for found in findings) else 1)
+
+
+def _print(findings: Sequence[Finding], travelled: Trip | None, output_format: Format) -> None:
     columns = ["what", "value", "origin", "result", "detail"]
     rows = [
         [found.what, found.value, found.origin, _result(found.is_good), found.detail]
         for found in findings
     ]
     if output_format is Format.JSON:
-        output.print_json({"checks": [dict(zip(columns, row, strict=True)) for row in rows]})
+        document: dict[str, Any] = {
+            "checks": [dict(zip(columns, row, strict=True)) for row in rows]
+        }
+        if travelled is not None:
+            document["round_trip"] = check_trip.trip_document(travelled)
+        output.print_json(document)
     elif output_format is Format.CSV:
-        output.print_csv(columns, rows)
+        stages = travelled.stages if travelled else ()
+        output.print_csv(
+            columns,
+            [
+                *rows,
+                *(
+                    [f"round trip: {stage.stage}", f"{stage.seconds:.3f}", "",
+                     _result(stage.is_good), stage.detail]
+                    for stage in stages
+                ),
+            ],
+        )  # fmt: skip
     else:
         output.print_table(columns, rows)
-    raise typer.Exit(1 if any(found.is_good is False for found in findings) else 0)
+        if travelled is not None:
+            check_trip.print_trip(travelled)
 
 
 def _environment() -> Iterator[Finding]:
@@ -81,6 +121,13 @@ def _broker(bootstrap: str | None, data: Path | None, topic: str | None) -> Iter
     named = os.environ.get("METERSTREAM_TOPIC")
     name = topic or named or EVENTS_TOPIC
     origin = "--topic" if topic else "METERSTREAM_TOPIC" if named else "default"
+    gateway = os.environ.get("METERSTREAM_GATEWAY_URL")
+    if gateway and not (bootstrap or data or os.environ.get("METERSTREAM_BOOTSTRAP_SERVERS")):
+        yield Finding(
+            "gateway", masked("", gateway), "METERSTREAM_GATEWAY_URL", None,
+            "the SDK sends events there and to no broker",
+        )  # fmt: skip
+        return
     try:
         address, where = find_bootstrap(bootstrap=bootstrap, data=data)
     except CommandError as problem:
