@@ -8,6 +8,8 @@ What there is to measure, by ``--only``:
 
 - ``record``, ``up``, ``worker``: what calls, starts and the worker cost; ``worker`` also with a
   catalogue in which every aggregate occurs;
+- ``peers``: a call of the SDK beside plain Kafka and four published clients (extra ``peers``);
+- ``offline``: the SDK's memory while the broker is away;
 - ``answers``: a month of one tenant over many rows, through the reader and over HTTP;
 - ``rebuild``: the log folded again, held against the worker on the same topic, and ``verify``;
 - ``flat``: what an event costs with ever more behind it, and memory on the way;
@@ -30,7 +32,17 @@ from benchmarks.rebuilding import measure_rebuild
 from benchmarks.running import machine, run, say
 from benchmarks.starting import measure_starts
 
-PARTS: Final = ("record", "up", "worker", "answers", "rebuild", "flat", "before")
+PARTS: Final = (
+    "record",
+    "peers",
+    "offline",
+    "up",
+    "worker",
+    "answers",
+    "rebuild",
+    "flat",
+    "before",
+)
 
 
 def main() -> None:
@@ -77,6 +89,8 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = ["--rows", str(arguments.rows), "--questions", str(arguments.questions)]
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "record": lambda: run("benchmarks.recording", []),
+        "peers": lambda: run("benchmarks.peers", []),
+        "offline": lambda: run("benchmarks.offline", []),
         "up": measure_starts,
         "worker": lambda: measure_worker(events, rounds),
         "answers": lambda: run("benchmarks.answers", sizes),
