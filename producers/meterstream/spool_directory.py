@@ -135,9 +135,9 @@ class Directory:
     def release(self) -> None:
         """Let go of the lock, even where a forked child still has the descriptor."""
         if self._descriptor >= 0:
-            import fcntl  # noqa: PLC0415 - not there on Windows
+            with suppress(OSError, ImportError):  # The interpreter may be on its way out.
+                import fcntl  # noqa: PLC0415 - not there on Windows
 
-            with suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             self.abandon()
 
