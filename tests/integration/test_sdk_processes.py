@@ -11,6 +11,7 @@ from tests.integration.sdk_programs.host import BEFORE, HEIR
 from tests.integration.sdk_programs.running import (
     assert_undisturbed,
     assert_whole,
+    kept,
     read_log,
     run,
 )
@@ -57,7 +58,7 @@ SUDDEN: Final = {"sigterm_at_once": -15, "sigkill_at_once": -9, "os_exit_at_once
 ON_DISK: Final = {"sigterm_after_disk": -15, "sigkill_after_disk": -9, "os_exit_after_disk": 7}
 
 
-@pytest.fixture(params=["memory", "spool"])
+@pytest.fixture
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     """The directory that hosts keep events in; None for those that keep them in memory."""
     return tmp_path / "spool" if request.param == "spool" else None
@@ -68,7 +69,14 @@ def left_in(spool: Path | None) -> list[Path]:
     return [] if spool is None or not spool.exists() else list(spool.iterdir())
 
 
-@pytest.mark.parametrize("case", IN_ORDER)
+@pytest.mark.parametrize(
+    ("case", "spool"),
+    kept(
+        IN_ORDER,
+        spooled=("normal", "sigterm_with_a_handler", "atexit_after_the_meter", "thread_pool"),
+    ),
+    indirect=["spool"],
+)
 def test_an_end_in_order_delivers_everything(
     broker: Broker, topic: str, spool: Path | None, case: str
 ) -> None:
@@ -86,7 +94,9 @@ def test_an_end_in_order_delivers_everything(
     assert left_in(spool) == []
 
 
-@pytest.mark.parametrize("case", FLUSHED)
+@pytest.mark.parametrize(
+    ("case", "spool"), kept(FLUSHED, spooled=("os_exit_after_a_flush",)), indirect=["spool"]
+)
 def test_an_end_by_force_after_a_flush_loses_nothing(
     broker: Broker, topic: str, spool: Path | None, case: str
 ) -> None:
@@ -101,7 +111,9 @@ def test_an_end_by_force_after_a_flush_loses_nothing(
     assert log.closing == {}
 
 
-@pytest.mark.parametrize("case", SUDDEN)
+@pytest.mark.parametrize(
+    ("case", "spool"), kept(SUDDEN, spooled=("sigkill_at_once",)), indirect=["spool"]
+)
 def test_an_end_by_force_keeps_its_promises(
     broker: Broker, topic: str, spool: Path | None, case: str
 ) -> None:
@@ -147,6 +159,7 @@ def test_a_meter_made_at_the_very_end_does_no_harm(broker: Broker, topic: str) -
     assert_whole(read_log(broker, topic), range(BEFORE))
 
 
+@pytest.mark.parametrize("spool", ["memory", "spool"], indirect=True)
 def test_daemon_threads_record_until_the_end(
     broker: Broker, topic: str, spool: Path | None
 ) -> None:
@@ -174,6 +187,7 @@ def test_daemon_threads_that_compute_delay_the_end_by_the_deadline_at_most(
     assert ended.seconds < GENEROUS * CLOSE_SECONDS
 
 
+@pytest.mark.parametrize("spool", ["memory", "spool"], indirect=True)
 def test_without_a_broker_the_end_takes_the_deadline(
     broker: Broker, topic: str, spool: Path | None
 ) -> None:

@@ -10,6 +10,7 @@ from tests.integration.sdk_programs.host import BEFORE
 from tests.integration.sdk_programs.running import (
     assert_undisturbed,
     assert_whole,
+    kept,
     read_log,
     run,
 )
@@ -35,13 +36,17 @@ FORKS: Final = {
 METHODS: Final = ("fork", "spawn", "forkserver")
 
 
-@pytest.fixture(params=["memory", "spool"])
+@pytest.fixture
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     """The directory that hosts keep events in; None for those that keep them in memory."""
     return tmp_path / "spool" if request.param == "spool" else None
 
 
-@pytest.mark.parametrize("case", FORKS)
+@pytest.mark.parametrize(
+    ("case", "spool"),
+    kept(FORKS, spooled=("fork_of_fork", "fork_in_a_thread", "fork_while_flushing")),
+    indirect=["spool"],
+)
 def test_a_fork_shares_nothing(broker: Broker, topic: str, spool: Path | None, case: str) -> None:
     """All events of parent and children are in the log once, each by the process it is of."""
     ended = run("forks", case, broker, topic, spool=spool)

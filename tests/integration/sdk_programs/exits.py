@@ -275,7 +275,7 @@ def main(name: str) -> None:
     """Record, and end as told."""
     if name == "atexit_before_the_meter":
         atexit.register(lambda: say("late", made[0].record("a", tenant="t")))
-    settings = {"bootstrap_servers": "127.0.0.1:1", "close_seconds": 1} if "away" in name else {}
+    settings = {"bootstrap_servers": "127.0.0.1:1", "close_seconds": 3} if "away" in name else {}
     meter = make_meter(**settings)
     made = [meter]
     say("producer", meter.producer)

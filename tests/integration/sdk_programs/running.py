@@ -25,6 +25,11 @@ Number = tuple[str, int, int]
 HUNG_SECONDS: Final = 60
 
 
+def kept(cases: Iterable[str], *, spooled: Iterable[str]) -> list[tuple[str, str]]:
+    """Cases with where their events are kept: all in memory, some in a spool too."""
+    return [(case, "memory") for case in cases] + [(case, "spool") for case in spooled]
+
+
 class Ended(NamedTuple):
     """How a host ended and what it said, by the first word of each line."""
 
