@@ -33,9 +33,9 @@ def test_own(recording_meter):
 """
 
 
-def pytest_of_a_host(directory: Path, *options: str) -> tuple[int, str]:
-    """Exit status and output of pytest over the host's tests, with warnings as errors."""
-    (directory / "test_host.py").write_text(HOST)
+def pytest_of_a_host(directory: Path, *options: str, module: str = HOST) -> tuple[int, str]:
+    """Exit status and output of pytest over a host's tests, with warnings as errors."""
+    (directory / "test_host.py").write_text(module, "utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error",
          *(f"-pno:{name}" for name in OTHERS), *options, "test_host.py"],
