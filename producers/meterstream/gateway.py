@@ -299,13 +299,14 @@ class GatewayTransport:
 
 def _checked_url(url: str, *, allow_plain_http: bool) -> str:
     """The address without a slash at its end. Errors show no more of it than the host."""
-    parts = urlsplit(url)
+    wrong = SettingsError("gateway_url: it is no address; give one like https://usage.example")
     try:
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None
+        raise wrong from None
     if parts.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
-        raise SettingsError("gateway_url: it is no address; give one like https://usage.example")
+        raise wrong
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SettingsError(
             f"gateway_url: the address of {host} carries a user, query or fragment; give it "

@@ -151,6 +151,7 @@ def test_a_strangers_words_fit_a_line() -> None:
         ("ftp://usage.example", "it is no address"),
         ("https://", "it is no address"),
         ("https://usage.example:port", "it is no address"),
+        ("https://[::1", "it is no address"),
         ("https://usage.example/a b", "it is no address"),
         (f"https://me:{SECRET}@usage.example", "carries a user, query or fragment"),
         (f"https://usage.example?key={SECRET}", "carries a user, query or fragment"),

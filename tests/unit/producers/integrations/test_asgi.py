@@ -393,3 +393,35 @@ def test_an_open_websocket_is_a_session(
     assert {event.tenant for event in events.values()} == {"acme"}
     assert events[EventKind.SESSION_START].attributes == {"route": "/chat/{room}"}
     assert meter.status().open_sessions == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [
+        ({}, {}),
+        ({"websocket_type": "chat", "tenant": lambda _: None}, {}),
+        ({"websocket_type": "chat", "attributes": lambda scope: scope["no such"]}, {"invalid": 1}),
+        ({"websocket_type": "", "tenant": lambda _: "acme"}, {"invalid": 1}),
+    ],
+)
+def test_a_websocket_that_cannot_be_metered_works_all_the_same(
+    make_meter: MakeMeter,
+    transport: MemoryTransport,
+    settings: dict[str, Any],
+    dropped: dict[str, int],
+) -> None:
+    """Without a type or a tenant it is not metered; what is wrong is counted, in strict too."""
+    meter = make_meter(strict=True)
+
+    async def chat(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text("yes")
+        await websocket.close()
+
+    client = TestClient(served(meter, WebSocketRoute("/chat", chat), **settings))
+    with client.websocket_connect("/chat", headers={"x-tenant": "acme"}) as websocket:
+        assert websocket.receive_text() == "yes"
+
+    assert meter.flush(10)
+    assert arrived(transport) == []
+    assert meter.status().dropped == dropped
