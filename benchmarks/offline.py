@@ -3,7 +3,8 @@
 Run as ``python -m benchmarks.offline``. Prints one line of JSON: by how many megabytes the process
 grew while ``--events`` were recorded into nowhere, for durability ``memory`` (beyond the bound they
 are dropped and counted) and ``spool`` (they are on disk), beside what a buffer filled just to its
-bound takes.
+bound takes; and ``heavy``: events as large as a slot allows, all different. The SDK states 2.25 KiB
+for each of its ``buffer_events_max`` slots as its bound.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from benchmarks.running import run
 from meterstream import Meter
 
 BOUND: Final = 100_000
+SLOT_BYTES: Final = 2_304
+CASES: Final = ("bound", "memory", "heavy", "spool")
 NOWHERE: Final = "127.0.0.1:1"
 
 
@@ -28,18 +31,18 @@ def main() -> None:
     """Each case in a process of its own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline", description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--case", choices=["bound", "memory", "spool"])
+    parser.add_argument("--case", choices=CASES)
     arguments = parser.parse_args()
     if arguments.case:
         report(measure(arguments.case, arguments.events))
         return
     cases = {
         case: run("benchmarks.offline", ["--events", str(arguments.events), "--case", case])
-        for case in ("bound", "memory", "spool")
+        for case in CASES
     }
-    bound = cases["bound"]["grown_megabytes"]
+    bound = BOUND * SLOT_BYTES / 2**20
     ratios = {case: round(cases[case]["grown_megabytes"] / bound, 2) for case in cases}
-    report({**cases, "bound_events": BOUND, "of_the_bound": ratios})
+    report({**cases, "bound_megabytes": round(bound, 1), "of_the_bound": ratios})
 
 
 def measure(case: str, events: int) -> dict[str, Any]:
@@ -58,12 +61,19 @@ def measure(case: str, events: int) -> dict[str, Any]:
         before = process.memory_info().rss
         peak = before
         for number in range(BOUND if case == "bound" else events):
-            meter.record(
-                "llm.completion",
-                tenant=TENANTS[number % 500],
-                quantity=number & 4095,
-                attributes=ATTRIBUTES[number % 9],
-            )
+            if case == "heavy":
+                text = f"{number:0240}"
+                meter.record(
+                    "a", tenant="t", session=text + "s", subject=text + "u", key=text + "k",
+                    attributes={"a": f"{number:01000}"},
+                )  # fmt: skip
+            else:
+                meter.record(
+                    "llm.completion",
+                    tenant=TENANTS[number % 500],
+                    quantity=number & 4095,
+                    attributes=ATTRIBUTES[number % 9],
+                )
             if number % 10_000 == 0 or number == BOUND - 1:
                 peak = max(peak, process.memory_info().rss)
         status = meter.status()
