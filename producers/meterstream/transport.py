@@ -1,8 +1,8 @@
 """The port through which numbered records leave: what the background thread asks of a transport.
 
-`meterstream.kafka.KafkaTransport` is the real one, `meterstream.memory.MemoryTransport` keeps
-records in lists for a host's own tests. Both pass one contract suite. A spool on disk will stand
-before this port: it will hold what `meterstream.flight` holds in memory.
+`meterstream.kafka.KafkaTransport` is the real one, `meterstream.gateway.GatewayTransport` goes over
+HTTP, `meterstream.memory.MemoryTransport` keeps records in lists for a host's own tests. All pass
+one contract suite. A spool (`meterstream.disk`) stands before this port.
 """
 
 from __future__ import annotations
