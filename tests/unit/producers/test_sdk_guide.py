@@ -20,7 +20,7 @@ GUIDE = Path(__file__).parents[3] / "docs/sdk.md"
 
 
 def test_every_block_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Over a memory transport; what they record is in the log."""
     transports: list[MemoryTransport] = []
@@ -29,6 +29,7 @@ def test_every_block_runs(
         transports.append(MemoryTransport())
         return transports[-1]
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(meterstream.meter, "choose_transport", remembered)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
     names: dict[str, Any] = {"__name__": "guide"}
@@ -39,6 +40,7 @@ def test_every_block_runs(
         assert asyncio.run(names["search_page"]("acme", "a b c")) == ["a", "b", "c"]
         assert list(names["items"]("a b")) == ["a", "b"]
         assert names["meter"].close(5)
+        assert names["durable"].close(5)
     finally:
         names["strict"].close(0)
         meterstream.close(0)
@@ -53,7 +55,8 @@ def test_every_block_runs(
     hits = [event for event in events if event.type == "cache.hit"]
     assert sum(event.quantity for event in hits) == 1 + 1_000 + 3
     assert sum(int(event.attributes["events"]) for event in hits) == 1 + 1_000 + 1
-    assert Counter(event.type for event in arrived(transports[1])) == {
+    assert [event.key for event in arrived(transports[1])] == ["order-4712"]
+    assert Counter(event.type for event in arrived(transports[-1])) == {
         "report.page": 1,
         "report": 1,
     }
