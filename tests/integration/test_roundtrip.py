@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.up_process import Machine, running_up
+from meterstream import Meter
+from meterstream.memory import MemoryTransport
+from tests.integration.up_process import Machine, finish, running_up
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,3 +75,22 @@ def test_another_topic_fails_with_what_to_do(machine: Machine) -> None:
     (stage,) = json.loads(out)["round_trip"]["stages"]
     assert stage["result"] == "FAILED"
     assert "the SDK sends to 'elsewhere'; set METERSTREAM_TOPIC or --topic" in stage["detail"]
+
+
+def test_what_a_dead_process_left_is_sent(machine: Machine, tmp_path: Path) -> None:
+    """Found on the disk, delivered to the real broker once, and counted once."""
+    transport = MemoryTransport()
+    transport.available = False
+    with Meter(transport=transport, durability="spool", spool=tmp_path, close_seconds=0) as meter:
+        for _ in range(7):
+            meter.record("api.request", tenant="globex")
+        assert meter.flush(10, to="disk")
+
+    (before,) = machine.json("spool", "list", str(tmp_path))["spools"]
+    said = machine.start("spool", "send", str(tmp_path))
+    out = finish(said)
+
+    assert before["state"] == "left behind"
+    assert out == "meterstream.events: 7 events of 1 spools are in the log\n"
+    assert machine.json("spool", "list", str(tmp_path))["spools"] == []
+    eventually(lambda: figures(machine, "api.requests").get("globex") == "7")

@@ -20,6 +20,7 @@ from meterstream_services.cli import (
     reconcile,
     run,
     sessions,
+    spool,
     status,
     thresholds,
     topics,
@@ -54,6 +55,7 @@ app.command()(rebuild.rebuild)
 app.command()(rebuild.verify)
 app.command()(catalogue.catalogue)
 app.command()(check.check)
+app.add_typer(spool.app, name="spool")
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="deadletters")
 app.command()(demo.demo)
