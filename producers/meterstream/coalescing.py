@@ -18,9 +18,9 @@ How it stays exact without a lock that an interrupted caller could hold:
 1. a call appends to its key's queue, one step of the interpreter, and looks afterwards whether the
    key was closed meanwhile; if so it empties the queue itself;
 2. queues are emptied under a lock per key, by the background thread, by flush and close, and by a
-   caller whose queue grew very long. Nobody waits for that lock without a limit, nor for itself;
+   caller whose queue grew very long. Only flush and close wait for that lock, within their time;
 3. a key that is idle, or whose meter closes, is closed first and emptied afterwards. So whatever
-   (1) appends is seen by (1) or by (3).
+   (1) appends is seen by (1), by (3), or by whoever holds the lock when (1) finds it taken.
 
 An exception that a signal handler throws amid `flush` or `close` can lose the call in hand.
 """
@@ -68,7 +68,6 @@ EVENTS: Final = "events"
 _DIRECT: Final = "direct"
 RING_EVERY: Final = 4_096
 QUEUE_MAX: Final = 65_536
-_WAIT_SECONDS: Final = 1.0
 _LEAST_REST_SECONDS: Final = 0.02
 
 
@@ -145,7 +144,7 @@ class Sums:
     def crowded(self, key: Key, waiting: int) -> bool:
         """See to it that a queue is emptied: at once, soon, or in its time."""
         if not key.open:
-            return self._work(key, everything=True, wait_seconds=_WAIT_SECONDS)
+            return self._work(key, everything=True, wait_seconds=0)
         if not waiting % RING_EVERY:
             self._press(key)
         if waiting > QUEUE_MAX:
@@ -169,9 +168,9 @@ class Sums:
             self._due_at = min(self._due_at, _first_end(pressing, now))
         return self._due_at
 
-    def drain(self) -> None:
+    def drain(self, patience_seconds: float) -> None:
         """See `meterstream.incarnation.Chore`."""
-        patience = monotonic() + _WAIT_SECONDS
+        patience = monotonic() + patience_seconds
         for key in tuple(self._keys.values()):
             if self._is_closed():
                 key.open = False
@@ -247,7 +246,8 @@ class Sums:
         while key.holder != me and key.lock.acquire(timeout=wait_seconds):
             try:
                 key.holder = me
-                for held in chain(key.fold(), key.due(everything=everything)):
+                all_of_it = everything or not key.open
+                for held in chain(key.fold(), key.due(everything=all_of_it)):
                     try:
                         taken = self._record_sum(key, held) and taken
                     except Exception as raised:  # noqa: BLE001 - in strict; the others go first
@@ -255,8 +255,8 @@ class Sums:
             finally:
                 key.holder = None
                 key.lock.release()
-            if key.open or not key.queue:
-                break
+            if key.open or not (key.queue or key.sums):
+                break  # Else somebody found the lock taken, and left a call of a closed key to us.
         if problem is not None:
             raise problem
         return taken

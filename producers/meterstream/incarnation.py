@@ -29,6 +29,7 @@ Goal: TypeAlias = Literal["log", "disk"]
 """How far events must have come for a flush."""
 
 _END_GRACE_SECONDS: Final = 0.5
+_DRAIN_SECONDS_MAX: Final = 1.0
 
 
 class Policy(NamedTuple):
@@ -56,8 +57,11 @@ class Chore(Protocol):
         """
         ...
 
-    def drain(self) -> None:
-        """Record everything that is held, now. Called from any thread, by flush and close."""
+    def drain(self, patience_seconds: float) -> None:
+        """Record everything that is held, now. Called from any thread, by flush and close.
+
+        Waits for another thread that does so already at most so long: not at all for 0.
+        """
         ...
 
 
@@ -115,7 +119,7 @@ class Incarnation:
         """See `meterstream.meter.Meter.flush`."""
         if to == "disk" and self._sender.disk is None:
             raise SettingsError("flush: durability 'memory' has no disk; choose 'spool'")
-        self._drain()
+        self._drain(timeout)
         if not self.status().buffered:
             return True
         if self._is_background() or self._sender.stopped:
@@ -129,9 +133,9 @@ class Incarnation:
 
     def close(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.close`."""
-        self._drain()
+        self._drain(timeout)
         self.intake.close()
-        self._drain()  # Again: what a chore was given meanwhile is counted as dropped.
+        self._drain(timeout)  # Again: what a chore was given meanwhile is counted as dropped.
         if self._is_background():
             return False
         sender, deadline = self._sender, clock.monotonic() + max(0.0, timeout)
@@ -218,7 +222,8 @@ class Incarnation:
                         session.heartbeat()
         return min([self._beat_at, *(chore.due(now) for chore in self.chores)])
 
-    def _drain(self) -> None:
+    def _drain(self, timeout: float) -> None:
+        patience_seconds = max(0.0, min(timeout, _DRAIN_SECONDS_MAX))
         for chore in tuple(self.chores):
             with suppress(MeterError):  # Counted already; flush and close tell by their answer.
-                chore.drain()
+                chore.drain(patience_seconds)
