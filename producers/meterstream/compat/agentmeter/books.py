@@ -66,10 +66,10 @@ class _Books:
         """Never: a chore of the meter's for the sake of `drain` alone."""
         return float("inf")
 
-    def drain(self) -> None:
+    def drain(self, patience_seconds: float = DRAIN_SECONDS) -> None:
         """Called by flush and close of the meter: write what is queued."""
         with suppress(AgentMeterLedgerError):  # Told where it came up.
-            settle(DRAIN_SECONDS)
+            settle(max(patience_seconds, DRAIN_SECONDS))
 
 
 _books: Final = _Books()
