@@ -302,8 +302,15 @@ def test_blocks_may_be_left_in_any_order(meter: Meter) -> None:
     ambient = AMBIENT.get()
     assert ambient is not None
     assert (ambient.tenant, ambient.subject) == ("c", None)
+    meter.context(tenant="x").__exit__(None, None, None)
+    assert tenant() == "c"
     third.close()  # type: ignore[attr-defined]  # a generator
 
     assert AMBIENT.get() is None
-    meter.context(tenant="x").__exit__(None, None, None)
+    blocks = [block(name) for name in "abc"]
+    for generator in blocks:
+        next(generator)
+    for generator in blocks:
+        assert tenant() == "c"
+        generator.close()  # type: ignore[attr-defined]  # a generator
     assert AMBIENT.get() is None

@@ -349,6 +349,8 @@ def test_faults_of_extractors_are_counted(make_meter: MakeMeter, terms: dict[str
         strict.metered("x", **terms)(lambda: 5)()
     with pytest.raises(OSError, match="host"):
         strict.metered("x", charge_failures=True, **terms)(fail)()
+    with pytest.raises(OSError, match="host"):
+        strict.metered("", tenant="", charge_failures=True)(fail)()
 
 
 def test_faults_amid_a_generator_are_counted(make_meter: MakeMeter) -> None:

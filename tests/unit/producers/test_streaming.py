@@ -80,12 +80,14 @@ def test_attributes_and_blocks_are_the_streams_own() -> None:
     """What the stand-in does not know it asks the stream."""
     heard, response = Listener(), Response()
 
-    with watch(response, **heard.told) as stream:
+    begun = watch(response, **heard.told)
+    assert next(begun) == 1
+    with begun as stream:
         assert stream.model == "m"
-        assert next(stream) == 1
+        assert next(stream) == 2
         assert not heard.ends
 
-    assert (heard.items, heard.ends, response.left) == ([1], [None], [None])
+    assert (heard.items, heard.ends, response.left) == ([1, 2], [None], [None])
     with pytest.raises(AttributeError):
         _ = stream.nothing
 

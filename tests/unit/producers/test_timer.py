@@ -15,7 +15,7 @@ from meterstream_schemas.quantity import to_decimal
 from tests.unit.producers.reading import arrived
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from meterstream import Meter
     from meterstream.charging import Unit
@@ -84,6 +84,23 @@ def test_a_failed_block_is_timed_by_choice(
             raise KeyError
 
     assert amounts(meter, transport) == [2]
+
+
+def test_a_block_in_a_generator_that_is_closed_did_not_fail(
+    meter: Meter, transport: MemoryTransport, clock: list[int]
+) -> None:
+    """Its consumer had enough."""
+    clock += [0, 4_000_000]
+
+    def steps() -> Generator[None, None, None]:
+        with meter.timer("work", tenant="t"):
+            yield
+
+    generator = steps()
+    next(generator)
+    generator.close()
+
+    assert amounts(meter, transport) == [4]
 
 
 def test_blocks_and_calls_of_coroutines(
