@@ -18,6 +18,18 @@ class Raising:
     __getattribute__ = __getitem__ = __contains__ = __format__ = __bytes__ = _raise
 
 
+class Impostor:
+    """Claims to equal everything and to be a str."""
+
+    __class__ = str  # type: ignore[assignment]  # a lie is the point
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash((1, "api.request", "acme"))
+
+
 class _Text(str):
     __slots__ = ()
 

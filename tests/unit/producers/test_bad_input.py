@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import MagicMock
 
 import pytest
 
 from meterstream import InvalidEvent, InvalidQuantity
-from tests.unit.producers.hostile import Endless, Mutating, Raising, hostile_text
+from tests.unit.producers.hostile import Endless, Impostor, Mutating, Raising, hostile_text
 from tests.unit.producers.reading import arrived
 from tests.waiting import eventually
 
@@ -53,6 +54,8 @@ def texts(field: str) -> list[tuple[object, str]]:
         (["acme"], "list is not text; pass a str"),
         ({"a": "b"}, "dict is not text; pass a str"),
         (object(), "object is not text; pass a str"),
+        (MagicMock(spec=str), "MagicMock is not text; pass a str"),
+        (Impostor(), "Impostor is not text; pass a str"),
         ("x" * (most + 1), f"is {most + 1} characters; at most {most} bytes are kept"),
         ("é" * (most // 2 + 1), f"is {most + 2} bytes; at most {most} are kept"),
         ("x" * 10_000_000, f"is 10000000 characters; at most {most} bytes are kept"),

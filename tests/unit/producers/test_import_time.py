@@ -47,6 +47,16 @@ def test_importing_brings_nothing_heavy() -> None:
     ]
 
 
+def test_making_a_meter_brings_no_client() -> None:
+    """What takes long is loaded by the background thread, but for what hooks forks."""
+    found = run(
+        "import sys; before = set(sys.modules); import meterstream;"
+        "meterstream.Meter('host'); print(*sorted(set(sys.modules) - before))"
+    )
+
+    assert set(found.split()) & HEAVY <= {"logging", "concurrent.futures"}
+
+
 def test_importing_and_making_a_meter_does_nothing() -> None:
     """No file but modules is opened, no thread or process started, no hook or handler left."""
     found = run(
