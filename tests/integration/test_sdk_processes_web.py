@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.integration.sdk_programs.host import BEFORE
+from tests.integration.sdk_programs.host import BEFORE, COUNTED
 from tests.integration.sdk_programs.running import (
     HUNG_SECONDS,
     assert_undisturbed,
@@ -162,8 +162,11 @@ def test_greenlets_run_on_while_the_sdk_delivers_and_flushes(broker: Broker, top
 
     assert_undisturbed(ended, status=0)
     assert ended.said["flushed"] == ["True"]
-    assert_whole(read_log(broker, topic), range(BEFORE))
-    assert ended.promised() == set(read_log(broker, topic).numbers())
+    log = read_log(broker, topic)
+    hot = [event for event in log.usage if event.type == "hot"]
+    assert sum(event.quantity for event in hot) == COUNTED
+    assert_whole(log, [*range(BEFORE), *(event.quantity for event in hot)])
+    assert ended.promised() == set(log.numbers())
 
 
 def test_greenlets_run_on_while_there_is_no_broker(broker: Broker, topic: str) -> None:

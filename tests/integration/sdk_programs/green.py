@@ -8,10 +8,21 @@ monkey.patch_all()
 
 import sys  # noqa: E402 - whoever uses gevent patches first
 import time  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import gevent  # noqa: E402
 
-from tests.integration.sdk_programs.host import BEFORE, ending, make_meter, record, say  # noqa: E402
+from tests.integration.sdk_programs.host import (  # noqa: E402
+    BEFORE,
+    COUNTED,
+    ending,
+    make_meter,
+    record,
+    say,
+)
+
+if TYPE_CHECKING:
+    from meterstream import Meter
 
 
 def beat(pauses: list[float], stop: list[bool]) -> None:
@@ -24,6 +35,13 @@ def beat(pauses: list[float], stop: list[bool]) -> None:
         before = now
 
 
+def count(meter: Meter) -> None:
+    """A hot counter, whose sums the background thread and a flush take."""
+    for _ in range(COUNTED // 10):
+        meter.record("hot", tenant="t", coalesce=0.05)
+        gevent.sleep(0)
+
+
 def main(case: str) -> None:
     """Record from greenlets and flush, while another watches how often it has its turn."""
     away = {"bootstrap_servers": "127.0.0.1:1", "close_seconds": 1} if case == "away" else {}
@@ -34,6 +52,7 @@ def main(case: str) -> None:
     workers = [
         gevent.spawn(record, meter, range(start, start + 10)) for start in range(0, BEFORE, 10)
     ]
+    workers.extend(gevent.spawn(count, meter) for _ in range(10))
     gevent.joinall(workers)
     begun = time.monotonic()
     say("flushed", meter.flush(30 if case == "there" else 3))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 TENANTS: Final = 9
 BEFORE: Final = 100
 """Events that a program records before it ends in its own way."""
+COUNTED: Final = 500
+"""Calls of a hot counter."""
 HEIR: Final = 7_000_000
 """The quantity that a later process on the same spool records."""
 
