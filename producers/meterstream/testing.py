@@ -23,7 +23,9 @@ from meterstream_schemas import codec, wire
 from meterstream_schemas.events import EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
+
+    from meterstream.status import Outcome
 
 
 __all__ = [
@@ -80,6 +82,7 @@ class RecordingMeter(Meter):
         *,
         strict: bool = True,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
         self._arrived: Final[deque[bytes]] = deque()
         self._reading: Final = threading.Lock()
@@ -93,6 +96,7 @@ class RecordingMeter(Meter):
             transport=transport,
             durability="memory",
             heartbeat_seconds=heartbeat_seconds,
+            on_outcome=on_outcome,
         )
         # The environment may name a registry, which no test asks for a schema id.
         vars(self)["_policy"] = self._policy._replace(schema_id=lambda: codec.LATEST_ID)

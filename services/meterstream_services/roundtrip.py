@@ -38,7 +38,7 @@ MakeMeter = Callable[[Callable[["Outcome"], object]], "Meter"]
 class Asks(Protocol):
     """What is asked of `meterstream_services.client.Api`."""
 
-    def get(self, path: str, parameters: Sequence[tuple[str, str]] = ()) -> Any:  # noqa: ANN401 - JSON
+    def get(self, path: str, parameters: Sequence[tuple[str, str]] = ()) -> Any:  # noqa: ANN401 - whatever JSON it is
         """See `meterstream_services.client.Api.get`."""
         ...
 
@@ -302,7 +302,7 @@ class _Way:
                 "of this broker, and does nobody else use this tenant?"
             )
         row = self._row()
-        if row is None or not row["owner"]:
+        if row is None or row["next_offset"] is None:
             raise _Failed(
                 f"no worker has counted anything of partition {landed.partition} yet; start "
                 "`meterstream worker`, or see why it does not run"

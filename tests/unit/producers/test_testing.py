@@ -18,6 +18,8 @@ from meterstream.testing import ANY, EventKind, RecordingMeter, as_default_meter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from meterstream import Outcome
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -218,6 +220,16 @@ def test_every_thread_and_task_is_heard(meter: RecordingMeter) -> None:
 
     for number in range(8):
         meter.assert_recorded("work", tenant=f"tenant {number}", times=100)
+
+
+def test_outcomes_are_told() -> None:
+    """Code that waits for them can be tested, too."""
+    outcomes: list[Outcome] = []
+    with RecordingMeter(on_outcome=outcomes.append) as meter:
+        meter.record("call", tenant="acme", key="k")
+
+        meter.assert_recorded("call", key="k")
+        assert [(outcome.key, outcome.offset) for outcome in outcomes] == [("k", 0)]
 
 
 def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
