@@ -1,4 +1,4 @@
-"""docs/hosts.md is true: its examples run, and each case it names is a program of the tests."""
+"""The guide to hosts is true: its examples run, and each case it names is a program of the tests."""
 
 from __future__ import annotations
 
