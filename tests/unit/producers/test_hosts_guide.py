@@ -1,4 +1,4 @@
-"""The guide to hosts is true: its examples run, and each case it names is a program of the tests."""
+"""The guide to hosts is true: its examples run, and each case it names is a program of tests."""
 
 from __future__ import annotations
 
