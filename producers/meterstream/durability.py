@@ -18,7 +18,7 @@ _SEGMENTS: Final = 8
 
 
 class SpoolPolicy(NamedTuple):
-    """Where a meter keeps its events, and how many bytes of them per incarnation."""
+    """Where meters keep their events, and how many bytes all of them together."""
 
     root: Path
     bytes_max: int

@@ -58,7 +58,7 @@ class Meter(Boundaries, Conveniences):
     - ``on_outcome``: called in the background thread with the `Outcome` of every event.
     - ``durability``: ``memory``; or ``spool``, on disk some milliseconds after the call, for the
       next process if this one dies; or ``fsync``, the same against a loss of power. ``spool`` is
-      the directory, of at most ``spool_bytes_max`` per process; see `meterstream.spooled`.
+      the directory, of at most ``spool_bytes_max`` in all; see `meterstream.spooled`.
     - ``gateway_url``, ``api_key``: events go over HTTP to a gateway in place of Kafka.
     - ``transport``: another way out than Kafka, such as `meterstream.memory.MemoryTransport`.
     - ``heartbeat_seconds``: between signs of life of open sessions; ``mark_seconds``: between

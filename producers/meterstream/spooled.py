@@ -76,6 +76,8 @@ class Spooled:
         self._read_through = 0
         self._retry_at = 0.0
         self._full_at: int | None = None
+        self._others = 0
+        self._others_at = 0.0
         self._progress_at = 0.0
         self._route: tuple[int | None] | None = None
 
@@ -91,24 +93,19 @@ class Spooled:
 
     def store(self, group: list[Stored], now: float) -> bool:
         """Write a group in one piece. False: the disk refuses, and none of it is there."""
-        spool = self._spool
         if now < self._retry_at:
-            return False
-        if spool is not None and self._full_at is not None and spool.bytes >= self._full_at:
             return False
         # Imported here: who keeps events in memory needs neither files nor checksums.
         from meterstream.spool import SpoolFull  # noqa: PLC0415 - see above
 
         try:
+            if self._is_full(now):
+                return False
             spool = self._opened()
             first = spool.append([payload(stored.entry, stored.body) for stored in group])
         except SpoolFull:
             self._full_at = self.size
-            self._complaints.error(
-                "spool",
-                f"the spool is full ({self.size} of {self._policy.bytes_max} bytes in "
-                f"{self._policy.root}): events wait in memory; is the broker away?",
-            )
+            self._tell_full()
             return False
         except OSError as problem:
             self._retry_at = now + _RETRY_SECONDS
@@ -210,6 +207,28 @@ class Spooled:
             )
             write_route(self._directory, self._policy, None)
         return self._spool
+
+    def _is_full(self, now: float) -> bool:
+        """Whether the directory as a whole is at its bound, to a second, or this spool still is."""
+        from meterstream.spool import size_of  # noqa: PLC0415 - see store
+
+        if self._full_at is not None and self.size >= self._full_at:
+            return True
+        if now >= self._others_at:
+            self._others_at = now + _RETRY_SECONDS
+            self._others = max(0, size_of(self._policy.root) - self.size)
+        if self.size + self._others < self._policy.bytes_max:
+            return False
+        self._tell_full()
+        return True
+
+    def _tell_full(self) -> None:
+        self._complaints.error(
+            "spool",
+            f"the spool {self._policy.root} is full ({self.size} bytes of this process and "
+            f"{self._others} of others, of {self._policy.bytes_max}): events wait in memory; "
+            "is the broker away?",
+        )
 
     def _note_run(self, ticket: int, index: int, count: int) -> None:
         last = self._runs[-1] if self._runs else None

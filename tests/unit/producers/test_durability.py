@@ -240,12 +240,27 @@ def test_beyond_its_bounds_the_policy_decides(
     status = meter.status()
     assert status.spooled > 100
     assert status.dropped["buffer_full"] >= 1
-    assert "the spool is full" in caplog.text
+    assert "is full (" in caplog.text
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.seg*")) <= 65_536
 
     away.available = True
     assert meter.flush(30)
     assert meter.status().acknowledged == meter.status().recorded
+
+
+def test_the_bound_is_that_of_the_whole_directory(
+    make_meter: MakeMeter, away: MemoryTransport, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Processes that die one after the other do not fill the disk: what is left counts."""
+    for _ in range(4):
+        meter = make_meter(
+            durability="spool", spool=tmp_path, spool_bytes_max=65_536, transport=away
+        )
+        record_many(meter, 400)
+        meter.close(0.2)
+
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.segment")) < 65_536 + 40_000
+    assert "of others, of 65536" in caplog.text
 
 
 @pytest.mark.parametrize("mishap", ["lost_report", "break", Failure("later", permanent=False)])
