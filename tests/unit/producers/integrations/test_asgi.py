@@ -261,6 +261,20 @@ def test_what_is_recorded_inside_needs_no_tenant(meter: Meter, transport: Memory
     assert found.keys() == {"report.made", "report.sent", "http.request"}
 
 
+def test_a_request_has_nothing_of_blocks_inside(meter: Meter, transport: MemoryTransport) -> None:
+    """Its event is the same wherever the application sends the last piece."""
+
+    async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+        with meter.context(attributes={"part": "inner"}, subject="bob"):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    run_bare(MeterMiddleware(bare, meter, tenant=lambda _: "acme"), [])
+
+    assert attributes_of(meter, transport) == [{"method": "GET", "status": "2xx"}]
+    assert [event.subject for event in arrived(transport)] == [None]
+
+
 def test_an_application_may_change_what_is_charged(
     meter: Meter, transport: MemoryTransport
 ) -> None:
