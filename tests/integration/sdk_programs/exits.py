@@ -240,8 +240,12 @@ def made_at_teardown(meter: Meter) -> None:
             self.say = say
 
         def __del__(self) -> None:
-            late = self.make()
-            self.say("made", late.record("a", tenant="t"), late.close(0))
+            try:
+                late = self.make()
+            except ImportError:  # Nothing can be imported any more.
+                self.say("made", "refused")
+            else:
+                self.say("made", late.record("a", tenant="t"), late.close(0))
 
     sys.modules["__main__"].dying = Dying()  # type: ignore[attr-defined]  # to live to the very end
 
