@@ -237,7 +237,12 @@ class _Way:
     def _follow_up(self, meter: Meter) -> None:
         """Send the VOID after an event that is not counted, and wait for neither."""
         self._void(meter)
-        detail = "its VOID follows it: whenever the event is counted, it is taken back, too"
+        if self._landed is not None:
+            detail = "its VOID follows it: whenever the event is counted, it is taken back, too"
+        elif meter.status().spooled:
+            detail = "it waits on disk, and its VOID follows it: a later process sends both"
+        else:
+            detail = "it ends with this command, or its VOID follows it: nothing stays counted"
         self._stages.append(Stage("taken back", 0.0, None, detail))
 
     def _void(self, meter: Meter) -> None:

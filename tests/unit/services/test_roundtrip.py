@@ -13,11 +13,13 @@ from meterstream.memory import MemoryTransport
 from meterstream.transport import Failure
 from meterstream_schemas.events import EventKind
 from meterstream_services.roundtrip import TENANT, Stage, Trip, Wish, round_trip
+from meterstream_services.spools import look
 from tests.unit.producers.reading import arrived, decoded
 from tests.unit.services.test_probe import definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from meterstream import Outcome
 
@@ -164,7 +166,7 @@ def test_what_cannot_be_taken_back_is_said(api: Counting) -> None:
     assert [event.kind for event in arrived(api.transport)] == [EventKind.USAGE]
 
 
-def test_it_works_with_a_spool(api: Counting, tmp_path: Any) -> None:  # noqa: ANN401 - a path
+def test_it_works_with_a_spool(api: Counting, tmp_path: Path) -> None:
     """And leaves nothing on the disk."""
     trip = travel(api, durability="spool", spool=tmp_path)
 
@@ -184,6 +186,17 @@ def test_no_broker_is_told_by_the_stage_of_the_log(api: Counting) -> None:
     assert "METERSTREAM_BOOTSTRAP_SERVERS" in stage.detail
     assert "its VOID follows it" in trip.stages[-1].detail
     assert trip.offset is None
+
+
+def test_without_a_broker_a_spool_keeps_both(api: Counting, tmp_path: Path) -> None:
+    """The event and its VOID, for a later process."""
+    api.transport.available = False
+
+    trip = travel(api, WISH, durability="spool", spool=tmp_path)
+
+    assert "waits on disk, and its VOID follows it" in trip.stages[-1].detail
+    (left,) = look(tmp_path)
+    assert left.entries >= 2
 
 
 def test_a_refusal_of_the_broker_is_told(api: Counting) -> None:
