@@ -6,13 +6,14 @@ producer, lane and sequence, as long as it goes to the same partition as before.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from meterstream import processes
+from meterstream.complaints import describe
 from meterstream.encoding import LANE
 from meterstream.flight import Flight
 from meterstream.settlement import Settlement
-from meterstream.spooled import close, is_mark, read_route, restored
+from meterstream.spooled import close, is_mark, read_route, restored, write_route
 from meterstream_schemas.placement import partition_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from meterstream.transport import Report
 
 LOOK_SECONDS: Final = 30.0
+AGAIN_SECONDS: Final = 300.0
+"""How long a spool is left alone that could not be adopted."""
+_NEVER: Final = float("inf")
 _BASE: Final = 1 << 48
 _IN_FLIGHT_MAX: Final = 5_000
 
@@ -44,6 +48,7 @@ class _Adopted:
         self.partitions: Final = partitions
         self.settlement: Final = carrier
         self.read_through = 0
+        self.damage_told = 0
 
 
 class Adoption:
@@ -60,7 +65,8 @@ class Adoption:
         self._on_outcome: Final = on_outcome
         self._look_at = 0.0
         self._begun = 0
-        self._foreign: Final[set[Path]] = set()
+        self._not_before: Final[dict[Path, float]] = {}
+        """When to look again at spools that are there and not for us, or not now."""
         self._current: _Adopted | None = None
         self._flight = Flight(base=_BASE)
         self._delivered = 0
@@ -83,18 +89,16 @@ class Adoption:
             return 0
         current.settlement.send_due_again(now)
         room = max(0, _IN_FLIGHT_MAX - len(self._flight))
-        entries = current.spool.read(current.read_through, room) if room else []
-        for index, data in entries:
-            entry, body = restored(data)
-            ticket = self._flight.base + index
-            partition = partition_of(entry[LANE], current.partitions)
-            self._flight.put(ticket, entry, partition, header + body)
-            if is_mark(entry):
-                current.settlement.expect_mark(ticket)
-            current.read_through = index
+        try:
+            loaded = self._read(current, room, header) if room else 0
+        except Exception as problem:  # noqa: BLE001 - live events and other spools must go on
+            self._let_go(current)
+            self._postpone(current.directory, now, problem)
+            self._look_at = 0.0
+            return 0
         if not len(self._flight):
             self._finish(current)
-        return len(entries)
+        return loaded
 
     def apply(self, reports: list[Report], now: float) -> bool:
         """See `meterstream.settlement.Settlement.apply`."""
@@ -115,9 +119,8 @@ class Adoption:
 
     def close(self) -> None:
         """Let go; what has no outcome stays for the next process."""
-        current, self._current = self._current, None
-        if current is not None:
-            close(current.spool, current.directory)
+        if self._current is not None:
+            self._let_go(self._current)
 
     def abandon(self) -> None:
         """The process is the child of a fork: the spool is the parent's."""
@@ -134,23 +137,62 @@ class Adoption:
         from meterstream.spool import Spool, left_behind  # noqa: PLC0415 - see above
 
         for directory in left_behind(self._policy.root):
-            if directory in self._foreign:
+            if now < self._not_before.get(directory, 0.0):
                 continue
             topic, known = read_route(directory)
             if topic is not None and topic != self._policy.topic:
-                self._foreign.add(directory)
+                self._not_before[directory] = _NEVER
                 self._complaints.warn(
                     "adoption", f"{directory} holds events for another topic, {topic!r}: left there"
                 )
                 continue
-            spool = None
-            with suppress(OSError):  # Somebody else was faster, or may read it.
-                spool = Spool.adopt(directory)
-            if spool is not None:
-                return self._take_over(spool, directory, partitions if known is None else known)
+            try:
+                # A child of a fork in between would hold the lock as long as it lives.
+                with processes.no_fork():
+                    spool = Spool.adopt(directory)  # None: somebody else was faster.
+                    if spool is not None:
+                        self._take_over(spool, directory, partitions if known is None else known)
+                if self._current is not None and known is None:
+                    write_route(directory, self._policy, partitions)
+            except Exception as problem:  # noqa: BLE001 - the others must still be adopted
+                self.close()
+                self._postpone(directory, now, problem)
+            if self._current is not None:
+                return self._current
         return None
 
-    def _take_over(self, spool: Spool, directory: Path, partitions: int) -> _Adopted:
+    def _read(self, current: _Adopted, count_max: int, header: bytes) -> int:
+        """Put entries in flight; how many."""
+        entries = current.spool.read(current.read_through, count_max)
+        for index, data in entries:
+            entry, body = restored(data)
+            ticket = self._flight.base + index
+            partition = partition_of(entry[LANE], current.partitions)
+            self._flight.put(ticket, entry, partition, header + body)
+            if is_mark(entry):
+                current.settlement.expect_mark(ticket)
+            current.read_through = index
+        self._tell_damage(current)
+        return len(entries)
+
+    def _tell_damage(self, current: _Adopted) -> None:
+        damage = current.spool.corrupt_bytes
+        if damage > current.damage_told:
+            current.damage_told = damage
+            self._complaints.error(
+                "adoption",
+                f"{current.directory}: {damage} bytes cannot be read and are skipped; "
+                "their events are missing numbers to the aggregator",
+            )
+
+    def _postpone(self, directory: Path, now: float, problem: Exception) -> None:
+        """Leave a spool to others, or for later."""
+        self._not_before[directory] = now + AGAIN_SECONDS
+        self._complaints.error(
+            "adoption", f"{directory} cannot be adopted, its events stay there: {describe(problem)}"
+        )
+
+    def _take_over(self, spool: Spool, directory: Path, partitions: int) -> None:
         self._begun += 1
         self._flight = Flight(base=self._begun * _BASE, keep_contents=self._on_outcome is not None)
         settlement = Settlement(
@@ -160,17 +202,21 @@ class Adoption:
             on_outcome=self._on_outcome,
             collect=True,
         )
-        adopted = self._current = _Adopted(spool, directory, partitions, settlement)
-        if spool.corrupt_bytes:
-            self._complaints.error(
-                "adoption",
-                f"{directory}: {spool.corrupt_bytes} bytes cannot be read and are skipped; "
-                "their events are missing numbers to the aggregator",
-            )
-        return adopted
+        self._current = _Adopted(spool, directory, partitions, settlement)
+        self._tell_damage(self._current)
 
     def _finish(self, current: _Adopted) -> None:
+        """Nothing of it is under way or waits."""
+        if not current.spool.pending:
+            # It may be there still, where nothing can be deleted: it must not be sent for ever.
+            self._not_before[current.directory] = _NEVER
+        self._let_go(current)
+        if not current.directory.exists():
+            self._not_before.pop(current.directory, None)
+        self._look_at = 0.0  # There may be another.
+
+    def _let_go(self, current: _Adopted) -> None:
         self._delivered += current.settlement.acknowledged
         self._current = None
-        close(current.spool, current.directory)
-        self._look_at = 0.0  # There may be another.
+        self._flight = Flight(base=self._begun * _BASE)
+        close(current.spool)

@@ -99,11 +99,14 @@ class DiskCarrier(Carrier):
         """Entries from disk into flight: this incarnation's first, then what others left."""
         partitions = self._connection.partitions
         assert partitions is not None
-        self.spooled.keep_route(partitions)
+        self.spooled.keep_route(partitions, now)
         self.settlement.send_due_again(now)
         loaded = self.spooled.refill(
             self.flight, self._connection.partition_of_lane, self._connection.header
         )
+        for ticket in self.spooled.lost:
+            self.settlement.lose(ticket, "its place on disk cannot be read any more")
+        self.spooled.lost.clear()
         return loaded + self.adoption.load(now, partitions, self._connection.header)
 
     def send(self, transport: Transport) -> int:
@@ -140,6 +143,7 @@ class DiskCarrier(Carrier):
     def end(self) -> int:
         """Write what still waits to disk and let go of it. How many events stay there."""
         try:
+            self.spooled.hurry()
             self._collect()
             while self._group and self.spooled.store(self._group, clock.monotonic()):
                 self._group.clear()

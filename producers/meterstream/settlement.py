@@ -114,6 +114,13 @@ class Settlement:
         if self._on_outcome is not None:
             self._tell(entry, partition, None, reason)
 
+    def lose(self, ticket: int, reason: str) -> None:
+        """An entry is lost before it could be sent."""
+        if self.settled is not None:
+            self.settled.append(ticket)
+        if not self._is_mark(ticket):
+            self.fail(None, 0, reason)
+
     def _refuse(self, ticket: int, reason: str) -> None:
         parcel = self._flight.settle(ticket)
         if parcel is None:

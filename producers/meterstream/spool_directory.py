@@ -44,10 +44,24 @@ class Directory:
         """Make it, for its owner only, and lock it. OSError when it is there already."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
+        try:
+            made = cls._take_new(path)
+            if fsync:
+                try:
+                    _sync(path.parent)
+                except OSError:
+                    made.release()
+                    raise
+        except BaseException:
+            with suppress(OSError):  # Or the next attempt finds it there.
+                path.rmdir()
+            raise
+        return made
+
+    @classmethod
+    def _take_new(cls, path: Path) -> Self:
         for _ in range(_LOCK_ATTEMPTS):
             if made := cls.take(path):
-                if fsync:
-                    _sync(path.parent)
                 return made
             # Someone who looks for what is left behind holds the lock, or found an empty
             # directory and removed it, between our two steps.

@@ -79,6 +79,8 @@ class Segment:
 
     def append(self, records: Sequence[bytes], *, fsync: bool) -> None:
         """Write all at the end. OSError; then nothing of them counts."""
+        if not os.fstat(self._descriptor).st_nlink:
+            raise OSError(errno.ENOENT, "somebody deleted it", self.name)
         data = b"".join(records)
         try:
             _write(self._descriptor, data, self.size)

@@ -17,12 +17,14 @@ memory otherwise: less durable, told in ``status().last_error``, and not lost fo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from meterstream import processes
 from meterstream.encoding import LANE, NO_ATTRIBUTES, TENANT_KEY
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Spooled:
         """Entries on disk without an outcome."""
         self.stored_through = 0
         """The highest ticket that is on disk, or did not need to be."""
+        self.lost: Final[list[int]] = []
+        """Tickets of entries that the disk does not give back, for whoever empties this list."""
         self._policy: Final = policy
         self._producer: Final = producer
         self._complaints: Final = complaints
@@ -80,6 +84,8 @@ class Spooled:
         self._others_at = 0.0
         self._progress_at = 0.0
         self._route: tuple[int | None] | None = None
+        """What was written down of it."""
+        self._route_at = 0.0
 
     @property
     def size(self) -> int:
@@ -90,6 +96,10 @@ class Spooled:
     def has_backlog(self) -> bool:
         """Whether entries lie on disk that were not put in flight."""
         return self._spool is not None and self._read_through < self._spool.last
+
+    def hurry(self) -> None:
+        """Ask the disk at once: there may be no later attempt."""
+        self._retry_at = 0.0
 
     def store(self, group: list[Stored], now: float) -> bool:
         """Write a group in one piece. False: the disk refuses, and none of it is there."""
@@ -128,14 +138,24 @@ class Spooled:
         spool = self._spool
         if spool is None or not self.has_backlog or flight.room <= 0:
             return 0
-        entries = spool.read(self._read_through, min(flight.room, 1_000))
+        try:
+            entries = spool.read(self._read_through, min(flight.room, 1_000))
+        except OSError as problem:
+            self._complaints.error("spool", f"{self._directory} does not answer: {problem}")
+            return 0
         for index, data in entries:
             entry, body = restored(data)
+            self._skip(index)
             flight.put(self._ticket(index), entry, partition_of_lane[entry[LANE]], header + body)
             self._read_through = index
         if not entries:
-            self._read_through = spool.last
+            self._skip(spool.last + 1)
         return len(entries)
+
+    def _skip(self, index: int) -> None:
+        """Entries have no holes: what was not read before ``index`` is damaged."""
+        self.lost.extend(map(self._ticket, range(self._read_through + 1, index)))
+        self._read_through = index - 1
 
     def acknowledge(self, tickets: list[int]) -> None:
         """These have an outcome. Empties the list."""
@@ -158,14 +178,17 @@ class Spooled:
         spool.acknowledge(indexes)
         self.pending = spool.pending
 
-    def keep_route(self, partitions: int) -> bool:
+    def keep_route(self, partitions: int, now: float) -> bool:
         """Remember how many partitions entries are spread over, before the first is sent."""
         if self._route == (partitions,):
             return True
+        if now < self._route_at:
+            return False
         try:
             self._opened()
             write_route(self._directory, self._policy, partitions)
         except OSError as problem:
+            self._route_at = now + _RETRY_SECONDS
             self._complaints.error("spool", f"the spool {self._directory} is not usable: {problem}")
             return False
         self._route = (partitions,)
@@ -182,7 +205,7 @@ class Spooled:
         """Let go of the spool. What is pending stays for the next process."""
         spool, self._spool = self._spool, None
         if spool is not None:
-            close(spool, self._directory)
+            close(spool)
 
     def abandon(self) -> None:
         """The process is the child of a fork: the spool is the parent's."""
@@ -198,14 +221,18 @@ class Spooled:
         if self._spool is None:
             from meterstream.spool import Spool  # noqa: PLC0415 - see store
 
-            self._spool = Spool.create(
-                self._policy.root,
-                self._producer,
-                bytes_max=self._policy.bytes_max,
-                segment_bytes=self._policy.segment_bytes,
-                fsync=self._policy.fsync,
-            )
+            # A child of a fork in between would hold the lock as long as it lives.
+            with processes.no_fork():
+                self._spool = Spool.create(
+                    self._policy.root,
+                    self._producer,
+                    bytes_max=self._policy.bytes_max,
+                    segment_bytes=self._policy.segment_bytes,
+                    fsync=self._policy.fsync,
+                )
+        if self._route is None:
             write_route(self._directory, self._policy, None)
+            self._route = (None,)
         return self._spool
 
     def _is_full(self, now: float) -> bool:
@@ -277,15 +304,32 @@ def write_route(directory: Path, policy: SpoolPolicy, partitions: int | None) ->
     """Say where a spool's entries go. Raises OSError."""
     path = directory / _ROUTE
     draft = directory / f"{_ROUTE}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    descriptor = os.open(draft, flags, 0o600)
+    data = json.dumps({"topic": policy.topic, "partitions": partitions}).encode()
     try:
-        os.write(descriptor, json.dumps({"topic": policy.topic, "partitions": partitions}).encode())
-        if policy.fsync:
+        _write(draft, os.O_CREAT | os.O_TRUNC, data, fsync=policy.fsync)
+        draft.replace(path)
+    except OSError:
+        if not path.exists():
+            raise
+        # On a full disk, over what is there, which is as long: sending is what makes room.
+        _write(path, 0, data.ljust(path.stat().st_size), fsync=policy.fsync)
+    if policy.fsync:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write(path: Path, flags: int, data: bytes, *, fsync: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    try:
+        if os.pwrite(descriptor, data, 0) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if fsync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    draft.replace(path)
 
 
 def read_route(directory: Path) -> tuple[str | None, int | None]:
@@ -301,11 +345,9 @@ def read_route(directory: Path) -> tuple[str | None, int | None]:
     )
 
 
-def close(spool: Spool, directory: Path) -> None:
+def close(spool: Spool) -> None:
     """Let go of a spool, and leave nothing behind when all of it has an outcome."""
     with suppress(OSError):
         spool.save_progress()
-        if not spool.pending:
-            (directory / _ROUTE).unlink(missing_ok=True)
     with suppress(OSError):
         spool.close()
