@@ -13,7 +13,8 @@ from meterstream.complaints import describe
 from meterstream.encoding import LANE
 from meterstream.flight import Flight
 from meterstream.settlement import Settlement
-from meterstream.spooled import close, is_mark, read_route, restored, write_route
+from meterstream.spool_route import read_route, write_route
+from meterstream.spooled import close, is_mark, restored
 from meterstream_schemas.placement import partition_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ AGAIN_SECONDS: Final = 300.0
 _NEVER: Final = float("inf")
 _BASE: Final = 1 << 48
 _IN_FLIGHT_MAX: Final = 5_000
+_AT_ONCE: Final = 1_000
+"""Read in one round, so that live events need not wait long."""
 
 
 def is_adopted(ticket: int) -> bool:
@@ -88,7 +91,7 @@ class Adoption:
         if current is None:
             return 0
         current.settlement.send_due_again(now)
-        room = max(0, _IN_FLIGHT_MAX - len(self._flight))
+        room = min(_AT_ONCE, max(0, _IN_FLIGHT_MAX - len(self._flight)))
         try:
             loaded = self._read(current, room, header) if room else 0
         except Exception as problem:  # noqa: BLE001 - live events and other spools must go on

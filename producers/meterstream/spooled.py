@@ -18,14 +18,13 @@ memory otherwise: less durable, told in ``status().last_error``, and not lost fo
 from __future__ import annotations
 
 import errno
-import json
-import os
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meterstream import processes
 from meterstream.encoding import LANE, NO_ATTRIBUTES, TENANT_KEY
+from meterstream.spool_route import write_route
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from meterstream.spool import Spool
 
 _HEAD: Final = struct.Struct("<HQHH")
-_ROUTE: Final = "route.json"
 _RETRY_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 1.0
 
@@ -122,6 +120,9 @@ class Spooled:
             self._complaints.error(
                 "spool", f"the spool {self._policy.root} takes nothing, memory does: {problem}"
             )
+            held = self._spool
+            if problem.errno == errno.ENOENT and held is not None and not held.pending:
+                self._start_over()
             return False
         self._full_at = None
         self._note_run(group[0].ticket, first, len(group))
@@ -257,6 +258,13 @@ class Spooled:
             "is the broker away?",
         )
 
+    def _start_over(self) -> None:
+        """Somebody deleted the directory, and nothing of it is awaited: make it again."""
+        self.close()
+        self._runs.clear()
+        self._read_through = 0
+        self._route = None
+
     def _note_run(self, ticket: int, index: int, count: int) -> None:
         last = self._runs[-1] if self._runs else None
         if (
@@ -298,51 +306,6 @@ def restored(data: bytes) -> tuple[Entry, bytes]:
 def is_mark(entry: Entry) -> bool:
     """Whether an entry is nobody's event."""
     return not entry[TENANT_KEY]
-
-
-def write_route(directory: Path, policy: SpoolPolicy, partitions: int | None) -> None:
-    """Say where a spool's entries go. Raises OSError."""
-    path = directory / _ROUTE
-    draft = directory / f"{_ROUTE}.new"
-    data = json.dumps({"topic": policy.topic, "partitions": partitions}).encode()
-    try:
-        _write(draft, os.O_CREAT | os.O_TRUNC, data, fsync=policy.fsync)
-        draft.replace(path)
-    except OSError:
-        if not path.exists():
-            raise
-        # On a full disk, over what is there, which is as long: sending is what makes room.
-        _write(path, 0, data.ljust(path.stat().st_size), fsync=policy.fsync)
-    if policy.fsync:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _write(path: Path, flags: int, data: bytes, *, fsync: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
-    try:
-        if os.pwrite(descriptor, data, 0) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        if fsync:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_route(directory: Path) -> tuple[str | None, int | None]:
-    """Topic and partitions of a spool; None for what is not known."""
-    try:
-        told = json.loads((directory / _ROUTE).read_bytes())
-        topic, partitions = told["topic"], told["partitions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, None
-    return (
-        topic if isinstance(topic, str) else None,
-        partitions if isinstance(partitions, int) else None,
-    )
 
 
 def close(spool: Spool) -> None:

@@ -23,7 +23,7 @@ from meterstream.spool_records import (
     marker_of,
     read_header,
 )
-from meterstream.spooled import read_route
+from meterstream.spool_route import read_route
 
 if TYPE_CHECKING:
     from meterstream import Meter
