@@ -6,6 +6,7 @@ Arguments win over ``METERSTREAM_*`` variables. Nothing is opened, created or co
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -110,4 +111,5 @@ def choose_transport(
 
 def _load(*modules: str) -> None:
     for module in modules:
-        import_module(module)
+        with suppress(ImportError):  # The interpreter is taking itself apart.
+            import_module(module)

@@ -27,7 +27,6 @@ An exception that a signal handler throws amid `flush` or `close` can lose the c
 
 from __future__ import annotations
 
-import _thread
 from collections import deque
 from contextlib import suppress
 from itertools import chain
@@ -35,6 +34,7 @@ from math import inf
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from meterstream import threads
 from meterstream.encoding import USAGE
 from meterstream.intake import exact_text
 from meterstream.numbering import Tallies
@@ -242,8 +242,8 @@ class Sums:
     def _work(self, key: Key, *, everything: bool, wait_seconds: float) -> bool:
         """Empty the queue and record the sums that are due, or all. Whether all were taken."""
         taken, problem = True, None
-        me = _thread.get_ident()
-        while key.holder != me and key.lock.acquire(timeout=wait_seconds):
+        me = threads.get_ident()
+        while key.holder != me and threads.acquire_for_host(key.lock, wait_seconds):
             try:
                 key.holder = me
                 all_of_it = everything or not key.open

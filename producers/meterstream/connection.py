@@ -6,7 +6,7 @@ import time as clock
 from typing import TYPE_CHECKING, Final
 
 from meterstream.complaints import describe
-from meterstream.errors import TransportBroken, TransportUnavailable
+from meterstream.errors import TransportBroken, TransportConnecting, TransportUnavailable
 from meterstream_schemas import wire
 from meterstream_schemas.errors import SchemaError
 from meterstream_schemas.events import LANES
@@ -61,6 +61,8 @@ class Connection:
             if not self.header:
                 self.header = wire.header(self._schema_id())
             partitions = self._transport.connect(timeout_seconds=_patience(now, stop_at))
+        except TransportConnecting:
+            return False  # The next call goes on with it.
         except (TransportUnavailable, TransportBroken, SchemaError) as problem:
             return self._failed(str(problem))
         except Exception as problem:  # noqa: BLE001 - such as a package that is not there

@@ -13,14 +13,18 @@ function a context holds inside of the generator only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from meterstream.functions import Kind, async_generator, kind_of, rewrapped, wraps
+from meterstream_schemas.errors import InvalidEvent
+from meterstream_schemas.events import ATTRIBUTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
 Function = TypeVar("Function")
@@ -55,8 +59,17 @@ def complete(
         ambient.tenant if tenant is None else tenant,
         ambient.subject if subject is None else subject,
         ambient.session if session is None else session,
-        {**ambient.attributes, **attributes} if attributes else ambient.attributes,
+        _merged(ambient.attributes, attributes) if attributes else ambient.attributes,
     )
+
+
+def _merged(outer: Mapping[str, str], inner: Mapping[str, str]) -> Mapping[str, str]:
+    """Both, the inner winning, and not more of a mapping without an end than the door refuses."""
+    if not issubclass(type(inner), Mapping):
+        raise InvalidEvent("attributes", f"{type(inner).__name__} is not a mapping; pass a dict")
+    merged = dict(outer)
+    merged.update(inner if type(inner) is dict else islice(inner.items(), ATTRIBUTES_MAX + 1))
+    return merged
 
 
 def completed(
@@ -90,7 +103,7 @@ class Context:
         self._tenant: Final = tenant
         self._subject: Final = subject
         self._session: Final = session
-        self._attributes: Final = dict(attributes) if attributes else {}
+        self._attributes: Final = _merged({}, attributes) if attributes else {}
 
     def __enter__(self) -> Self:
         AMBIENT.set(self.inside(AMBIENT.get()))

@@ -8,6 +8,7 @@
     ├── MeterClosed                 the event was not taken; record before close()
     └── TransportError              never leaves the background thread
         ├── TransportUnavailable    wait and connect again; everything is kept
+        │   └── TransportConnecting     it is at it: call again soon, and it goes on
         └── TransportBroken         build it anew and send again what has no outcome
 
 A wrong argument of ``record`` is `meterstream_schemas.errors.InvalidEvent`, in ``strict`` only.
@@ -48,6 +49,10 @@ class TransportError(MeterError):
 
 class TransportUnavailable(TransportError):
     """Nothing can be sent now. The message says what is missing and how to mend it."""
+
+
+class TransportConnecting(TransportUnavailable):
+    """An attempt to connect is under way, and the next call goes on with it."""
 
 
 class TransportBroken(TransportError):

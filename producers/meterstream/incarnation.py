@@ -147,6 +147,8 @@ class Incarnation:
                 sender.ended.wait(deadline - clock.monotonic() + _END_GRACE_SECONDS)
             else:
                 sender.run()  # The interpreter starts no threads any more.
+            if not sender.stopped:
+                sender.tell_unsettled()  # It is busy still, and the process may end before it does.
         return sender.stopped and not self.status().buffered
 
     def status(self) -> Status:

@@ -2,8 +2,7 @@
 
 What is set and why: idempotence implies ``acks=all`` and keeps a partition's order; no delivery
 timeout, since an event that timed out may be in the log all the same; bounded queues; explicit
-partitions. A topic is written to only when it stamps append times, because lateness is decided by
-them.
+partitions. What must be known of the topic first, `meterstream.kafka_topic` asks.
 
 confluent-kafka is imported when a connection is first made, so that importing the SDK costs
 nothing. All of it is used from the background thread only.
@@ -15,8 +14,14 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from meterstream import processes
-from meterstream.errors import SettingsError, TransportBroken, TransportUnavailable
+from meterstream.errors import (
+    SettingsError,
+    TransportBroken,
+    TransportConnecting,
+    TransportUnavailable,
+)
 from meterstream.flight import FLIGHT_MAX
+from meterstream.kafka_topic import TopicQuestion, keep_forever
 from meterstream.transport import Failure
 
 if TYPE_CHECKING:
@@ -26,15 +31,10 @@ if TYPE_CHECKING:
 
     from meterstream.transport import Parcel, Report
 
-_APPEND_TIME: Final = "LogAppendTime"
-_TIMESTAMP_TYPE: Final = "message.timestamp.type"
 _QUEUE_KILOBYTES_MAX: Final = 65_536
-_BYTES_MAX: Final = "max.message.bytes"
-_BYTES_MAX_LEAST: Final = 1_000
-"""The client takes no less."""
 _LOG_ERROR: Final = 40
-BATCH_BYTES_MAX: Final = 1_000_000
-"""Of a batch before compression; less where the topic's limit is lower."""
+_WAIT_SECONDS: Final = 0.05
+"""How long one attempt to connect waits for a broker's answer; the next goes on waiting."""
 
 PROTECTIVE: Final[Mapping[str, object]] = {
     "enable.idempotence": True,
@@ -83,6 +83,7 @@ class KafkaTransport:
         self._client_id: Final = client_id
         self._settings: Final = dict(settings or {})
         self._producer: Producer | None = None
+        self._question: TopicQuestion | None = None
         self._reports: list[Report] = []
         self._tickets: dict[bytes, int] = {}
         """Tickets by record: no two are equal, since each carries its number."""
@@ -90,7 +91,7 @@ class KafkaTransport:
         self._broken: str | None = None
 
     def connect(self, *, timeout_seconds: float) -> int:
-        """See `meterstream.transport.Transport`."""
+        """See `meterstream.transport.Transport`. Waits a moment at a time for a broker."""
         self.close()
         servers = self._bootstrap_servers()
         with processes.no_fork():
@@ -99,9 +100,15 @@ class KafkaTransport:
 
             try:
                 partitions = self._open(servers, timeout_seconds)
+            except TransportConnecting:
+                raise
             except KafkaException as problem:
-                self._producer = None
+                self._question = None
                 raise TransportUnavailable(f"broker {servers}: {_text(problem)}") from problem
+            except TransportUnavailable:
+                self._question = None
+                raise
+        self._question = None
         self._reports = []
         self._broken = None
         return partitions
@@ -165,7 +172,10 @@ class KafkaTransport:
         """See `meterstream.transport.Transport`."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            _keep_forever(producer)
+            keep_forever(producer)
+        question, self._question = self._question, None
+        if question is not None:
+            question.keep_forever()
 
     def _open_producer(self) -> Producer:
         if self._producer is None:
@@ -185,41 +195,19 @@ class KafkaTransport:
         bytes_max = self._inspect({**self._settings, **connection}, servers, timeout_seconds)
         size = {"batch.size": bytes_max, "message.max.bytes": bytes_max}
         producer = Producer({**TUNING, **self._settings, **PROTECTIVE, **size, **connection})
-        self._producer = producer
         metadata = producer.list_topics(self._topic, timeout=timeout_seconds).topics[self._topic]
         if metadata.error is not None:
             raise KafkaException(metadata.error)
+        self._producer = producer
         return len(metadata.partitions)
 
     def _inspect(self, settings: dict[str, Any], servers: str, timeout_seconds: float) -> int:
-        """Bytes that a batch may have. Refuses a topic that is missing or has no append times."""
-        from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see connect
-        from confluent_kafka.admin import AdminClient, ConfigResource  # noqa: PLC0415 - see connect
-
-        admin = AdminClient(settings)
-        # Asked for first: metadata of a topic that is missing might create it, this never does.
-        resource = ConfigResource(ConfigResource.Type.TOPIC, self._topic)
-        future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
-        try:
-            found = future.result()
-        except KafkaException as problem:
-            code = problem.args[0].code()
-            if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
-                raise TransportUnavailable(
-                    f"topic {self._topic!r} does not exist on {servers}; create it with "
-                    f"{_TIMESTAMP_TYPE}={_APPEND_TIME}, or set METERSTREAM_TOPIC"
-                ) from problem
-            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                return BATCH_BYTES_MAX  # Not allowed to look: the worker refuses an unfit topic.
-            raise
-        stamped = found[_TIMESTAMP_TYPE].value
-        if stamped != _APPEND_TIME:
-            raise TransportUnavailable(
-                f"topic {self._topic!r} on {servers} has {_TIMESTAMP_TYPE}={stamped}; set it "
-                f"to {_APPEND_TIME}, since lateness is decided by append time"
+        """Bytes that a batch may have. Goes on with the question that is under way."""
+        if self._question is None or self._question.servers != servers:
+            self._question = TopicQuestion(
+                settings, servers=servers, topic=self._topic, timeout_seconds=timeout_seconds
             )
-        limit = min(BATCH_BYTES_MAX, int(found[_BYTES_MAX].value or BATCH_BYTES_MAX))
-        return max(limit, _BYTES_MAX_LEAST)
+        return self._question.batch_bytes(min(timeout_seconds, _WAIT_SECONDS))
 
     def _produce(self, partition: int, parcels: list[Parcel]) -> None:
         """Hand over parcels of one partition: the client knows one for all of a batch only.
@@ -296,13 +284,3 @@ def _text(problem: BaseException) -> str:
     """What a KafkaException carries, without the noise around it."""
     error: Any = problem.args[0] if problem.args else problem
     return str(error.str()) if hasattr(error, "str") else str(error)
-
-
-def _keep_forever(thing: object) -> None:
-    """Keep an object from ever being destroyed.
-
-    Destroying a client in the child of a fork touches threads and locks that only the parent has.
-    """
-    import ctypes  # noqa: PLC0415 - needed here alone, and rarely
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

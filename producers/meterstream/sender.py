@@ -101,6 +101,7 @@ class Sender:
         self._alarm: Final = Alarm()
         self._stop_at: float | None = None
         self._closing_claimed = False
+        self._told = False
 
     def wake(self) -> None:
         """End the thread's sleep. Safe from any thread and from signal handlers; does not block."""
@@ -198,16 +199,23 @@ class Sender:
             self._marks.close()
         return clock.monotonic() >= self._stop_at or self.carrier.is_idle
 
-    def _end(self) -> None:
-        kept = self.carrier.end()
-        settlement = self.settlement
-        left = self._intake.taken() - settlement.acknowledged - settlement.failed - kept
-        if left > 0:
+    def tell_unsettled(self) -> None:
+        """Say how many events have no outcome at the end, once."""
+        if self._told:
+            return
+        self._told = True
+        disk = 0 if self.disk is None else self.disk.on_disk
+        left = self._intake.taken() - self.settlement.acknowledged - self.settlement.failed
+        if left - disk > 0:
             self._complaints.error(
                 "close",
-                f"closed while {left} events had no outcome; they may or may not be counted",
+                f"closed while {left - disk} events had no outcome; they may or may not be counted",
             )
         self._complaints.log_due(clock.monotonic())
+
+    def _end(self) -> None:
+        self.carrier.end()
+        self.tell_unsettled()
         self._transport.close()
         self.stopped = True
         self.carrier.barriers.give_up(self._intake.buffer)

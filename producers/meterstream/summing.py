@@ -5,11 +5,11 @@ Only a key's queue may be touched by any thread; all else belongs to whoever hol
 
 from __future__ import annotations
 
-import _thread
 from collections import deque
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from meterstream import threads
 from meterstream_schemas.events import QUANTITY_MAX, QUANTITY_MIN
 from meterstream_schemas.quantity import rescale
 
@@ -58,7 +58,7 @@ class Key:
         self.said = said
         self.queue: deque[tuple[int, int, int]] = deque()
         self.sums: dict[int, Sum] = {}
-        self.lock = _thread.allocate_lock()
+        self.lock = threads.allocate_lock()
         self.holder: int | None = None
         self.open = True
         self.idle = False

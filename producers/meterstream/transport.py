@@ -37,7 +37,8 @@ class Transport(Protocol):
         """Get ready to send and return the topic's number of partitions. Blocks up to the timeout.
 
         Called again after `TransportBroken`: then whatever was sent before is forgotten. Raises
-        `TransportUnavailable` when the topic cannot be reached or must not be written to.
+        `TransportUnavailable` when the topic cannot be reached or must not be written to, and
+        its `TransportConnecting` when that is not known yet: called again soon, it goes on.
         """
         ...
 

@@ -17,7 +17,8 @@ from typing import Any
 import confluent_kafka
 
 from meterstream import Meter
-from meterstream.kafka import BATCH_BYTES_MAX, KafkaTransport
+from meterstream.kafka import KafkaTransport
+from meterstream.kafka_topic import BATCH_BYTES_MAX
 
 PRODUCE = 0
 EVENTS = 600

@@ -123,7 +123,7 @@ def test_wrong_arguments_do_not_reach_the_host(make_meter: MakeMeter) -> None:
         assert lenient.record("call") is False
 
     assert lenient.status().dropped == {"invalid": 4}
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidEvent, match="int is not a mapping"):
         strict.context(attributes=wrong)
 
 
