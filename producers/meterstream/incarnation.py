@@ -147,8 +147,9 @@ class Incarnation:
                 sender.ended.wait(deadline - clock.monotonic() + _END_GRACE_SECONDS)
             else:
                 sender.run()  # The interpreter starts no threads any more.
-            if not sender.stopped:
-                sender.tell_unsettled()  # It is busy still, and the process may end before it does.
+            if not sender.stopped:  # It is busy still, and the process may end before it does.
+                with suppress(Exception):  # Nothing can be logged at the very end.
+                    sender.tell_unsettled()
         return sender.stopped and not self.status().buffered
 
     def status(self) -> Status:
