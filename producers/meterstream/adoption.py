@@ -98,9 +98,10 @@ class Adoption:
             self._let_go(current)
             self._postpone(current.directory, now, problem)
             self._look_at = 0.0
-            return 0
+            return 1
         if not len(self._flight):
             self._finish(current)
+            return 1  # There may be another: without a sleep in between.
         return loaded
 
     def apply(self, reports: list[Report], now: float) -> bool:

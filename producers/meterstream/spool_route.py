@@ -56,5 +56,5 @@ def read_route(directory: Path) -> tuple[str | None, int | None]:
         return None, None
     return (
         topic if isinstance(topic, str) else None,
-        partitions if isinstance(partitions, int) else None,
+        partitions if isinstance(partitions, int) and partitions > 0 else None,
     )

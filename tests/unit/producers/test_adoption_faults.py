@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +17,7 @@ from meterstream import adoption as adopting
 from meterstream.memory import MemoryTransport
 from meterstream.spool import Spool
 from meterstream.spool_directory import Directory
+from meterstream.waking import Alarm
 from meterstream_schemas.placement import partition_of
 from tests.unit.producers.calling import record_many
 from tests.unit.producers.failing_disks import MANY, count_of, damage, failing, left
@@ -19,7 +26,6 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.unit.producers.conftest import MakeMeter
 
@@ -241,3 +247,91 @@ def test_a_spool_that_appears_later_is_found(
     left(make_meter, tmp_path, 100)
 
     eventually(lambda: meter.status().adopted == 100)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of open files")
+@pytest.mark.parametrize("whose", ["own", "left"])
+def test_a_fork_amid_locking_leaves_the_child_no_lock(
+    make_meter: MakeMeter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """Or nobody could adopt the spool as long as a forgotten child lives."""
+    last = left(make_meter, tmp_path, 10) if whose == "left" else None
+    meter = make_meter(durability="spool", spool=tmp_path)
+    watched = tmp_path / (last or meter).producer
+    locked, real = threading.Event(), Directory.take
+
+    def slow(path: Path, *, shared: bool = False) -> Directory | None:
+        taken = real(path, shared=shared)
+        if path == watched and not shared:
+            locked.set()
+            time.sleep(0.3)  # The fork comes now.
+        return taken
+
+    monkeypatch.setattr(Directory, "take", slow)
+    record_many(meter, 1)
+    assert locked.wait(30)
+    child = os.fork()
+    if child == 0:
+        files = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+        os._exit(1 if watched in files else 0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    monkeypatch.undo()
+    assert meter.flush(30)
+
+
+def test_spools_in_whatever_state(
+    make_meter: MakeMeter,
+    transport: MemoryTransport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Bytes turned, cut off or added in any file: live events go on, intact ones arrive, once."""
+    monkeypatch.setattr(adopting, "LOOK_SECONDS", 0.05)
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - a failure must be repeatable
+    chance = random.Random(seed)
+    recorded: dict[str, int] = {}
+    for _ in range(12):
+        last = left(make_meter, tmp_path, 60)
+        recorded[last.producer] = 60
+        for path in (tmp_path / last.producer).iterdir():
+            if chance.random() < 0.7:
+                data = bytearray(path.read_bytes())
+                for _ in range(chance.randint(1, 3)):
+                    data[chance.randrange(len(data))] = chance.randrange(256)
+                path.write_bytes(data[: chance.choice((None, chance.randrange(len(data))))])
+    whole = left(make_meter, tmp_path, 60)
+    meter = make_meter(durability="spool", spool=tmp_path, transport=transport)
+    record_many(meter, 10)
+    eventually(lambda: count_of(transport, whole.producer) == 60)
+    for _ in range(20):
+        record_many(meter, 10)
+        assert meter.flush(30)
+
+    found = Counter((event.producer, event.lane, event.sequence) for event in arrived(transport))
+    assert max(found.values()) == 1
+    assert {producer for producer, _, _ in found} <= {*recorded, whole.producer, meter.producer}
+    assert "fault of its own" not in caplog.text
+
+
+def test_many_small_spools_are_adopted_without_pauses(
+    make_meter: MakeMeter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meter that has nothing else to do does not sleep between two of them."""
+    meter = make_meter(durability="spool", spool=tmp_path)
+    for _ in range(5):
+        left(make_meter, tmp_path, 10)
+    slept: list[int] = []
+    sleep = Alarm.sleep
+
+    def counted(alarm: Alarm, seconds: float) -> None:
+        slept.append(meter.status().adopted)
+        sleep(alarm, seconds)
+
+    monkeypatch.setattr(Alarm, "sleep", counted)
+    record_many(meter, 1)
+    eventually(lambda: meter.status().adopted == 50)
+
+    assert {0, 50} >= {*slept}
