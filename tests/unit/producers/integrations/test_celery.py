@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,12 @@ def meter(make_meter: MakeMeter) -> Iterator[Meter]:
 @pytest.fixture(scope="module")
 def app() -> Iterator[Any]:
     """An application with a worker, which takes four seconds to stop."""
-    made = app_of()
+    made, root = app_of(), logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     with start_worker(made, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+        # The worker sets up logging for its process, which is that of all tests here.
+        root.setLevel(level)
+        root.handlers[:] = handlers
         yield made
 
 
