@@ -38,17 +38,31 @@ def find_bootstrap_servers(
     with processes.no_fork():
         from pathlib import Path  # noqa: PLC0415
 
-        from meterstream_schemas.connection import FILE_NAME, read_connection  # noqa: PLC0415
+        from meterstream_schemas.connection import read_connection  # noqa: PLC0415
 
     try:
         connection = read_connection(Path(directory))
     except ValueError as problem:
         raise TransportUnavailable(str(problem)) from problem
     if connection is None or not connection.bootstrap_servers:
-        raise TransportUnavailable(
-            f"{Path(directory) / FILE_NAME} names no broker; is `meterstream up` running there?"
-        )
+        raise TransportUnavailable(names_none("broker", Path(directory)))
     return _without_secrets(connection.bootstrap_servers)
+
+
+def names_none(what: str, directory: Path) -> str:
+    """Why a data directory names no broker or no API, by its whole path: two mistakes look alike.
+
+    A relative path is another one in a service that starts elsewhere; and `up` may be stopped.
+    """
+    from meterstream_schemas.connection import FILE_NAME  # noqa: PLC0415 - as above
+
+    whole = directory.absolute()
+    if not os.path.isdir(whole):  # noqa: PTH112 - of a path that may not be looked at, too
+        return (
+            f"the directory {whole} does not exist, so it names no {what}; "
+            "give the whole path of the one that `meterstream up` runs on"
+        )
+    return f"{whole / FILE_NAME} names no {what}; is `meterstream up` running there?"
 
 
 def _without_secrets(servers: str) -> str:

@@ -44,17 +44,23 @@ class Found(NamedTuple):
 def find_url(
     *, url: str | None, data: Path | None, environment: Mapping[str, str] = os.environ
 ) -> Found:
-    """The API's address. Raises `CommandError` when a named directory has no running `up`."""
+    """The API's address. Raises `CommandError` when a named directory has no running `up`.
+
+    That METERSTREAM_DATA is there and has none leads to the default, as `serve` alone answers.
+    """
     if url:
         return Found(url, "--url")
     found = _from_file(data, "--data", "url", environment)
     if found is None and (named := environment.get("METERSTREAM_URL")):
         found = Found(named, "METERSTREAM_URL")
-    return (
-        found
-        or _from_file(_data_of(environment), "METERSTREAM_DATA", "url", environment)
-        or Found(DEFAULT_URL, "default")
-    )
+    directory = _data_of(environment)
+    found = found or _from_file(directory, "METERSTREAM_DATA", "url", environment)
+    if found is not None or directory is None:
+        return found or Found(DEFAULT_URL, "default")
+    why = _names_none("API", directory)
+    if not directory.is_dir():
+        raise CommandError(f"METERSTREAM_DATA: {why}")
+    return Found(DEFAULT_URL, f"default: {why}")
 
 
 def find_bootstrap(
@@ -66,9 +72,10 @@ def find_bootstrap(
     found = _from_file(data, "--data", "bootstrap_servers", environment)
     if found is None and (named := environment.get("METERSTREAM_BOOTSTRAP_SERVERS")):
         found = Found(named, "METERSTREAM_BOOTSTRAP_SERVERS")
-    found = found or _from_file(
-        _data_of(environment), "METERSTREAM_DATA", "bootstrap_servers", environment
-    )
+    directory = _data_of(environment)
+    found = found or _from_file(directory, "METERSTREAM_DATA", "bootstrap_servers", environment)
+    if found is None and directory is not None:
+        raise CommandError(f"METERSTREAM_DATA: {_names_none('broker', directory)}")
     if found is None:
         raise CommandError(
             "no broker is named; pass --bootstrap HOST:PORT, or --data DIR of a running "
@@ -115,12 +122,15 @@ def _from_file(
         raise CommandError(str(problem)) from problem
     address = getattr(connection, field) if connection else ""
     if address:
-        return Found(address, f"{data / FILE_NAME}")
+        return Found(address, f"{data.absolute() / FILE_NAME}")
     named = "METERSTREAM_URL" if field == "url" else "METERSTREAM_BOOTSTRAP_SERVERS"
     if origin == "METERSTREAM_DATA" or environment.get(named):
         return None
-    raise CommandError(
-        f"{data / FILE_NAME} is not there or names no address: no `meterstream up` is ready on "
-        f"this directory; start one, or name the address with "
-        f"{'--url' if field == 'url' else '--bootstrap'}"
-    )
+    what, option = ("API", "--url") if field == "url" else ("broker", "--bootstrap")
+    raise CommandError(f"--data: {_names_none(what, data)} (or name the address with {option})")
+
+
+def _names_none(what: str, directory: Path) -> str:
+    from meterstream.settings import names_none  # noqa: PLC0415 - when something is wrong only
+
+    return names_none(what, directory)

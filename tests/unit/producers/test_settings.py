@@ -40,9 +40,25 @@ def test_a_directory_where_nothing_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(TransportUnavailable, match=r"connection\.toml names no broker; is"):
         find_bootstrap_servers(None, tmp_path, {})
 
+    with pytest.raises(TransportUnavailable, match="absent does not exist, so it names no broker"):
+        find_bootstrap_servers(None, tmp_path / "absent", {})
+
     (tmp_path / "connection.toml").write_text("=")
     with pytest.raises(TransportUnavailable, match=r"connection\.toml: not a readable"):
         find_bootstrap_servers(None, tmp_path, {})
+
+
+def test_a_relative_directory_is_told_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that starts elsewhere looks elsewhere: the sentence shows where."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+
+    for name, words in (("data", "names no broker; is"), ("other", "does not exist")):
+        with pytest.raises(TransportUnavailable, match=words) as refusal:
+            find_bootstrap_servers(None, None, {"METERSTREAM_DATA": f"./{name}"})
+        assert str(tmp_path / name) in str(refusal.value)
 
 
 def test_topic_and_registry_have_defaults() -> None:

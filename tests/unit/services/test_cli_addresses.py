@@ -53,10 +53,35 @@ def test_the_environment_names_an_address_before_its_directory(running: Path) ->
 
 def test_a_directory_without_a_running_up_has_a_sentence(tmp_path: Path) -> None:
     """A named directory whose `up` does not run is said, with the ways out."""
-    with pytest.raises(CommandError, match=r"no `meterstream up` is ready .* --url"):
+    with pytest.raises(CommandError, match=r"names no API; is `meterstream up` .* --url"):
         find_url(url=None, data=tmp_path, environment={})
-    with pytest.raises(CommandError, match=r"no `meterstream up` is ready .* --bootstrap"):
+    with pytest.raises(CommandError, match=r"names no broker; is `meterstream up` .* --bootstrap"):
         find_bootstrap(bootstrap=None, data=tmp_path, environment={})
+    with pytest.raises(CommandError, match=r"--data: .*absent does not exist, .* --bootstrap"):
+        find_bootstrap(bootstrap=None, data=tmp_path / "absent", environment={})
+
+
+def test_a_directory_of_the_environment_is_told_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """METERSTREAM_DATA is set: the sentence says which directory that is and what it lacks."""
+    monkeypatch.chdir(tmp_path)
+    environment = {"METERSTREAM_DATA": "./data"}
+
+    with pytest.raises(CommandError, match="does not exist") as caught:
+        find_bootstrap(bootstrap=None, data=None, environment=environment)
+    assert str(tmp_path / "data") in str(caught.value)
+    with pytest.raises(CommandError, match=r"METERSTREAM_DATA: .* does not exist"):
+        find_url(url=None, data=None, environment=environment)
+
+    (tmp_path / "data").mkdir()
+    with pytest.raises(CommandError, match="names no broker; is `meterstream up`") as caught:
+        find_bootstrap(bootstrap=None, data=None, environment=environment)
+    assert str(tmp_path / "data" / "connection.toml") in str(caught.value)
+    assert "set METERSTREAM_DATA" not in str(caught.value)
+    address, origin = find_url(url=None, data=None, environment=environment)
+    assert address == DEFAULT_URL
+    assert "connection.toml names no API" in origin
 
 
 def test_no_broker_named_has_a_sentence() -> None:

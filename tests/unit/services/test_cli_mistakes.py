@@ -79,7 +79,7 @@ def test_wrong_arguments(
     [
         ([*TIMED, "--no-wait"], "no broker is named"),
         ([*TIMED, "--url", "http://127.0.0.1:1"], "or import with --no-wait. Nothing was sent"),
-        ([*TIMED, "--data", "nowhere"], "no `meterstream up` is ready on this directory"),
+        ([*TIMED, "--data", "nowhere"], "nowhere does not exist, so it names no API"),
         (["topics", "check"], "no broker is named"),
         (["up", "--data", "d", "--catalogue", "none.yaml"], "there is no such catalogue file"),
         (

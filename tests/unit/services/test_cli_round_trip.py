@@ -71,7 +71,7 @@ def test_a_directory_without_up_is_a_failed_stage(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "what,value,origin,result,detail"
     assert lines[-1].startswith("round trip: chosen,0.000,,FAILED,")
-    assert "start one" in lines[-1]
+    assert "is `meterstream up` running there" in lines[-1]
 
 
 def test_a_gateway_is_told_in_place_of_a_broker(
