@@ -24,6 +24,7 @@ from meterstream.spool_records import (
     read_header,
 )
 from meterstream.spool_route import read_route
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream import Meter
@@ -57,9 +58,17 @@ class Found(NamedTuple):
 
 
 def look(root: Path) -> list[Found]:
-    """Every spool below ``root``, the oldest first. Changes nothing. OSError for no directory."""
+    """Every spool below ``root``, the oldest first. Changes nothing.
+
+    None where there is no directory: the SDK makes it with the first event. OSError when it cannot
+    be read.
+    """
     found: list[Found] = []
-    for path in sorted(root.iterdir()):
+    try:
+        paths = sorted(root.iterdir())
+    except FileNotFoundError:
+        return found
+    for path in paths:
         if is_producer(path.name) and path.is_dir() and not path.is_symlink():
             with suppress(FileNotFoundError):  # Delivered and removed in this moment.
                 found.append(_look_at(path))
@@ -95,8 +104,9 @@ def send(
         if clock.monotonic() - moved_at > patience_seconds:
             why = meter.status().last_error or "no reason is known"
             raise Stuck(
-                f"{delivered} events are delivered, {directories} spools still hold some: {why}; "
-                "is the broker up, and does another process hold them (`meterstream spool list`)?"
+                f"{counted(delivered, 'event')} delivered, {counted(directories, 'spool')} to go: "
+                f"{why}; is the broker up, and does another process hold them "
+                "(`meterstream spool list`)?"
             )
         clock.sleep(_PAUSE_SECONDS)
 

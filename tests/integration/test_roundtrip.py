@@ -91,6 +91,6 @@ def test_what_a_dead_process_left_is_sent(machine: Machine, tmp_path: Path) -> N
     out = finish(said)
 
     assert before["state"] == "left behind"
-    assert out == "meterstream.events: 7 events of 1 spools are in the log\n"
+    assert out == "meterstream.events: the log has 7 events of 1 spool\n"
     assert machine.json("spool", "list", str(tmp_path))["spools"] == []
     eventually(lambda: figures(machine, "api.requests").get("globex") == "7")

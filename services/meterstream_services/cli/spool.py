@@ -15,6 +15,7 @@ from meterstream_services.cli import output
 from meterstream_services.cli.addresses import BootstrapOption, DataOption, find_bootstrap
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.spools import Found
@@ -67,7 +68,7 @@ def list_command(
         numbers = ["entries", "bytes", "files", "age_seconds"]
         output.print_table(_COLUMNS, rows, numbers=numbers, title=str(root))
     else:
-        print(f"no spools in {root}")
+        print(_nothing(root))
 
 
 @app.command()
@@ -98,7 +99,7 @@ def send(
     if unreadable:
         raise CommandError(f"{unreadable[0].path} cannot be opened: {unreadable[0].problem}")
     if not topics:
-        print(f"nothing is left behind in {root}")
+        print(_nothing(root, "nothing is left behind"))
 
 
 def _send(
@@ -114,7 +115,8 @@ def _send(
     from meterstream_services import spools  # noqa: PLC0415 - as above
 
     def told(delivered: int, directories: int) -> None:
-        print(f"{topic}: {delivered} delivered, {directories} spools to go", file=sys.stderr)
+        left = counted(directories, "spool")
+        print(f"{topic}: {delivered} delivered, {left} to go", file=sys.stderr)
 
     named = bootstrap or data
     servers = find_bootstrap(bootstrap=bootstrap, data=data).address if named else None
@@ -125,13 +127,19 @@ def _send(
             delivered = spools.send(meter, left, patience_seconds=timeout, told=told)
         except spools.Stuck as problem:
             raise CommandError(str(problem)) from problem
-    print(f"{topic}: {delivered} events of {len(left)} spools are in the log")
+    print(f"{topic}: the log has {counted(delivered, 'event')} of {counted(len(left), 'spool')}")
 
 
 def _look(root: Path) -> list[Found]:
     from meterstream_services.spools import look  # noqa: PLC0415 - loaded by its command
 
     return look(root)
+
+
+def _nothing(root: Path, what: str = "nothing waits") -> str:
+    """With the whole path: one that is misspelt looks like one that no event ever needed."""
+    there = "" if os.path.lexists(root) else ", which is not there (yet)"
+    return f"{what} in {root.absolute()}{there}"
 
 
 def _root(directory: Path | None, data: Path | None) -> Path:

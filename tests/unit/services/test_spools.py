@@ -136,7 +136,7 @@ def test_a_broker_that_is_away_ends_the_patience(root: Path) -> None:
 
     with (
         spooling(root) as meter,
-        pytest.raises(Stuck, match=r"0 events are delivered, 1 spools still hold .*unavailable"),
+        pytest.raises(Stuck, match=r"0 events delivered, 1 spool to go: .*unavailable"),
     ):
         send(meter, left, patience_seconds=0.5, told=lambda *_: None)
 
@@ -166,8 +166,8 @@ def test_the_command_sends_every_topic_s_own(
     assert main(["spool", "send", str(root)]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
-        "meterstream.events: 6 events of 1 spools are in the log",
-        "other: 4 events of 1 spools are in the log",
+        "meterstream.events: the log has 6 events of 1 spool",
+        "other: the log has 4 events of 1 spool",
     ]
     assert [len(arrived(transport)) for transport in transports[-2:]] == [6, 4]
     assert main(["spool", "send", str(root)]) == 0
@@ -188,11 +188,27 @@ def test_the_command_lists(root: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_mistakes_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No spool named, and none there."""
+    """No spool named, and what is no directory."""
     assert main(["spool", "list"]) == 2
     assert "no spool is named" in capsys.readouterr().err
-    assert main(["spool", "list", str(tmp_path / "absent")]) == 1
-    assert "absent: No such file or directory" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["spool", "list", str(tmp_path / "file")]) == 1
+    assert "file: Not a directory" in capsys.readouterr().err
+
+
+def test_where_no_event_ever_waited_nothing_waits(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty directory and one that is not there yet, told by its whole path: no mistake."""
+    absent = tmp_path / "absent"
+
+    for path, words in ((root, f"in {root}\n"), (absent, f"in {absent}, which is not there (yet)")):
+        for command, said in (("list", "nothing waits"), ("send", "nothing is left behind")):
+            assert main(["spool", command, str(path)]) == 0
+            assert f"{said} {words}" in capsys.readouterr().out
+        assert main(["spool", "list", str(path), "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["spools"] == []
+    assert not absent.exists()
 
 
 def test_links_and_files_are_no_spools(root: Path) -> None:
