@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, get_args
 
-from meterstream.durability import Durability, SpoolPolicy
+from meterstream.durability import Durability, SpoolPolicy, check_number
 from meterstream.errors import SettingsError
 from meterstream.intake import Overflow
 from meterstream.kafka import KafkaTransport
@@ -26,6 +26,7 @@ DURABILITY: Final = "METERSTREAM_DURABILITY"
 SPOOL: Final = "METERSTREAM_SPOOL"
 GATEWAY_URL: Final = "METERSTREAM_GATEWAY_URL"
 API_KEY: Final = "METERSTREAM_API_KEY"
+KAFKA: Final = "METERSTREAM_KAFKA_"
 _SPOOL_BYTES_LEAST: Final = 65_536
 
 
@@ -38,13 +39,28 @@ def load_what_hooks_forks() -> None:
     _load("logging", "concurrent.futures.thread")  # To log trouble; for the client's admin part.
 
 
-def check_settings(*, overflow: str, **positive: float) -> None:
+def check_settings(
+    *,
+    overflow: str,
+    bootstrap_servers: object,
+    block_seconds: object,
+    close_seconds: object,
+    **positive: object,
+) -> None:
     """Raise `SettingsError` for what cannot be used."""
     if overflow not in get_args(Overflow):
         raise SettingsError(f"overflow: {overflow!r} is none of {get_args(Overflow)}")
+    if bootstrap_servers is not None and not isinstance(bootstrap_servers, str):
+        raise SettingsError(
+            f"bootstrap_servers: {type(bootstrap_servers).__name__} is not text; "
+            "pass 'host:port,host:port'"
+        )
     for name, value in positive.items():
-        if not value > 0:
+        if check_number(name, value) <= 0:
             raise SettingsError(f"{name}: {value!r} is not positive")
+    for name, value in (("block_seconds", block_seconds), ("close_seconds", close_seconds)):
+        if check_number(name, value) < 0:
+            raise SettingsError(f"{name}: {value!r} is negative")
 
 
 def choose_spool(
@@ -76,7 +92,7 @@ def choose_spool(
                 f"pass spool=, or set {SPOOL} or {DATA}"
             )
         directory = Path(base) / "spool"
-    if bytes_max < _SPOOL_BYTES_LEAST:
+    if check_number("spool_bytes_max", bytes_max) < _SPOOL_BYTES_LEAST:
         raise SettingsError(f"spool_bytes_max: {bytes_max} is less than {_SPOOL_BYTES_LEAST}")
     return SpoolPolicy(Path(directory), bytes_max, fsync=chosen == "fsync", topic=topic)
 
@@ -105,8 +121,17 @@ def choose_transport(
         bootstrap_servers=lambda: find_bootstrap_servers(bootstrap_servers, data),
         topic=topic,
         client_id=service or "meterstream",
-        settings=kafka_settings,
+        settings={**_kafka_settings_of_the_environment(), **(kafka_settings or {})},
     )
+
+
+def _kafka_settings_of_the_environment() -> dict[str, str | int | bool]:
+    """``METERSTREAM_KAFKA_SASL_PASSWORD`` is librdkafka's ``sasl.password``, and so on."""
+    return {
+        name.removeprefix(KAFKA).lower().replace("_", "."): value
+        for name, value in os.environ.items()
+        if name.startswith(KAFKA)
+    }
 
 
 def _load(*modules: str) -> None:

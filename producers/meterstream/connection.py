@@ -39,6 +39,8 @@ class Connection:
         waiting_place: str,
     ) -> None:
         self.is_open = False
+        self.trouble: str | None = None
+        """Why there was none at the last attempt."""
         self.retry_at = 0.0
         """When to try again, in monotonic seconds."""
         self.partitions: int | None = None
@@ -88,6 +90,7 @@ class Connection:
         self.retry_at = 0.0
 
     def _failed(self, why: str) -> bool:
+        self.trouble = why
         self._complaints.warn("connect", f"events wait {self._waiting_place}: {why}")
         self.lost()
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
+from meterstream.errors import SettingsError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,3 +31,10 @@ class SpoolPolicy(NamedTuple):
     def segment_bytes(self) -> int:
         """Bytes of one file."""
         return min(SEGMENT_BYTES, max(4_096, self.bytes_max // _SEGMENTS))
+
+
+def check_number(name: str, value: object) -> float:
+    """A number that is one, infinity included. Raises `SettingsError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN alone differs from itself
+        raise SettingsError(f"{name}: {value!r} is not a number")
+    return value

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 
 from meterstream import threads
 from meterstream.complaints import Complaints, describe
+from meterstream.durability import check_number
 from meterstream.errors import BufferFull, MeterClosed, MeterError, SettingsError
 from meterstream.intake import INVALID, Barrier, Intake, Overflow
 from meterstream.sender import Sender
@@ -117,6 +118,7 @@ class Incarnation:
 
     def flush(self, timeout: float, *, to: Goal = "log") -> bool:
         """See `meterstream.meter.Meter.flush`."""
+        check_number("timeout", timeout)
         if to == "disk" and self._sender.disk is None:
             raise SettingsError("flush: durability 'memory' has no disk; choose 'spool'")
         self._drain(timeout)
@@ -133,6 +135,7 @@ class Incarnation:
 
     def close(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.close`."""
+        check_number("timeout", timeout)
         self._drain(timeout)
         self.intake.close()
         self._drain(timeout)  # Again: what a chore was given meanwhile is counted as dropped.

@@ -94,6 +94,9 @@ class Meter(Boundaries, Conveniences):
     ) -> None:
         check_settings(
             overflow=overflow,
+            bootstrap_servers=bootstrap_servers,
+            block_seconds=block_seconds,
+            close_seconds=close_seconds,
             buffer_events_max=buffer_events_max,
             heartbeat_seconds=heartbeat_seconds,
             mark_seconds=mark_seconds,
@@ -220,8 +223,9 @@ class Meter(Boundaries, Conveniences):
     def close(self, timeout: float = CLOSE_SECONDS) -> bool:
         """Take nothing more, send what was taken, and end; at most about ``timeout`` seconds.
 
-        True when everything taken has an outcome. What has none then is reported by the aggregator
-        as missing. Calling it again only waits again.
+        True when everything taken has an outcome. What has none then stays on disk with a
+        ``durability`` that has one; else it is lost, and logged: the aggregator knows of it as far
+        as a later number or a mark of this incarnation arrived. Calling it again only waits again.
         """
         settled = self._incarnation.close(timeout)
         processes.release(self)

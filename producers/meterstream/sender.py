@@ -205,11 +205,14 @@ class Sender:
             return
         self._told = True
         disk = 0 if self.disk is None else self.disk.on_disk
-        left = self._intake.taken() - self.settlement.acknowledged - self.settlement.failed
-        if left - disk > 0:
+        left = self._intake.taken() - self.settlement.acknowledged - self.settlement.failed - disk
+        if left > 0 and self.connection.partitions is None:
+            why = self.connection.trouble or "the broker did not answer in time"
+            self._complaints.error("close", f"closed while {left} events were not sent: {why}")
+        elif left > 0:
             self._complaints.error(
                 "close",
-                f"closed while {left - disk} events had no outcome; they may or may not be counted",
+                f"closed while {left} events had no outcome; they may or may not be counted",
             )
         self._complaints.log_due(clock.monotonic())
 

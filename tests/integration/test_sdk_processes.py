@@ -197,6 +197,7 @@ def test_without_a_broker_the_end_takes_the_deadline(
     assert ended.status == 0
     assert "Traceback" not in ended.stderr
     assert f"events wait {'in the buffer' if spool is None else 'on disk'}" in ended.stderr
+    assert ("closed while" in ended.stderr) is (spool is None)
     assert ended.seconds < GENEROUS * CLOSE_SECONDS
     assert read_log(broker, topic).usage == []
     if spool is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from meterstream import InvalidEvent
+from meterstream import InvalidEvent, Meter
 from meterstream.memory import MemoryTransport
 from tests.unit.producers.reading import arrived
 
@@ -86,6 +86,14 @@ def test_a_session_without_an_id_is_refused(make_meter: MakeMeter) -> None:
         ({"buffer_events_max": 0}, "buffer_events_max: 0 is not positive"),
         ({"heartbeat_seconds": -1}, "heartbeat_seconds: -1 is not positive"),
         ({"mark_seconds": 0.0}, "mark_seconds: 0.0 is not positive"),
+        ({"close_seconds": "1"}, "close_seconds: '1' is not a number"),
+        ({"block_seconds": -1}, "block_seconds: -1 is negative"),
+        ({"buffer_events_max": float("nan")}, "buffer_events_max: nan is not a number"),
+        (
+            {"durability": "spool", "spool": "s", "spool_bytes_max": "1GB"},
+            "spool_bytes_max: '1GB' is not a number",
+        ),
+        ({"bootstrap_servers": ["a:9092"]}, "bootstrap_servers: list is not text; pass 'host:port"),
         (
             {"transport": None, "kafka_settings": {"enable.idempotence": False}},
             "kafka_settings: enable.idempotence cannot be set; remove it",
@@ -98,3 +106,30 @@ def test_a_wrong_setting_is_refused_at_construction(
     """A meter that could not keep its promises is not made."""
     with pytest.raises(ValueError, match=words):
         make_meter(**setting)
+
+
+def test_a_wait_is_a_number(make_meter: MakeMeter) -> None:
+    """Text from an environment variable is told as such, and not by a fault further down."""
+    meter = make_meter()
+    text: Any = "5"
+
+    with pytest.raises(ValueError, match="timeout: '5' is not a number"):
+        meter.flush(text)
+    with pytest.raises(ValueError, match="timeout: '5' is not a number"):
+        meter.close(text)
+
+
+def test_settings_of_the_client_may_stand_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Arguments win; what the promises rest on cannot be changed there either."""
+    monkeypatch.setenv("METERSTREAM_KAFKA_SASL_USERNAME", "env")
+    monkeypatch.setenv("METERSTREAM_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+
+    meter = Meter(bootstrap_servers="127.0.0.1:1", kafka_settings={"sasl.username": "argument"})
+
+    transport: Any = meter._policy.transport
+    assert transport._settings == {"sasl.username": "argument", "security.protocol": "SASL_SSL"}
+    monkeypatch.setenv("METERSTREAM_KAFKA_ENABLE_IDEMPOTENCE", "false")
+    with pytest.raises(ValueError, match="enable.idempotence cannot be set"):
+        Meter(bootstrap_servers="127.0.0.1:1")

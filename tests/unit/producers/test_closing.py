@@ -95,7 +95,7 @@ def test_close_keeps_its_deadline_and_says_what_is_left(
     waiting.join()
     assert flushed == [False]
     assert meter.status().buffered == 7
-    assert "closed while 7 events had no outcome" in str(meter.status().last_error)
+    assert "closed while 7 events were not sent: the memory" in str(meter.status().last_error)
     assert logging.ERROR in [record.levelno for record in caplog.records]
 
 
