@@ -2,7 +2,7 @@
 
 Generations of hosts (`sdk_programs.promising`) record and note what they were promised. The last
 process adopts what they left. Then the topic is read and compared with the notes. For a longer
-campaign set METERSTREAM_CAMPAIGN_ROUNDS, to repeat one METERSTREAM_CAMPAIGN_SEED.
+campaign set METERSTREAM_CAMPAIGN_ROUNDS, to repeat its chances METERSTREAM_CAMPAIGN_SEED.
 """
 
 from __future__ import annotations

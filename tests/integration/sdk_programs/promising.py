@@ -75,7 +75,7 @@ class Host:
         """Record until killed, or until the style says that it ends."""
         rounds = self._random.randint(3, 30)
         while True:
-            self.burst(self._random.choice((1, 10, 100, 1_000)))
+            self.burst(self._random.choice((1, 10, 100, 500)))
             rounds -= 1
             time.sleep(self._random.choice((0.02, 0.05, 0.2)))
             if rounds or self._orders.style in {"killed", "small", "full"}:
