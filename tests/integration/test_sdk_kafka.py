@@ -300,7 +300,7 @@ def test_a_host_without_a_broker_ends_in_time(broker: Broker, topic: str) -> Non
 
     out = run_program(broker, topic, program, timeout_seconds=30)
 
-    assert "closed while 1 events were not sent: broker 127.0.0.1:1" in out
+    assert "closed while 1 events were not sent: " in out
 
 
 def test_forks_are_incarnations_of_their_own(broker: Broker, topic: str) -> None:

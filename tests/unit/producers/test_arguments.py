@@ -131,5 +131,5 @@ def test_settings_of_the_client_may_stand_in_the_environment(
     transport: Any = meter._policy.transport
     assert transport._settings == {"sasl.username": "argument", "security.protocol": "SASL_SSL"}
     monkeypatch.setenv("METERSTREAM_KAFKA_ENABLE_IDEMPOTENCE", "false")
-    with pytest.raises(ValueError, match="enable.idempotence cannot be set"):
+    with pytest.raises(ValueError, match=r"enable\.idempotence cannot be set"):
         Meter(bootstrap_servers="127.0.0.1:1")
