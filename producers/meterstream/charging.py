@@ -132,10 +132,15 @@ class Terms(NamedTuple):
 
     def settle(self, call: Call) -> None:
         """Record an ended call with what it counts."""
-        self.charge(call, self.amount(call))
+        try:
+            amount = self.amount(call)
+        except Exception as problem:  # noqa: BLE001 - a stranger's function
+            self.refuse(problem, call.problem)
+            return
+        self.charge(call, amount)
 
     def amount(self, call: Call) -> Amount | None:
-        """What a call of a function counts; None for nothing."""
+        """What a call of a function counts; None for nothing. Raises what the host's does."""
         if call.problem is not None and not self.charge_failures:
             return None
         if self.unit is not None:
@@ -144,11 +149,7 @@ class Terms(NamedTuple):
             return self.quantity
         if call.problem is not None:
             return 0  # It has no result to be counted, but was called.
-        try:
-            return self.quantity(call.result)
-        except Exception as problem:  # noqa: BLE001 - a stranger's function
-            self.refuse(problem, None)
-            return None
+        return self.quantity(call.result)
 
     def refuse(self, problem: Exception, of_host: BaseException | None) -> None:
         """Count what went wrong in here."""
@@ -157,6 +158,12 @@ class Terms(NamedTuple):
         except Exception:
             if of_host is None:
                 raise
+
+
+def check_unit(unit: object) -> None:
+    """Raise `TypeError` for what is no `Unit`."""
+    if not isinstance(unit, str) or unit not in PLACES:
+        raise TypeError(f"unit: {unit!r} is none of {tuple(PLACES)}")
 
 
 def elapsed(nanoseconds: int, unit: Unit) -> Amount:

@@ -83,6 +83,7 @@ class Conveniences:
         session: Text = None,
         key: Text = None,
         charge_failures: bool = False,
+        unit: Unit | None = None,
         timed: Unit | None = None,
     ) -> Metered: ...
 
@@ -98,6 +99,7 @@ class Conveniences:
         session: Text = None,
         key: Text = None,
         charge_failures: bool = False,
+        unit: Unit | None = None,
         timed: Unit | None = None,
     ) -> Any:
         """A decorator that records each call of a function when it ends. See `meterstream.metered`.
@@ -112,7 +114,7 @@ class Conveniences:
           ended `Call`, such as ``lambda call: call.arguments["user"].tenant``.
         - ``charge_failures``: record calls that raise, too; with 0 where the quantity is a function
           of the result, and with what was yielded for generators.
-        - ``timed``: the quantity is how long the call took, in this unit, exactly.
+        - ``unit``, or ``timed``: the quantity is how long the call took, in this unit, exactly.
         """
         decorator = Metered(
             Terms(
@@ -125,7 +127,7 @@ class Conveniences:
                 session=session,
                 key=key,
                 charge_failures=charge_failures,
-                unit=timed,
+                unit=timed if unit is None else unit,
             )
         )
         return decorator(type) if callable(type) else decorator
@@ -199,7 +201,7 @@ class Conveniences:
         type: str,  # noqa: A002 - the event's own field
         stream: Any,
         *,
-        tokens: Callable[[Any], Amount | None],
+        tokens: Callable[[Any], Amount | None] | None,
         tenant: str | None = None,
         attributes: Mapping[str, str] | None = None,
         subject: str | None = None,
@@ -215,6 +217,9 @@ class Conveniences:
         ``charge_failures`` is False, the stream fails; not when no chunk told anything. See
         `meterstream.streaming`.
         """
+        if not callable(tokens):
+            self.current().refused(TypeError("tokens: pass a function of a chunk"))
+            return stream
         terms = Terms(
             meter=lambda: self,
             type=type,

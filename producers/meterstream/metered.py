@@ -15,7 +15,7 @@ from functools import wraps
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from meterstream.charging import PLACES, Call, Tally, Terms, ended_call
+from meterstream.charging import Call, Tally, Terms, check_unit, ended_call
 from meterstream.functions import Kind, async_generator, kind_of, rewrapped
 from meterstream.streaming import watch, watch_async
 
@@ -33,10 +33,10 @@ class Metered:
         self._terms: Final = terms
 
     def __call__(self, function: Function) -> Function:
-        """``function``, recorded; as it is when it is nothing that can be called."""
+        """``function``, recorded; as it is when that cannot be done."""
         try:
             return rewrapped(function, self._wrapped)
-        except TypeError as problem:
+        except Exception as problem:  # noqa: BLE001 - no function, no unit, or a stranger's proxy
             self._terms.refuse(problem, None)
             return function
 
@@ -44,23 +44,32 @@ class Metered:
         terms = self._terms
         if not terms.type:
             terms = terms._replace(type=_name_of(function))
-        if terms.unit is not None and terms.unit not in PLACES:
-            raise TypeError(f"unit: {terms.unit!r} is none of {tuple(PLACES)}")
+        if terms.unit is not None:
+            check_unit(terms.unit)
         return _WRAPPERS[kind_of(function)](terms, function)
 
 
 class Timer:
-    """A block, sync or async, or a decorator. One object times one block at a time."""
+    """A block, sync or async, or a decorator. One object times one block at a time.
+
+    With a unit that is none it was refused when it was made, and records nothing.
+    """
 
     def __init__(self, terms: Terms) -> None:
         self.nanoseconds = 0
         """How long the latest block took."""
         self._terms: Final = terms
         self._started = 0
+        self._usable = True
+        try:
+            check_unit(terms.unit)
+        except Exception as problem:  # noqa: BLE001 - whatever a stranger's object raises
+            self._usable = False
+            terms.refuse(problem, None)
 
     def __call__(self, function: Function) -> Function:
         """``function`` with each call timed by itself. See `Metered`."""
-        return Metered(self._terms)(function)
+        return Metered(self._terms)(function) if self._usable else function
 
     def __enter__(self) -> Self:
         self._started = perf_counter_ns()
@@ -73,6 +82,8 @@ class Timer:
         trace: TracebackType | None,
     ) -> None:
         self.nanoseconds = perf_counter_ns() - self._started
+        if not self._usable:
+            return
         failure = None if isinstance(problem, GeneratorExit) else problem
         self._terms.settle(Call(ended_call, (), {}, None, failure, self.nanoseconds))
 

@@ -86,8 +86,8 @@ class _Stand(Generic[Item]):
                 raise
         return item
 
-    def _finish(self, problem: BaseException | None) -> None:
-        """Tell the end, unless it was told."""
+    def _finish(self, problem: BaseException | None, *, quiet: bool = False) -> None:
+        """Tell the end, unless it was told. ``quiet``: another exception is on its way."""
         try:
             on_end = self._on_end.pop()
         except IndexError:
@@ -95,7 +95,7 @@ class _Stand(Generic[Item]):
         try:
             on_end(problem)
         except Exception:
-            if self._strict and problem is None:
+            if self._strict and problem is None and not quiet:
                 raise
 
     def _entered(self, entered: Any) -> Self:  # noqa: ANN401 - see __init__
@@ -103,6 +103,25 @@ class _Stand(Generic[Item]):
         if entered is not self._target:
             self._target, self._iterator = entered, None
         return self
+
+
+class _Ending:
+    """A block after which the end is told; what is raised inside goes before what that raises."""
+
+    def __init__(self, finish: Callable[..., None], problem: BaseException | None) -> None:
+        self._finish = finish
+        self._problem = problem
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish(self._problem, quiet=raised is not None)
 
 
 class Watched(_Stand[Item]):
@@ -124,11 +143,9 @@ class Watched(_Stand[Item]):
 
     def close(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the stream's own
         """Close the stream, when it can be closed, and tell the end."""
-        try:
+        with _Ending(self._finish, None):
             close = getattr(self._target, "close", None)
             return None if close is None else close(*args, **kwargs)
-        finally:
-            self._finish(None)
 
     def __enter__(self) -> Self:
         enter = getattr(self._target, "__enter__", None)
@@ -141,13 +158,13 @@ class Watched(_Stand[Item]):
         trace: TracebackType | None,
     ) -> bool | None:
         leave = getattr(self._outer, "__exit__", None)
-        try:
+        with _Ending(self._finish, problem):
             if leave is not None:
                 return bool(leave(kind, problem, trace))
-            self.close()
-            return None
-        finally:
-            self._finish(problem)
+            close = getattr(self._target, "close", None)
+            if close is not None:
+                close()
+        return None
 
     def _begun(self) -> Any:  # noqa: ANN401 - see __init__
         if self._iterator is None:
@@ -191,17 +208,13 @@ class WatchedAsync(_Stand[Item]):
 
     async def aclose(self) -> None:
         """Close the stream, when it can be closed, and tell the end."""
-        try:
+        with _Ending(self._finish, None):
             await _closed(self._target)
-        finally:
-            self._finish(None)
 
     def close(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the stream's own
         """The stream's own ``close``, plain or a coroutine; the end is told at the call."""
-        try:
+        with _Ending(self._finish, None):
             return self._target.close(*args, **kwargs)
-        finally:
-            self._finish(None)
 
     async def __aenter__(self) -> Self:
         enter = getattr(self._target, "__aenter__", None)
@@ -214,13 +227,11 @@ class WatchedAsync(_Stand[Item]):
         trace: TracebackType | None,
     ) -> bool | None:
         leave = getattr(self._outer, "__aexit__", None)
-        try:
+        with _Ending(self._finish, problem):
             if leave is not None:
                 return bool(await leave(kind, problem, trace))
             await _closed(self._target)
-            return None
-        finally:
-            self._finish(problem)
+        return None
 
     def _begun(self) -> Any:  # noqa: ANN401 - see __init__
         if self._iterator is None:

@@ -27,6 +27,8 @@ from meterstream.integrations.calls import (
     check_quantity,
     class_of,
     method_of,
+    route_of,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class MeterMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
-        kind = scope["type"]
+        kind = scope.get("type")
         charge = self._begun(scope) if kind in {"http", "websocket"} else None
         if charge is None:
             await self._app(scope, receive, send)
@@ -119,7 +121,11 @@ class MeterMiddleware:
 
     def _settle(self, charge: Charge, scope: Scope, status: str, failed: bool) -> None:
         self._tariff.ask(charge, self._tenant, scope)
-        facts = {"method": method_of(scope.get("method")), "route": _route(scope), "status": status}
+        facts = {
+            "method": method_of(scope.get("method")),
+            "route": route_of(scope.get("route")),
+            "status": status,
+        }
         more = self._attributes
         self._tariff.settle(
             charge, facts, failed=failed, more=None if more is None else lambda: more(scope)
@@ -145,7 +151,7 @@ class MeterMiddleware:
         self._tariff.ask(charge, self._tenant, scope)
         if self._websocket_type is None or charge.tenant is None or charge.settled:
             return None
-        route = _route(scope)
+        route = route_of(scope.get("route"))
         attributes = {} if route is None else {"route": route}
         try:
             more = self._attributes(scope) if self._attributes is not None else None
@@ -177,14 +183,14 @@ class _Request:
         self._charge: Final = charge
         self._settle: Final = settle
         self._scope: Final = scope
-        self._status = 0
+        self._status: object = None
         self._complete = False
         self.disconnected = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._charge.came_in += len(message.get("body", b""))
+            self._charge.came_in += size_of(message.get("body"))
         elif message["type"] == "http.disconnect" and not self._complete:
             self.disconnected = True
         return message
@@ -197,9 +203,9 @@ class _Request:
             raise
         kind = message["type"]
         if kind == "http.response.start":
-            self._status = message["status"]
+            self._status = message.get("status")
         elif kind == "http.response.body":
-            self._charge.came_out += len(message.get("body", b""))
+            self._charge.came_out += size_of(message.get("body"))
             if not message.get("more_body", False):
                 self._complete = True
                 self.ended(raised=False)
@@ -211,11 +217,5 @@ class _Request:
         elif self.disconnected:
             status = "disconnected"
         else:
-            status = class_of(self._status) if self._status else "5xx"
+            status = "5xx" if self._status is None else class_of(self._status)
         self._settle(self._charge, self._scope, status, status == "5xx")
-
-
-def _route(scope: Scope) -> str | None:
-    """The template, as Starlette and FastAPI leave it in the scope."""
-    path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) and path else None

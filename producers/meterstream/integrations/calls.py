@@ -180,6 +180,21 @@ def method_of(method: object) -> str:
     return method if isinstance(method, str) and method in _METHODS else "other"
 
 
-def class_of(status: int) -> str:
+def class_of(status: object) -> str:
     """A status as its class, ``2xx``."""
-    return f"{status // 100}xx" if 100 <= status < 600 else "other"
+    known = isinstance(status, int) and 100 <= status < 600
+    return f"{int(status) // 100}xx" if known else "other"  # type: ignore[call-overload]  # above
+
+
+def size_of(data: object) -> int:
+    """How many bytes a body or a piece of it has; 0 for what a lenient server takes beside them."""
+    return len(data) if isinstance(data, bytes | bytearray | memoryview) else 0
+
+
+def route_of(route: object) -> str | None:
+    """The template, as Starlette and FastAPI leave it in the scope; None where there is none."""
+    try:
+        path = getattr(route, "path", None)
+        return path if isinstance(path, str) and path else None
+    except Exception:  # noqa: BLE001 - an object of the host
+        return None

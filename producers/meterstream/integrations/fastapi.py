@@ -29,6 +29,7 @@ from meterstream.integrations.calls import (
     check_quantity,
     class_of,
     method_of,
+    route_of,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def metered(
         finally:
             facts = {
                 "method": method_of(request.method),
-                "route": getattr(request.scope.get("route"), "path", None),
+                "route": route_of(request.scope.get("route")),
                 "status": status,
             }
             tariff.settle(charge, facts, failed=status == "5xx", more=lambda: more(request))

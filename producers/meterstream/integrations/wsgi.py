@@ -24,6 +24,7 @@ from meterstream.integrations.calls import (
     check_quantity,
     class_of,
     method_of,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -133,13 +134,13 @@ class _Request:
         self._status = "5xx"
         self.complete = False
 
-    def start_response(self, status: str, headers: Any, *exc_info: Any) -> Write:  # noqa: ANN401 - as they come
+    def start_response(self, status: object, headers: Any, *exc_info: Any) -> Write:  # noqa: ANN401 - as they come
         write = self._start_response(status, headers, *exc_info)
-        code = status[:3]
+        code = status[:3] if isinstance(status, str) else ""
         self._status = class_of(int(code)) if code.isascii() and code.isdecimal() else "other"
 
         def counting(data: bytes) -> object:
-            self.charge.came_out += len(data)
+            self.charge.came_out += size_of(data)
             return write(data)
 
         return counting
@@ -177,7 +178,7 @@ class _Answer:
         except BaseException as problem:
             request.ended(raised=isinstance(problem, Exception))
             raise
-        request.charge.came_out += len(piece)
+        request.charge.came_out += size_of(piece)
         return piece
 
     def close(self) -> None:

@@ -142,3 +142,15 @@ def test_functions_and_generators_are_timed(
     work(1)
 
     assert amounts(meter, transport) == [5, 3, 9]
+
+
+def test_a_metered_function_takes_the_unit_as_a_timer_does(
+    meter: Meter, transport: MemoryTransport, clock: list[int]
+) -> None:
+    """By either name."""
+    clock += [0, 2_000_000_000, 0, 3_000_000_000]
+
+    assert meter.metered("work", tenant="t", unit="s")(len)("ab") == 2
+    assert meter.metered("work", tenant="t", timed="s")(len)("ab") == 2
+
+    assert amounts(meter, transport) == [2, 3]
