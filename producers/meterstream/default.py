@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from meterstream.incarnation import Incarnation
+    from meterstream.incarnation import Goal, Incarnation
     from meterstream.status import Status
 
 _Settings = ParamSpec("_Settings")
@@ -99,10 +99,34 @@ class _Default(Boundaries, Conveniences):
             coalesce=coalesce,
         )
 
+    def void(
+        self,
+        type: str,  # noqa: A002 - the event's own field
+        *,
+        key: str,
+        time: datetime | int,
+        tenant: str | None = None,
+        quantity: int | Decimal | str = 1,
+        session: str | None = None,
+        subject: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> bool:
+        """See `meterstream.meter.Meter.void`."""
+        return default_meter().void(
+            type,
+            key=key,
+            time=time,
+            tenant=tenant,
+            quantity=quantity,
+            session=session,
+            subject=subject,
+            attributes=attributes,
+        )
 
-def flush(timeout: float) -> bool:
+
+def flush(timeout: float, *, to: Goal = "log") -> bool:
     """See `meterstream.meter.Meter.flush`."""
-    return default_meter().flush(timeout)
+    return default_meter().flush(timeout, to=to)
 
 
 def status() -> Status:
@@ -117,11 +141,16 @@ def close(timeout: float = CLOSE_SECONDS) -> bool:
 
 _default: Final = _Default()
 record = _default.record
+void = _default.void
 session = _default.session
+session_start = _default.session_start
+session_heartbeat = _default.session_heartbeat
+session_end = _default.session_end
 metered = _default.metered
 timer = _default.timer
 stream = _default.stream
 counter = _default.counter
+coalesced = _default.coalesced
 context = _default.context
 
 

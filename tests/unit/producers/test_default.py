@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 import meterstream
 from meterstream import Meter, SettingsError, default
+from meterstream.boundaries import Boundaries
+from meterstream.charging import Call
+from meterstream.conveniences import Conveniences
 from meterstream.memory import MemoryTransport
 from tests.unit.producers.reading import arrived
 
@@ -54,6 +58,54 @@ def test_every_function_uses_the_default_meter() -> None:
     assert meterstream.close()
     assert meterstream.status().closed
     assert meterstream.default_meter() is meterstream.default_meter()
+
+
+def test_every_function_takes_what_the_method_takes() -> None:
+    """By the same names, with the same defaults."""
+    methods = {
+        name
+        for name, member in vars(Meter).items()
+        | vars(Boundaries).items()
+        | vars(Conveniences).items()
+        if callable(member) and not name.startswith("_")
+    } - {"current", "after_fork", "at_exit"}
+
+    assert {"flush", "void", "session_end", "record", "stream"} <= methods <= {*meterstream.__all__}
+    for name in methods:
+        ours, theirs = signature(getattr(meterstream, name)), signature(getattr(Meter, name))
+        named = [each for each in theirs.parameters.values() if each.name != "self"]
+        assert list(ours.parameters.values()) == named, name
+        assert ours.return_annotation == theirs.return_annotation, name
+
+
+def test_what_takes_back_and_what_bounds_sessions_goes_to_the_default_meter() -> None:
+    """And a flush as far as it is told."""
+    transport = configured(strict=True)
+
+    meterstream.void("call", tenant="t", key="k", time=1)
+    meterstream.session_start("s", tenant="t", session="1")
+    meterstream.session_heartbeat("s", tenant="t", session="1")
+    meterstream.session_end("s", tenant="t", session="1")
+
+    assert meterstream.flush(5, to="log")
+    assert [event.kind.name for event in arrived(transport)] == [
+        "VOID",
+        "SESSION_START",
+        "SESSION_HEARTBEAT",
+        "SESSION_END",
+    ]
+    assert meterstream.coalesced() == (0, 0)
+    with pytest.raises(SettingsError, match="has no disk"):
+        meterstream.flush(5, to="disk")
+
+
+def test_what_annotations_need_is_in_the_package() -> None:
+    """The very things that the modules have."""
+    assert meterstream.Call is Call
+    assert isinstance(meterstream.timer("work"), meterstream.Timer)
+    assert isinstance(meterstream.counter("work", tenant="t"), meterstream.Counter)
+    assert "spool" in get_args(meterstream.Durability)
+    assert "block" in get_args(meterstream.Overflow)
 
 
 def test_configuring_again_closes_the_former() -> None:
