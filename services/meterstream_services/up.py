@@ -30,6 +30,7 @@ from typing import IO, TYPE_CHECKING, Final
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
 from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.catalogues.joining import join_files
 from meterstream_services.directories import LEFTOVER_SECONDS, UpError, hold, prepare_directory
 from meterstream_services.ends import End
 from meterstream_services.lifeline import Lifeline
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from meterstream_infra.broker import EmbeddedBroker
 
 READY_SECONDS: Final = 90.0
+JOINED_NAME: Final = "catalogue.yaml"
+"""In the data directory: what several catalogues make, for the workers."""
 _POLL_SECONDS: Final = 0.1
 
 
@@ -58,7 +61,7 @@ class UpSettings:
     """
 
     data: Path
-    catalogue: Path
+    catalogues: Sequence[Path]
     host: str = "127.0.0.1"
     port: int = 8080
     bootstrap_servers: str | None = None
@@ -80,19 +83,26 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
     with hold(settings.data, say) as lock:
         # One that was killed leaves its addresses; nobody must take them for ours.
         (settings.data / FILE_NAME).unlink(missing_ok=True)
-        load_catalogue(settings.catalogue)
+        catalogue = join_files(settings.catalogues, settings.data / JOINED_NAME)
+        load_catalogue(catalogue)
         port = settings.port or free_port(settings.host)
         check_port(settings.host, port)
-        return _Machine(settings, port, say, lock).run()
+        return _Machine(settings, catalogue, port, say, lock).run()
 
 
 class _Machine:
     """One run of `up`, with the directory held."""
 
     def __init__(
-        self, settings: UpSettings, port: int, say: Callable[[str], None], lock: IO[str]
+        self,
+        settings: UpSettings,
+        catalogue: Path,
+        port: int,
+        say: Callable[[str], None],
+        lock: IO[str],
     ) -> None:
         self._settings = settings
+        self._catalogue = catalogue
         self._port = port
         self._say = say
         self._lock = lock
@@ -172,7 +182,7 @@ class _Machine:
             *("--bootstrap", bootstrap),
             *("--topic", settings.topic),
             *("--store", str(settings.data / "store.sqlite3")),
-            *("--catalogue", str(settings.catalogue)),
+            *("--catalogue", str(self._catalogue)),
             *("--group", group_of(settings.topic)),
             *("--instance", f"worker-{number}"),
             *("--metrics", f"{in_url(host)}:{port}"),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 
-_UNIMETER: Final = "unimeter"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from meterstream_services.catalogues.joining import Document
 
-Document = dict[str, Any]
+_UNIMETER: Final = "unimeter"
 
 
 def catalogue(
@@ -67,47 +67,15 @@ def catalogue(
     if len(texts) == 1 and metering_since is None and definitions is None:
         print(*texts.values(), sep="", end="")
         return
-    document = _joined(texts)
+    from meterstream_services.catalogues import joining  # noqa: PLC0415 - loaded by its command
+
+    document = joining.joined(texts)
     if definitions is not None:
         begin = None if since is None else _instant(since, "--from")
-        _add(_of_definitions(definitions, begin), _UNIMETER, document, {})
+        joining.add(_of_definitions(definitions, begin), _UNIMETER, document, {})
     if metering_since is not None:
         document["metering_since"] = _instant(metering_since, "--metering-since")
     _print(document, f"meterstream catalogue {' '.join(texts)}")
-
-
-def _joined(texts: dict[str, str]) -> Document:
-    """One document of several: metering begins with the last, events count from the first."""
-    import yaml  # noqa: PLC0415 - loaded by its command
-
-    parts: dict[str, Document] = {name: yaml.safe_load(text) for name, text in texts.items()}
-    begins = [part.get("metering_since", _EPOCH) for part in parts.values()]
-    accepts = [
-        part.get("accept_from", begin) for part, begin in zip(parts.values(), begins, strict=True)
-    ]
-    document: Document = {
-        "metering_since": max(begins),
-        "accept_from": min(accepts),
-        "meters": [],
-        "thresholds": [],
-    }
-    owners: dict[tuple[str, str], str] = {}
-    for name, part in parts.items():
-        _add(part, name, document, owners)
-    return document
-
-
-def _add(part: Document, name: str, document: Document, owners: dict[tuple[str, str], str]) -> None:
-    """Put the entries of one catalogue to a document. Raises `CommandError` where names clash."""
-    for kind in ("meters", "thresholds"):
-        for entry in part.get(kind, []):
-            owner = owners.setdefault((kind, entry["name"]), name)
-            if owner != name:
-                raise CommandError(
-                    f"{owner} and {name} both have {kind} called {entry['name']!r}; print them "
-                    "one by one, and rename one of the two"
-                )
-            document[kind].append(entry)
 
 
 def _of_definitions(path: Path, since: datetime | None) -> Document:
@@ -146,13 +114,11 @@ def _instant(text: str, option: str) -> datetime:
 
 def _print(document: Document, command: str) -> None:
     """A document as YAML, once it is seen to be a catalogue."""
-    import yaml  # noqa: PLC0415 - loaded by its command
-
     from meterstream_aggregator.catalogue_file import (  # noqa: PLC0415 - loaded by its command
         parse_catalogue,
     )
+    from meterstream_services.catalogues.joining import text_of  # noqa: PLC0415 - as above
 
-    shown = {key: value for key, value in document.items() if value != []}
-    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
+    text = text_of(document)
     parse_catalogue(text, source="the printed catalogue")
     print(f"# Printed by `{command}`.\n{text}", end="")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -168,17 +169,15 @@ def _api(url: str | None, data: Path | None) -> Finding:
     return _tried("API", masked("", address), origin, try_api)
 
 
-def _catalogue(catalogue: Path | None) -> Iterator[Finding]:
-    if catalogue is None:
-        return
-
-    def try_catalogue() -> str:
+def _catalogue(catalogues: Sequence[Path] | None) -> Iterator[Finding]:
+    def load(catalogue: Path) -> str:
         from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415 - loaded by its command
 
         loaded = load_catalogue(catalogue)
         return f"{len(loaded.meters)} meters, version {loaded.version}"
 
-    yield _tried("catalogue", str(catalogue), "--catalogue", try_catalogue)
+    for each in catalogues or ():
+        yield _tried("catalogue", str(each), "--catalogue", partial(load, each))
 
 
 def _tried(what: str, value: str, origin: str, attempt: Callable[[], str]) -> Finding:

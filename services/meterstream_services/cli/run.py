@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +24,13 @@ TopicOption = Annotated[
     str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
 ]
 CatalogueOption = Annotated[
-    Path | None,
-    typer.Option("--catalogue", envvar="METERSTREAM_CATALOGUE", help="The meters, a YAML file."),
+    list[Path] | None,
+    typer.Option(
+        "--catalogue",
+        envvar="METERSTREAM_CATALOGUE",
+        help="The meters, a YAML file. Repeatable: the first says when metering begins, the others "
+        "add meters and thresholds.",
+    ),
 ]
 RegistryOption = Annotated[
     str | None,
@@ -72,6 +79,9 @@ RatioMaxOption = Annotated[
 ]
 
 _ACCOUNTS = "accounts.sqlite3"
+_JOINED = "catalogue.worker.yaml"
+"""Beside the store: what several files make. Read at once; another worker may replace it."""
+_SINCE_DIFFERS = re.compile(r"metering_since differs .*\((\S+) → ")
 
 
 def up(
@@ -105,7 +115,7 @@ def up(
     host, port = host_and_port(http, option="--http")
     settings = UpSettings(
         data=_required(data, "--data", "METERSTREAM_DATA", "the directory for everything kept"),
-        catalogue=_required(catalogue, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"),
+        catalogues=_catalogues(catalogue),
         host=host,
         port=port,
         bootstrap_servers=bootstrap or None,
@@ -121,6 +131,25 @@ def up(
 def say(sentence: str) -> None:
     """A line of a running process on stdout, at once."""
     print(f"meterstream: {sentence}", flush=True)
+
+
+def _catalogues(given: Sequence[Path] | None) -> tuple[Path, ...]:
+    first = _required(
+        given[0] if given else None, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"
+    )
+    return (first, *(each.absolute() for each in (given or ())[1:]))
+
+
+def _with_way_out(sentence: str) -> str:
+    """What the store says, and what a command can do about it."""
+    found = _SINCE_DIFFERS.search(sentence)
+    if found is None:
+        return sentence
+    return (
+        f"{sentence}: give your own meters first and the others behind them, as --catalogue MINE "
+        "--catalogue OTHER; or print a ready catalogue by `meterstream catalogue NAME "
+        f"--metering-since {found[1]}`; or name a new data directory"
+    )
 
 
 def _required(value: Path | None, option: str, variable: str, what: str) -> Path:
@@ -173,29 +202,33 @@ def worker(
     from meterstream_consumers.worker import run  # noqa: PLC0415 - loaded by its command
     from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415 - loaded by its command
     from meterstream_services.accounts.lookup import account_lookup  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.catalogues.joining import join_files  # noqa: PLC0415 - loaded by its command
     from meterstream_services.ends import FLOODED, MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
 
     if metrics:
         host_and_port(metrics, option="--metrics")
-    settings = WorkerSettings(
-        bootstrap_servers=find_bootstrap(bootstrap=bootstrap, data=data).address,
-        catalogue=_required(catalogue, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"),
-        store=_in_data(store, data, "store.sqlite3", option="--store"),
-        topic=topic,
-        group=group,
-        instance=instance,
-        metrics=metrics,
-        registry_url=registry_url,
-        log_json=log_json,
-        tick_seconds=tick_seconds,
-        deadletter_run_max=deadletter_run_max,
-        deadletter_ratio_max=deadletter_ratio_max,
-    )
+    address = find_bootstrap(bootstrap=bootstrap, data=data).address
+    catalogues = _catalogues(catalogue)
+    file = _in_data(store, data, "store.sqlite3", option="--store")
     try:
+        settings = WorkerSettings(
+            bootstrap_servers=address,
+            catalogue=join_files(catalogues, file.with_name(_JOINED)),
+            store=file,
+            topic=topic,
+            group=group,
+            instance=instance,
+            metrics=metrics,
+            registry_url=registry_url,
+            log_json=log_json,
+            tick_seconds=tick_seconds,
+            deadletter_run_max=deadletter_run_max,
+            deadletter_ratio_max=deadletter_ratio_max,
+        )
         status = run(settings, account_lookup(accounts or settings.store.with_name(_ACCOUNTS)))
     except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit) as problem:
         # `up` reads the status: a worker that a person must help is not started again and again.
-        raise CommandError(str(problem), status=MUST_BE_MENDED) from problem
+        raise CommandError(_with_way_out(str(problem)), status=MUST_BE_MENDED) from problem
     except DeadLetterFlood as problem:
         raise CommandError(str(problem), status=FLOODED) from problem
     raise typer.Exit(status)
