@@ -33,7 +33,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3_600)]
 
-ROUNDS: Final = int(os.environ.get("METERSTREAM_CAMPAIGN_ROUNDS", "3"))
+ROUNDS: Final = int(os.environ.get("METERSTREAM_CAMPAIGN_ROUNDS", "2"))
 TOPIC: Final = "campaign.events"
 STYLES: Final = (
     ("spool", "killed"),
