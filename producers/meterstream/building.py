@@ -114,8 +114,11 @@ def choose_transport(
         gateway_url = os.environ.get(GATEWAY_URL)
     if gateway_url:
         # Imported here: needs the extra ``gateway``, and is rarely used.
+        from meterstream.extras import is_installed, remedy  # noqa: PLC0415 - see above
         from meterstream.gateway import GatewayTransport  # noqa: PLC0415 - see above
 
+        if not is_installed("httpx"):
+            raise SettingsError(f"gateway_url: {remedy('gateway')}")
         return GatewayTransport(gateway_url, api_key=api_key or os.environ.get(API_KEY, ""))
     return KafkaTransport(
         bootstrap_servers=lambda: find_bootstrap_servers(bootstrap_servers, data),

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
-
+from meterstream.extras import needs
 from meterstream.gateway_format import Answer, shown
+
+with needs("gateway", __name__):
+    import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -19,10 +19,12 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
+from meterstream.extras import needs
 from meterstream.intake import BUFFER_FULL, CLOSED, INVALID
+
+with needs("metrics", __name__):
+    from prometheus_client import REGISTRY
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import httpx
-
 from meterstream.errors import MeterError
+from meterstream.extras import needs
 from meterstream_schemas.connection import read_connection
+
+with needs("compat", __name__):
+    import httpx
 
 URL: Final = "METERSTREAM_URL"
 DATA: Final = "METERSTREAM_DATA"

@@ -21,10 +21,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
-from celery import signals
-
 from meterstream.context import AMBIENT
+from meterstream.extras import needs
 from meterstream.integrations.calls import Charge, Tariff, Within, check_quantity
+
+with needs("celery", __name__):
+    from celery import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -18,10 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-# By their names in this module, since FastAPI reads the annotations of a dependency.
-from fastapi import Depends, Request
-from starlette.exceptions import HTTPException
-
+from meterstream.extras import needs
 from meterstream.integrations.calls import (
     Charge,
     Tariff,
@@ -31,6 +28,11 @@ from meterstream.integrations.calls import (
     method_of,
     route_of,
 )
+
+with needs("fastapi", __name__):
+    # By their names in this module, since FastAPI reads the annotations of a dependency.
+    from fastapi import Depends, Request
+    from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
     from meterstream import Meter

@@ -15,12 +15,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Flask, g, request
-
 from meterstream import Meter
 from meterstream.context import AMBIENT, Ambient
+from meterstream.extras import needs
 from meterstream.integrations.calls import Charge, HttpQuantity, Tariff
 from meterstream.integrations.wsgi import CHARGE, Environ, MeterMiddleware
+
+with needs("flask", __name__):
+    from flask import Flask, g, request
 
 if TYPE_CHECKING:
     from contextvars import Token

@@ -20,10 +20,12 @@ import inspect
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import grpc
-import grpc.aio
-
+from meterstream.extras import needs
 from meterstream.integrations.calls import Charge, RpcQuantity, Tariff, Within, check_quantity
+
+with needs("grpc", __name__):
+    import grpc
+    import grpc.aio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping

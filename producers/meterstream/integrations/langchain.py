@@ -16,9 +16,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from langchain_core.callbacks import BaseCallbackHandler
-
+from meterstream.extras import needs
 from meterstream.integrations.tokens import TYPE, Calls, Usage, count, find, text, usage_of
+
+with needs("langchain", __name__):
+    from langchain_core.callbacks import BaseCallbackHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

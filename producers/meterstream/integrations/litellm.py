@@ -20,9 +20,11 @@ from contextvars import Context, copy_context
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from litellm.integrations.custom_logger import CustomLogger
-
+from meterstream.extras import needs
 from meterstream.integrations.tokens import TYPE, Calls, find, text, usage_of
+
+with needs("litellm", __name__):
+    from litellm.integrations.custom_logger import CustomLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -22,12 +22,14 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import baggage
-from opentelemetry.sdk.trace import SpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import StatusCode
-
+from meterstream.extras import needs
 from meterstream.integrations.tokens import TYPE, Calls, Usage, count, text
+
+with needs("opentelemetry", __name__):
+    from opentelemetry import baggage
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+    from opentelemetry.trace import StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
