@@ -20,6 +20,7 @@ from meterstream_services.cli.addresses import (
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import RegistryOption, StoreOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.eventlist import Listed
@@ -178,7 +179,7 @@ def _print_events(listed: Listed) -> None:
     for doubt in listed.doubts:
         print(f"note: {doubt}")
     told = listed.of_events
-    summed = f"{told['events']:,} events, value {told['value']}, closing {told['closing']}"
+    summed = f"{counted(told['events'], 'event')}, value {told['value']}, closing {told['closing']}"
     if listed.adds_up:
         print(f"adds up: the log has {summed}, adjustment {told['adjustment']}")
         return

@@ -9,6 +9,7 @@ import typer
 from meterstream_services.cli import output
 from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
 from meterstream_services.cli.output import Format, FormatOption
+from meterstream_services.wording import counted
 
 _COLUMNS: Final = (
     "producer", "seen", "counted", "duplicates", "refused", "conflicts", "missing_numbers",
@@ -82,11 +83,28 @@ def _print(document: dict[str, Any], totals: dict[str, int]) -> None:
                 f"{numbers}, since {run['since']}"
             )
     print(
-        f"{totals['producers']:,} producers: {totals['seen']:,} numbers seen, "
-        f"{totals['counted']:,} counted, {totals['duplicates']:,} duplicates, "
-        f"{totals['refused']:,} refused ({totals['conflicts']:,} conflicts), "
-        f"{totals['missing_numbers']:,} missing of {totals['with_missing']:,} producers, "
+        f"{counted(totals['producers'], 'producer')}: {counted(totals['seen'], 'number')} seen, "
+        f"{totals['counted']:,} counted, {counted(totals['duplicates'], 'duplicate')}, "
+        f"{totals['refused']:,} refused ({counted(totals['conflicts'], 'conflict')}), "
+        f"{totals['missing_numbers']:,} missing of {counted(totals['with_missing'], 'producer')}, "
         f"{totals['silent']:,} silent without closing"
     )
     if document.get("next"):
         print(f"there are more: --after {document['next']}")
+    _print_open(document["producers"], shows_all=len(document["producers"]) == totals["producers"])
+
+
+def _print_open(producers: list[dict[str, Any]], *, shows_all: bool) -> None:
+    """At once, not only when a producer has been silent for long: what may be missing unseen."""
+    still_open = [entry for entry in producers if not entry.get("closed")]
+    if not still_open:
+        return
+    one = len(still_open) == 1
+    heard = sorted(entry["last_append"] for entry in still_open if entry.get("last_append"))
+    since = f", silent since {heard[0]}{'' if one else ' at the longest'}" if heard else ""
+    print(
+        f"{counted(len(still_open), 'producer')}{'' if shows_all else ' of these'} "
+        f"{'has' if one else 'have'} not closed{since}: still running, or ended without a broker. "
+        "What was lost behind the last number that arrived is not known by number, and not among "
+        "the missing, until a mark tells it"
+    )

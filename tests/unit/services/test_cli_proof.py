@@ -85,8 +85,46 @@ def test_reconcile_names_what_is_missing(api: Stub, capsys: pytest.CaptureFixtur
     assert "missing: producer p\\x1b1, lane 4, numbers 3 to 4, since 2026-03-01" in out
     assert "lane 5, number 9, since 2026-03-02" in out
     assert "2 producers: 16 numbers seen, 15 counted" in out
-    assert "3 missing of 1 producers" in out
+    assert "3 missing of 1 producer, " in out
     assert "--after bmV4dA" in out
+
+
+def _told(entry: dict[str, Any], **changed: object) -> dict[str, Any]:
+    return PRODUCER | {"missing": [], "lanes": None} | entry | changed
+
+
+def test_who_has_not_closed_is_told_at_once(api: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    """With since when they are silent; what they lost last has no number that anybody knows."""
+    closed = _told({"producer": "a", "closed": True})
+    first = _told({"producer": "b"}, last_append="2026-03-03T00:00:00+00:00")
+    second = _told({"producer": "c"}, last_append="2026-03-02T00:00:00+00:00")
+    said = {
+        "none": [closed],
+        "1 producer has not closed, silent since 2026-03-03T00:00:00+00:00: ": [closed, first],
+        "2 producers have not closed, silent since 2026-03-02T00:00:00+00:00 at the longest: ": [
+            first,
+            second,
+        ],
+    }
+    for words, producers in said.items():
+        totals = TOTALS | {"producers": len(producers)}
+        api.answer("/v1/reconcile", {"producers": producers, "totals": totals, "next": None})
+
+        assert main(["reconcile", "--url", api.url]) == 0
+
+        out = capsys.readouterr().out
+        assert (words in out) is (words != "none")
+        assert ("not known by number" in out) is (words != "none")
+        assert f"{len(producers)} producer{'' if len(producers) == 1 else 's'}: " in out
+
+
+def test_who_has_not_closed_is_of_those_shown(
+    api: Stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page, or those with missing numbers, are not all."""
+    assert main(["reconcile", "--url", api.url, "--missing"]) == 0
+
+    assert "1 producer of these has not closed, silent since" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("missing", "status"), [(0, 0), (3, 1)])
