@@ -27,6 +27,8 @@ from meterstream_services.cli.addresses import (
 from meterstream_services.cli.failures import CommandError, sentence_and_status
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import CatalogueOption
+from meterstream_services.cli.unread import unread
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.roundtrip import Trip
@@ -68,7 +70,7 @@ def check(
     findings = [
         *_environment(),
         *_broker(bootstrap, data, topic),
-        _api(url, data),
+        *_api(url, data),
         *_catalogue(catalogue),
     ]
     options = check_trip.Options(
@@ -139,7 +141,7 @@ def _broker(bootstrap: str | None, data: Path | None, topic: str | None) -> Iter
         from meterstream_infra.topics import check_topic  # noqa: PLC0415 - loaded by its command
 
         identity = check_topic(address, name, timeout_seconds=BROKER_SECONDS)
-        return f"{identity.partitions} partitions, LogAppendTime, id {identity.topic_id}"
+        return f"{counted(identity.partitions, 'partition')}, LogAppendTime, id {identity.topic_id}"
 
     def try_broker() -> str:
         from meterstream_infra.topics import wait_for_broker  # noqa: PLC0415 - loaded by its command
@@ -153,20 +155,27 @@ def _broker(bootstrap: str | None, data: Path | None, topic: str | None) -> Iter
         yield _tried("topic", name, origin, try_topic)
 
 
-def _api(url: str | None, data: Path | None) -> Finding:
+def _api(url: str | None, data: Path | None) -> Iterator[Finding]:
+    hints: list[str | None] = []
     try:
         address, origin = find_url(url=url, data=data)
     except CommandError as problem:
-        return Finding("API", "", "", False, str(problem))
+        yield Finding("API", "", "", False, str(problem))
+        return
 
     def try_api() -> str:
         from meterstream_services.client import Api  # noqa: PLC0415 - loaded by its command
 
         with Api(address, timeout_seconds=BROKER_SECONDS) as api:
             meters = api.get("/v1/meters")["meters"]
-        return f"answers, {len(meters)} meters: {', '.join(meter['name'] for meter in meters)}"
+            hints.append(unread(api))
+        names = ", ".join(meter["name"] for meter in meters)
+        return f"answers, {counted(len(meters), 'meter')}: {names}"
 
-    return _tried("API", masked("", address), origin, try_api)
+    yield _tried("API", masked("", address), origin, try_api)
+    for hint in hints:
+        if hint:
+            yield Finding("dead letters", "", "API", None, hint)
 
 
 def _catalogue(catalogues: Sequence[Path] | None) -> Iterator[Finding]:
@@ -174,7 +183,7 @@ def _catalogue(catalogues: Sequence[Path] | None) -> Iterator[Finding]:
         from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415 - loaded by its command
 
         loaded = load_catalogue(catalogue)
-        return f"{len(loaded.meters)} meters, version {loaded.version}"
+        return f"{counted(len(loaded.meters), 'meter')}, version {loaded.version}"
 
     for each in catalogues or ():
         yield _tried("catalogue", str(each), "--catalogue", partial(load, each))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,6 +27,7 @@ from meterstream_services.cli.replay import (
     replay,
 )
 from meterstream_services.cli.run import RegistryOption, StoreOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.replaying import Opened
@@ -36,6 +38,10 @@ _COLUMNS = (
     "partition", "offset", "reason", "detail", "tenant", "type", "producer", "lane", "sequence",
     "append_time",
 )  # fmt: skip
+
+
+_SCREENFUL: Final = 20
+"""More rows than these begin with a summary."""
 
 
 @app.callback()
@@ -80,9 +86,22 @@ def list_command(
     if output_format is Format.CSV:
         output.print_csv(_COLUMNS, rows)
     elif rows:
+        if len(rows) > _SCREENFUL:
+            _print_summary(letters, is_all=len(rows) < limit)
         output.print_table(_COLUMNS, rows, numbers=["partition", "offset", "lane", "sequence"])
     else:
         print("no dead letters")
+
+
+def _print_summary(letters: list[dict[str, Any]], *, is_all: bool) -> None:
+    """How many there are of each reason and type, the most first."""
+    sums = Counter((letter.get("reason"), letter.get("type")) for letter in letters)
+    output.print_table(
+        ("reason", "type", "dead letters"),
+        [(*kind, number) for kind, number in sums.most_common()],
+        numbers=["dead letters"],
+        title=f"{'' if is_all else 'the newest '}{counted(len(letters), 'dead letter')}",
+    )
 
 
 @app.command()

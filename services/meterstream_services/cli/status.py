@@ -7,6 +7,7 @@ from typing import Any
 from meterstream_services.cli import output
 from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
 from meterstream_services.cli.output import Format, FormatOption
+from meterstream_services.cli.unread import unread
 
 
 def status(
@@ -20,6 +21,8 @@ def status(
 
     with Api(find_url(url=url, data=data).address) as api:
         answer = api.get_bytes("/v1/status")
+        refused = output_format is Format.TABLE and output.parsed(answer).get("refused")
+        hint = unread(api) if refused else None
     if output_format is Format.JSON:
         output.print_json_bytes(answer)
         return
@@ -33,6 +36,8 @@ def status(
     facts = [[name, value] for name, value in _flat("", document)]
     output.print_table(["what", "value"], facts)
     output.print_table(columns, rows)
+    if hint:
+        print(hint)
 
 
 def _flat(prefix: str, document: dict[str, Any]) -> list[tuple[str, Any]]:
