@@ -39,16 +39,25 @@ make_venv_with_pip() {
     fi
 }
 
-say "making .venv, a few hundred megabytes the first time"
+packages=$(grep -c '^[A-Za-z0-9].*==' requirements.lock)
+second="2 of 3: up to $packages packages of requirements.lock, those of tests and hooks among them (minutes and more than a gigabyte the first time, nothing is said meanwhile)"
+third="3 of 3: meterstream itself, editable"
+
 if command -v uv >/dev/null 2>&1; then
+    say "1 of 3: an environment in .venv, with uv"
     is_new_enough .venv/bin/python || uv venv --quiet --clear --python '>=3.11' .venv
+    say "$second"
     uv pip sync --quiet --python .venv/bin/python requirements.lock
+    say "$third"
     uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 else
+    say "1 of 3: an environment in .venv, with pip (uv, where it is installed, is faster)"
     { is_new_enough .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; } ||
         make_venv_with_pip
+    say "$second"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement requirements.lock
+    say "$third"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --no-deps --no-build-isolation --editable .
 fi
