@@ -6,12 +6,14 @@ Every function of the host that is asked here may fail: that is refused as a wro
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from meterstream.context import AMBIENT
+from meterstream.refusals import refuse, safe_name_of
 from meterstream_schemas.quantity import parse_amount, rescale, to_decimal
 
 if TYPE_CHECKING:
@@ -102,19 +104,25 @@ class Terms(NamedTuple):
         if quantity is None:
             return
         _, event_type, tenant, _, attributes, subject, session, key, _, _ = self
+        asked = ""
         try:
             if callable(tenant):
+                asked = "tenant"
                 tenant = tenant(call)
             if callable(attributes):
+                asked = "attributes"
                 attributes = attributes(call)
             if callable(subject):
+                asked = "subject"
                 subject = subject(call)
             if callable(session):
+                asked = "session"
                 session = session(call)
             if callable(key):
+                asked = "key"
                 key = key(call)
         except Exception as problem:  # noqa: BLE001 - a stranger's function
-            self.refuse(problem, call.problem)
+            self.refuse(problem, call, asked)
             return
         try:
             self.meter().record(
@@ -135,7 +143,7 @@ class Terms(NamedTuple):
         try:
             amount = self.amount(call)
         except Exception as problem:  # noqa: BLE001 - a stranger's function
-            self.refuse(problem, call.problem)
+            self.refuse(problem, call, "quantity")
             return
         self.charge(call, amount)
 
@@ -151,12 +159,17 @@ class Terms(NamedTuple):
             return 0  # It has no result to be counted, but was called.
         return self.quantity(call.result)
 
-    def refuse(self, problem: Exception, of_host: BaseException | None) -> None:
-        """Count what went wrong in here."""
+    def refuse(self, problem: Exception, call: Call | None, asked: str) -> None:
+        """Count what went wrong in here when ``asked`` was asked for."""
+        names: tuple[str, ...] = ()
+        if call is not None and call.function is not ended_call:
+            asked = f"{asked} of {safe_name_of(call.function)}"
+            with suppress(Exception):  # Not every function can be looked at.
+                names = tuple(_parameters(call.function)[0].parameters)
         try:
-            self.meter().current().refused(problem)
+            refuse(self.meter().current(), problem, self.type, asked, arguments=names)
         except Exception:
-            if of_host is None:
+            if call is None or call.problem is None:
                 raise
 
 
@@ -218,7 +231,7 @@ class Tally:
             try:
                 self._sum.take(self._count(item))
             except Exception as problem:  # noqa: BLE001 - a stranger's function
-                self._terms.refuse(problem, None)
+                self._terms.refuse(problem, self._call, "quantity")
 
     def end(self, problem: BaseException | None) -> None:
         """The stream ended."""

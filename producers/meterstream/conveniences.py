@@ -10,6 +10,7 @@ from meterstream.coalescing import check_single, sums_of
 from meterstream.context import Context, completed
 from meterstream.counting import Counter
 from meterstream.metered import Metered, Timer
+from meterstream.refusals import refuse
 from meterstream.streaming import watch, watch_async
 
 if TYPE_CHECKING:
@@ -218,7 +219,8 @@ class Conveniences:
         `meterstream.streaming`.
         """
         if not callable(tokens):
-            self.current().refused(TypeError("tokens: pass a function of a chunk"))
+            problem = TypeError("pass a function of a chunk")
+            refuse(self.current(), problem, type, "tokens")
             return stream
         terms = Terms(
             meter=lambda: self,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from meterstream.charging import Call, Tally, Terms, check_unit, ended_call
 from meterstream.functions import Kind, async_generator, kind_of, rewrapped
+from meterstream.refusals import name_of, safe_name_of
 from meterstream.streaming import watch, watch_async
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class Metered:
         try:
             return rewrapped(function, self._wrapped)
         except Exception as problem:  # noqa: BLE001 - no function, no unit, or a stranger's proxy
-            self._terms.refuse(problem, None)
+            self._terms.refuse(problem, None, f"metered {safe_name_of(function)}")
             return function
 
     def _wrapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
         terms = self._terms
         if not terms.type:
-            terms = terms._replace(type=_name_of(function))
+            terms = terms._replace(type=name_of(function))
         if terms.unit is not None:
             check_unit(terms.unit)
         return _WRAPPERS[kind_of(function)](terms, function)
@@ -65,7 +66,7 @@ class Timer:
             check_unit(terms.unit)
         except Exception as problem:  # noqa: BLE001 - whatever a stranger's object raises
             self._usable = False
-            terms.refuse(problem, None)
+            terms.refuse(problem, None, "timer")
 
     def __call__(self, function: Function) -> Function:
         """``function`` with each call timed by itself. See `Metered`."""
@@ -166,8 +167,3 @@ def _tally(
     """For generators a quantity that is a function is asked for each item."""
     count = terms.quantity if terms.unit is None and callable(terms.quantity) else None
     return Tally(terms, Call(function, args, kwargs, None, None, 0), count, adds=True)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{name}".replace("<locals>.", "")

@@ -102,7 +102,7 @@ class MeterMiddleware:
             if self._skip is not None and self._skip(scope):
                 return None
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            self._tariff.refuse(charge, problem)
+            self._tariff.refuse(charge, problem, "skip")
         self._tariff.ask(charge, self._tenant, scope)
         return charge
 
@@ -157,7 +157,7 @@ class MeterMiddleware:
             more = self._attributes(scope) if self._attributes is not None else None
             attributes |= charge.attributes | dict(more or {})
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            self._tariff.refuse(charge, problem)
+            self._tariff.refuse(charge, problem, "attributes")
             return None
         with suppress(Exception):  # In strict; counted already.
             session = self._meter.session(

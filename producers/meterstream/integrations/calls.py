@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from meterstream.context import AMBIENT, Ambient
+from meterstream.refusals import refuse, safe_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,13 +72,23 @@ class Tariff:
         self._quantity: Final = quantity
         self._charge_failures: Final = charge_failures
 
-    def ask(self, charge: Charge, tenant: Callable[[About], str | None], about: About) -> None:
-        """Whose call it is, when nobody said so yet. Raising: counted as invalid, once."""
+    def ask(
+        self,
+        charge: Charge,
+        tenant: Callable[[About], str | None],
+        about: About,
+        *,
+        named: Callable[..., object] | None = None,
+    ) -> None:
+        """Whose call it is, when nobody said so yet. Raising: counted as invalid, once.
+
+        ``named``: the host's own function, where ``tenant`` is not that.
+        """
         if charge.tenant is None and not charge.settled:
             try:
                 charge.tenant = tenant(about)
             except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-                self.refuse(charge, problem)
+                self.refuse(charge, problem, f"tenant={safe_name_of(named or tenant)}")
 
     def settle(
         self,
@@ -99,7 +110,7 @@ class Tariff:
             if more is not None:
                 attributes |= more() or {}
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            self.refuse(charge, problem)
+            self.refuse(charge, problem, "attributes")
             return
         token = AMBIENT.set(charge.around)  # The host may be inside a block of its own by now.
         try:
@@ -113,11 +124,11 @@ class Tariff:
         finally:
             AMBIENT.reset(token)
 
-    def refuse(self, charge: Charge, problem: Exception) -> None:
-        """Count the call as an invalid event."""
+    def refuse(self, charge: Charge, problem: Exception, asked: str) -> None:
+        """Count the call as an invalid event; ``asked`` is what of the host raised."""
         charge.settled = True
         with suppress(Exception):  # In strict; counted already.
-            self._meter.current().refused(problem)
+            refuse(self._meter.current(), problem, self._type, asked)
 
     def _amount(self, charge: Charge) -> int | Decimal | str:
         if charge.quantity is not None:

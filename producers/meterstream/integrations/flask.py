@@ -107,7 +107,7 @@ class MeterStream:
         if charge is None:
             return
         setattr(g, NAME, charge)
-        tariff.ask(charge, _call, self._tenant)
+        tariff.ask(charge, _call, self._tenant, named=self._tenant)
         if charge.tenant is not None:
             around = charge.around or Ambient(None, None, None, {})
             request.environ[_ENTERED] = AMBIENT.set(around._replace(tenant=charge.tenant))
@@ -118,7 +118,7 @@ class MeterStream:
             return
         if request.url_rule is not None:
             request.environ[_ROUTE] = request.url_rule.rule
-        tariff.ask(charge, _call, self._tenant)
+        tariff.ask(charge, _call, self._tenant, named=self._tenant)
         token: Token[Ambient | None] | None = request.environ.pop(_ENTERED, None)
         if token is not None:
             with suppress(ValueError):  # Ended in another context than it began in.
@@ -127,7 +127,7 @@ class MeterStream:
             try:
                 request.environ[_MORE] = self._attributes()
             except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-                tariff.refuse(charge, problem)
+                tariff.refuse(charge, problem, "attributes")
 
 
 def _told_by_hooks(environ: Environ) -> None:  # noqa: ARG001 - asked for each request

@@ -73,7 +73,7 @@ class _Interceptor:
         try:
             return self._skip is not None and self._skip(method)
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            self._tariff.refuse(Charge(), problem)
+            self._tariff.refuse(Charge(), problem, "skip")
             return True
 
     def _begin(self, method: str, context: Any) -> _Observed:  # noqa: ANN401 - no types

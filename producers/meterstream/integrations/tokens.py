@@ -29,6 +29,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from meterstream.errors import SettingsError
+from meterstream.refusals import refuse, shown
 from meterstream_schemas.errors import InvalidEvent
 
 if TYPE_CHECKING:
@@ -122,13 +123,13 @@ class Calls(Generic[Request]):
             call.tenant = self._tenant(request) if callable(self._tenant) else self._tenant
         except Exception as problem:  # noqa: BLE001 - a tenant unknown must not become another
             call.abandon()
-            self.refused(problem)
+            self.refused(problem, f"{shown(provider)}: tenant or attributes")
         return call
 
-    def refused(self, problem: Exception) -> None:
-        """Count what kept a call from being recorded."""
+    def refused(self, problem: Exception, asked: str = "a call") -> None:
+        """Count what kept a call from being recorded; ``asked`` is what raised it."""
         with suppress(Exception):
-            self.meter.current().refused(problem)
+            refuse(self.meter.current(), problem, self.type, asked)
 
 
 class Call:

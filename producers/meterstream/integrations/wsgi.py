@@ -99,7 +99,7 @@ class MeterMiddleware:
                 return None
             charge.came_in = int(environ.get("CONTENT_LENGTH") or 0)
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            self._tariff.refuse(charge, problem)
+            self._tariff.refuse(charge, problem, "skip, or the length of the request")
         self._tariff.ask(charge, self._tenant, environ)
         return charge
 
