@@ -24,6 +24,7 @@ from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.progress import watcher
 from meterstream_services.cli.run import RegistryOption, TopicOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.client import Api
@@ -247,7 +248,8 @@ def _print_refusals(refusals: list[dict[str, Any]], report: Report) -> None:
         print(f"and {hidden:,} more; --format json lists up to 1,000")
     if report.quantities_empty:
         print(
-            f"{report.quantities_empty:,} rows had no quantity: counted as events, adding nothing"
+            f"{counted(report.quantities_empty, 'row')} without a quantity: counted as events, "
+            "adding nothing"
         )
 
 

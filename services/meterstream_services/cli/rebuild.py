@@ -21,6 +21,7 @@ from meterstream_services.cli.addresses import (
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import RegistryOption, StoreOption, TopicOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.proving import Verdict
@@ -90,8 +91,8 @@ def rebuild(
                     file=sys.stderr,
                 )
     print(
-        f"{into}: {records:,} records of {len(plan.begins)} partitions folded in "
-        f"{shown.seconds():.1f} s"
+        f"{into}: {counted(records, 'record')} of {counted(len(plan.begins), 'partition')} "
+        f"folded in {shown.seconds():.1f} s"
     )
 
 
@@ -181,7 +182,7 @@ def _print(verdict: Verdict, seconds: float) -> None:
     )
     for found in verdict.tables:
         if found.different:
-            print(f"{found.table}: {found.different} rows differ, the first of them:")
+            print(f"{found.table}: {counted(found.different, 'different row')}, the first of them:")
         for difference in found.differences:
             for side, cells in difference._asdict().items():
                 print(f"  {side:8}{_told(found.columns, cells)}")
@@ -192,7 +193,10 @@ def _print(verdict: Verdict, seconds: float) -> None:
     print(f"rebuilt {verdict.rebuilt_hash}")
     rate = verdict.records / max(seconds, 0.001)
     what = "the same" if verdict.same else "NOT the same"
-    print(f"{what}: {verdict.records:,} records folded again in {seconds:.1f} s ({rate:,.0f}/s)")
+    print(
+        f"{what}: {counted(verdict.records, 'record')} folded again in {seconds:.1f} s "
+        f"({rate:,.0f}/s)"
+    )
 
 
 def _told(columns: tuple[str, ...], cells: tuple[Any, ...] | None) -> str:

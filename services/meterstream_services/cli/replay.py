@@ -23,6 +23,7 @@ from meterstream_services.cli.addresses import (
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import RegistryOption, StoreOption
+from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
     from meterstream_services.replaying import Mailroom, Ready
@@ -172,7 +173,7 @@ class _Progress:
         """So many of the present page are in the log."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_SECONDS
-            print(f"meterstream: {self._done + sent:,} dead letters done", file=sys.stderr)
+            print(f"meterstream: {counted(self._done + sent, 'dead letter')} done", file=sys.stderr)
 
     def page(self, count: int) -> None:
         """A page is done."""

@@ -29,7 +29,7 @@ CatalogueOption = Annotated[
         "--catalogue",
         envvar="METERSTREAM_CATALOGUE",
         help="The meters, a YAML file. Repeatable: the first says when metering begins, the others "
-        "add meters and thresholds.",
+        "add meters and thresholds. In the variable, `:` stands between them.",
     ),
 ]
 RegistryOption = Annotated[
