@@ -45,6 +45,11 @@ def default_meter() -> Meter:
     return meter
 
 
+def held_meter() -> Meter | None:
+    """The default meter, if one was made."""
+    return _held.get(_NAME)
+
+
 def _like(
     _constructor: Callable[_Settings, _Made],
 ) -> Callable[[Callable[..., _Made]], Callable[_Settings, _Made]]:

@@ -9,7 +9,7 @@ with pytest, the fixtures of `meterstream.testing_plugin` are there without furt
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -101,6 +101,7 @@ class RecordingMeter(Meter):
         # The environment may name a registry, which no test asks for a schema id.
         vars(self)["_policy"] = self._policy._replace(schema_id=lambda: codec.LATEST_ID)
         self._begin()
+        self._default_before: Final = _taken_by_default()
 
     @property
     def events(self) -> list[RecordedEvent]:
@@ -203,6 +204,13 @@ class RecordingMeter(Meter):
         if status.dropped:
             counts = ", ".join(f"{count} {reason}" for reason, count in status.dropped.items())
             lines.append(f"not taken: {counts}; the last trouble: {status.last_error}")
+        elsewhere = _taken_by_default(besides=self) - self._default_before
+        if elsewhere and not found:
+            taken = elsewhere.total()
+            lines.append(
+                f"meanwhile the default meter took {taken} of its own; for code that uses "
+                "meterstream.record and the like, take the fixture meterstream_default"
+            )
         return "\n".join(lines)
 
     def _arrive(self, value: bytes) -> None:
@@ -246,6 +254,14 @@ def as_default_meter(meter: Meter) -> Generator[Meter]:
             held.pop(name, None)
         else:
             held[name] = former
+
+
+def _taken_by_default(besides: Meter | None = None) -> Counter[str]:
+    """How many events the default meter took, by its producer; none is made for that."""
+    meter = default.held_meter()
+    if meter is None or meter is besides:
+        return Counter()
+    return Counter({meter.producer: meter.status().recorded})
 
 
 def _session(events: list[RecordedEvent]) -> RecordedSession:

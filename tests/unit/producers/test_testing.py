@@ -94,6 +94,28 @@ def test_the_message_tells_what_was_not_taken() -> None:
             meter.assert_recorded("call")
 
 
+def test_the_message_tells_of_events_that_went_to_the_default_meter() -> None:
+    """Of those since the recording meter was made, where none that fits came to it."""
+    with Meter(transport=MemoryTransport()) as usual, as_default_meter(usual):
+        meterstream.record("call", tenant="acme")
+        with RecordingMeter() as meter:
+            with pytest.raises(AssertionError) as before:
+                meter.assert_recorded("call")
+            meterstream.record("call", tenant="acme")
+            with pytest.raises(AssertionError) as after:
+                meter.assert_recorded("call")
+            meter.record("call", tenant="acme")
+            with pytest.raises(AssertionError) as unwanted:
+                meter.assert_not_recorded()
+
+    assert str(before.value).endswith("nothing was recorded")
+    assert str(after.value).endswith(
+        "\nmeanwhile the default meter took 1 of its own; for code that uses meterstream.record "
+        "and the like, take the fixture meterstream_default"
+    )
+    assert "meanwhile" not in str(unwanted.value)
+
+
 def test_many_events_are_not_all_shown(meter: RecordingMeter) -> None:
     """Ten, and how many more."""
     for _ in range(25):
