@@ -65,8 +65,9 @@ def complete(
 
 def _merged(outer: Mapping[str, str], inner: Mapping[str, str]) -> Mapping[str, str]:
     """Both, the inner winning, and not more of a mapping without an end than the door refuses."""
-    if not issubclass(type(inner), Mapping):
-        raise InvalidEvent("attributes", f"{type(inner).__name__} is not a mapping; pass a dict")
+    kind: type = type(inner)
+    if not issubclass(kind, Mapping):
+        raise InvalidEvent("attributes", f"{kind.__name__} is not a mapping; pass a dict")
     merged = dict(outer)
     merged.update(inner if type(inner) is dict else islice(inner.items(), ATTRIBUTES_MAX + 1))
     return merged
@@ -99,7 +100,9 @@ class Context:
         subject: str | None = None,
         session: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        refused: Callable[[Exception], object] | None = None,
     ) -> None:
+        self._refused: Final = refused
         self._tenant: Final = tenant
         self._subject: Final = subject
         self._session: Final = session
@@ -129,8 +132,17 @@ class Context:
         self.__exit__(kind, problem, trace)
 
     def __call__(self, function: Function) -> Function:
-        """``function`` with this context around each call; for generators, around each step."""
-        return rewrapped(function, self._around)
+        """``function`` with this context around each call; for generators, around each step.
+
+        What is no function stays as it is when ``refused`` takes the exception.
+        """
+        try:
+            return rewrapped(function, self._around)
+        except Exception as problem:
+            if self._refused is None:
+                raise
+            self._refused(problem)
+            return function
 
     def inside(self, outer: Ambient | None) -> Ambient:
         """What holds in this block when it begins where ``outer`` holds."""

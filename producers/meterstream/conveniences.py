@@ -62,11 +62,21 @@ class Conveniences:
 
         Holds for every meter of the process, in this thread or task. See `meterstream.context`.
         """
-        try:
-            return Context(tenant=tenant, subject=subject, session=session, attributes=attributes)
-        except Exception as problem:  # noqa: BLE001 - such as attributes that are no mapping
+
+        def refused(problem: Exception) -> None:
             self.current().refused(problem)
-            return Context(tenant=tenant, subject=subject, session=session)
+
+        try:
+            return Context(
+                tenant=tenant,
+                subject=subject,
+                session=session,
+                attributes=attributes,
+                refused=refused,
+            )
+        except Exception as problem:  # noqa: BLE001 - such as attributes that are no mapping
+            refused(problem)
+            return Context(tenant=tenant, subject=subject, session=session, refused=refused)
 
     @overload
     def metered(self, function: Function, /) -> Function: ...

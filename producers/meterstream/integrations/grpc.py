@@ -111,10 +111,11 @@ class _Observed:
         if isinstance(problem, asyncio.CancelledError | GeneratorExit):
             self.terminated()
             return
-        code: Any = None
+        name: str | None = None
         with suppress(Exception):  # A context of somebody's own may lack it.
             code = self._call.context.code()
-        name = _CODES.get(code) if isinstance(code, int) else getattr(code, "name", None)
+            found = _CODES.get(code) if isinstance(code, int) else getattr(code, "name", None)
+            name = found if isinstance(found, str) else None
         if problem is not None and name in {None, "OK"}:
             name = "UNKNOWN"
         if name is None or name == "OK":
@@ -131,10 +132,10 @@ class _Observed:
 
     def _is_late(self) -> bool:
         """Whether the client's deadline is over, so that it saw no answer."""
-        remaining: Any = None
         with suppress(Exception):  # A context of somebody's own may lack it.
             remaining = self._call.context.time_remaining()
-        return remaining is not None and remaining <= 0
+            return remaining is not None and bool(remaining <= 0)
+        return False
 
     def requests(self, messages: Iterator[Any]) -> Iterator[Any]:
         for message in messages:
@@ -225,7 +226,7 @@ def _blocking(begin: Callable[..., _Observed], handler: Any, method: str) -> Cal
 
     def call(request: Any, context: Any) -> Any:  # noqa: ANN401 - no types
         observed = begin(method, context)
-        if hasattr(context, "add_callback"):
+        with suppress(Exception):  # A context of somebody's own may lack it.
             context.add_callback(observed.terminated)
         request = observed.incoming(handler, request, concurrent=False)
         try:

@@ -224,10 +224,13 @@ def _attend_raw(begun: _Begun, answer: Any, *, streamed: bool) -> None:  # noqa:
         close = answer.close
 
         def closed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the answer's own
-            if response.is_stream_consumed:
-                begun.learn(_content(response))
-            else:
-                begun.call.stopped()
+            try:
+                if response.is_stream_consumed:
+                    begun.learn(_content(response))
+                else:
+                    begun.call.stopped()
+            except Exception as problem:  # noqa: BLE001 - a response of an unknown kind
+                begun.call.refused(problem)
             return close(*args, **kwargs)
 
         vars(answer)["close"] = closed
@@ -277,7 +280,9 @@ def _watched_class(kind: Any) -> type:  # noqa: ANN401 - a class of streams
     close = kind.close
 
     def closed(self: Any) -> Any:  # noqa: ANN401 - plain, or a coroutine
-        _begun(self).call.stopped()
+        begun = _begun(self)
+        if begun is not None:
+            begun.call.stopped()
         return close(self)
 
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, "close": closed, **methods})
@@ -286,6 +291,8 @@ def _watched_class(kind: Any) -> type:  # noqa: ANN401 - a class of streams
 def _iteration(advance: Callable[[Any], Any]) -> dict[str, Any]:
     def following(self: Any) -> Any:  # noqa: ANN401 - the stream's own
         begun = _begun(self)
+        if begun is None:
+            return advance(self)
         try:
             while True:
                 item = advance(self)
@@ -301,6 +308,8 @@ def _iteration(advance: Callable[[Any], Any]) -> dict[str, Any]:
 def _async_iteration(advance: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
     async def following(self: Any) -> Any:  # noqa: ANN401 - the stream's own
         begun = _begun(self)
+        if begun is None:
+            return await advance(self)
         try:
             while True:
                 item = await advance(self)
@@ -317,8 +326,9 @@ def _itself(stream: Any) -> Any:  # noqa: ANN401 - the stream's own
     return stream
 
 
-def _begun(stream: object) -> _Begun:
-    return cast("_Begun", vars(stream)[_CALL])
+def _begun(stream: object) -> _Begun | None:
+    """The call of a stream; None for another one that a host makes of the class of the first."""
+    return cast("_Begun | None", vars(stream).get(_CALL))
 
 
 def _ended(begun: _Begun, problem: BaseException) -> None:

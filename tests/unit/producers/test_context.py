@@ -314,3 +314,14 @@ def test_blocks_may_be_left_in_any_order(meter: Meter) -> None:
         assert tenant() == "c"
         generator.close()  # type: ignore[attr-defined]  # a generator
     assert AMBIENT.get() is None
+
+
+def test_what_is_no_function_is_refused_and_stays_as_it_is(make_meter: MakeMeter) -> None:
+    """In strict it raises."""
+    lenient, strict = make_meter(), make_meter(strict=True)
+
+    assert lenient.context(tenant="t")(5) == 5
+    with pytest.raises(TypeError, match="int is not a function"):
+        strict.context(tenant="t")(5)
+
+    assert lenient.status().dropped == {"invalid": 1}

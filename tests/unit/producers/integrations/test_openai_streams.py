@@ -23,6 +23,7 @@ from tests.unit.producers.integrations.openai_answers import (
     chat_chunks,
     chunk,
 )
+from tests.unit.producers.reading import arrived
 
 if TYPE_CHECKING:
     from meterstream.memory import MemoryTransport
@@ -357,3 +358,20 @@ def test_a_stream_that_cannot_be_watched_is_left_alone(
     assert stream is marker
     assert refused(meter) > 0
     assert told(meter, transport) == []
+
+
+def test_another_stream_of_the_watched_class_is_only_a_stream(
+    make_meter: MakeMeter, transport: MemoryTransport
+) -> None:
+    """One that a host makes of the first one's class belongs to no call."""
+    server, meter = Server(), make_meter()
+    client = wrap(server.client(), meter, tenant="acme")
+    stream = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True)
+    other = object.__new__(type(stream))
+    vars(other).update((name, own) for name, own in vars(stream).items() if "meter" not in name)
+
+    assert len(list(other)) == len(chat_chunks(with_usage=True))
+    other.close()
+
+    assert meter.flush(5)
+    assert arrived(transport) == []
