@@ -274,7 +274,7 @@ class Sums:
                 USAGE, event_type, tenant, quantity, time, session, subject, attributes, None
             )
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            return self.incarnation.refused(problem)
+            return self.incarnation.refused(problem, event_type)
 
 
 def sums_of(incarnation: Incarnation) -> Sums:

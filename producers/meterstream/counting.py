@@ -49,7 +49,7 @@ class Counter:
                 return True
             return self._crowded(home, key, waiting)
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            return home.refused(problem)
+            return home.refused(problem, self._said[0])
 
     def _put(self, home: Incarnation, key: Key, quantity: object) -> bool:
         if not key.open:

@@ -16,6 +16,7 @@ from meterstream.complaints import Complaints, describe
 from meterstream.durability import check_number
 from meterstream.errors import BufferFull, MeterClosed, MeterError, SettingsError
 from meterstream.intake import INVALID, Barrier, Intake, Overflow
+from meterstream.refusals import shown
 from meterstream.sender import Sender
 from meterstream.status import Outcome, Status
 
@@ -105,12 +106,13 @@ class Incarnation:
         """The id: 32 hexadecimal digits."""
         return self.intake.numbering.producer
 
-    def refused(self, problem: Exception) -> bool:
+    def refused(self, problem: Exception, event_type: object = None) -> bool:
         """Count and keep what was wrong with an event; raise it where that was asked for."""
         if isinstance(problem, BufferFull | MeterClosed):
             raise problem  # By policy, and counted already.
         self.intake.dropped.add(INVALID)
-        self._complaints.error("invalid", f"an event was refused: {describe(problem)}")
+        of = "" if event_type is None else f"{shown(event_type)}: "
+        self._complaints.error("invalid", f"an event was refused: {of}{describe(problem)}")
         self.wake()
         if self._strict:
             raise problem

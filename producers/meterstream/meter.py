@@ -174,7 +174,7 @@ class Meter(Boundaries, Conveniences):
                 USAGE, type, tenant, quantity, time, session, subject, attributes, key
             )
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            return self._incarnation.refused(problem)
+            return self._incarnation.refused(problem, type)
 
     def void(
         self,
@@ -204,7 +204,7 @@ class Meter(Boundaries, Conveniences):
                 VOID, type, tenant, quantity, time, session, subject, attributes, key
             )
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-            return self._incarnation.refused(problem)
+            return self._incarnation.refused(problem, type)
 
     def flush(self, timeout: float, *, to: Goal = "log") -> bool:
         """Wait at most ``timeout`` seconds until all that was recorded before has an outcome.

@@ -102,7 +102,7 @@ class Session:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        self._leave(problem)
 
     async def __aenter__(self) -> Self:
         return self.start()
@@ -113,7 +113,15 @@ class Session:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        self._leave(problem)
+
+    def _leave(self, problem: BaseException | None) -> None:
+        """End; what that raises by policy takes the place of no exception of the host."""
+        try:
+            self.end()
+        except Exception:
+            if problem is None:
+                raise
 
     def __call__(self, function: Function) -> Function:
         """``function``, each call of it in a session of its own; a generator until it ends."""
@@ -206,10 +214,12 @@ def boundary(
 ) -> bool:
     """Take one boundary or sign of life. Returns and raises as `meterstream.meter.Meter.record`."""
     if session is None:
-        return incarnation.refused(InvalidEvent("session", "is missing; pass the session's id"))
+        return incarnation.refused(
+            InvalidEvent("session", "is missing; pass the session's id"), event_type
+        )
     try:
         return incarnation.intake.take(
             kind, event_type, tenant, 0, time, session, subject, attributes, key
         )
     except Exception as problem:  # noqa: BLE001 - nothing may reach the host
-        return incarnation.refused(problem)
+        return incarnation.refused(problem, event_type)

@@ -213,7 +213,9 @@ def test_a_wrong_argument_is_told_exactly_and_spends_no_number(
         status = meter.status()
         assert (status.recorded, status.dropped) == (0, {"invalid": calls})
         kind = "InvalidQuantity" if field == "quantity" else "InvalidEvent"
-        expected = f"an event was refused: {kind}: {field}: {words}"
+        shown = value if argument == "type" and type(value) is str else type(value).__name__
+        of = shown[:100] if argument == "type" else GOOD["type"]
+        expected = f"an event was refused: {of}: {kind}: {field}: {words}"
         assert str(status.last_error) == expected[: len(str(status.last_error))]
         assert meter._intake.numbering.spent() == 0
 
@@ -314,4 +316,4 @@ def test_a_storm_of_refusals_is_one_line(
 
     assert meter.status().dropped == {"invalid": 100_000}
     (line,) = caplog.records
-    assert "refused: InvalidQuantity: quantity: 1.5 is a float; pass" in line.getMessage()
+    assert "refused: a: InvalidQuantity: quantity: 1.5 is a float; pass" in line.getMessage()

@@ -336,3 +336,13 @@ def test_a_stream_without_a_function_to_count_is_refused(
     assert meter.status().dropped == {"invalid": 1}
     assert meter.flush(5)
     assert arrived(transport) == []
+
+
+def test_leaving_a_session_takes_the_place_of_no_exception(make_meter: MakeMeter) -> None:
+    """Also where a full buffer raises by policy."""
+    meter = make_meter(strict=True)
+    session = meter.session("work", tenant="t").start()
+    meter.close(0)
+
+    with pytest.raises(OwnError), session:
+        raise OwnError

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 
     from meterstream import Meter
+    from meterstream.testing import RecordingMeter
     from tests.unit.producers.conftest import MakeMeter
 
 
-def test_decorated_functions_keep_their_types(make_meter: MakeMeter) -> None:
+def test_decorated_functions_keep_their_types(
+    make_meter: MakeMeter, meterstream_default: RecordingMeter
+) -> None:
     """Parameters, results, methods, coroutines and generators."""
     meter: Meter = make_meter()
 
