@@ -277,6 +277,8 @@ def heir() -> None:
 
 def main(name: str) -> None:
     """Record, and end as told."""
+    # Whoever runs the tests in the background of a shell ignores this signal, and so would we.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if name == "atexit_before_the_meter":
         atexit.register(lambda: say("late", made[0].record("a", tenant="t")))
     settings = {"bootstrap_servers": "127.0.0.1:1", "close_seconds": 3} if "away" in name else {}
