@@ -77,8 +77,7 @@ class Adoption:
     @property
     def delivered(self) -> int:
         """Events of dead processes that are in the log now."""
-        current = self._current
-        return self._delivered + (0 if current is None else current.settlement.acknowledged)
+        return self._delivered
 
     @property
     def flight(self) -> Flight:
@@ -109,7 +108,10 @@ class Adoption:
         current = self._current
         if current is None:
             return False
+        before = current.settlement.acknowledged
         arrived = current.settlement.apply(reports, now)
+        # Before anything leaves the disk: who sees that it is gone sees this too.
+        self._delivered += current.settlement.acknowledged - before
         settled = current.settlement.settled
         if settled:
             current.spool.acknowledge([ticket - self._flight.base for ticket in settled])
@@ -220,7 +222,6 @@ class Adoption:
         self._look_at = 0.0  # There may be another.
 
     def _let_go(self, current: _Adopted) -> None:
-        self._delivered += current.settlement.acknowledged
         self._current = None
         self._flight = Flight(base=self._begun * _BASE)
         close(current.spool)

@@ -283,9 +283,9 @@ class Spool:
 
     def _begin(self) -> Segment:
         segment = Segment(self._directory, self.last + 1)
-        segment.create(self.producer, self._bounds)
-        # One of the same name had no record that counts, and is overwritten now.
+        # One of the same name has no record that counts, and is overwritten now.
         self._segments = [kept for kept in self._segments if kept.first < segment.first]
+        segment.create(self.producer, self._bounds)
         self._segments.append(segment)
         self._active = segment
         return segment

@@ -94,7 +94,8 @@ def send(
     meter.current().wake()  # It begins with the first event otherwise, and there is none.
     moved_at, last = clock.monotonic(), (-1, -1)
     while True:
-        state = meter.status().adopted, sum(_has_segments(each.path) for each in left)
+        held = sum(_has_segments(each.path) for each in left)
+        state = meter.status().adopted, held  # Asked in this order: events count before they go.
         if state != last:
             moved_at, last = clock.monotonic(), state
             told(*state)

@@ -328,4 +328,4 @@ def _broken_truncation(*, broken: bool) -> Generator[None]:
 
 
 TestSpool = _SpoolMachine.TestCase
-TestSpool.settings = settings(max_examples=250, stateful_step_count=40)
+TestSpool.settings = settings(max_examples=100, stateful_step_count=40)
