@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from meterstream_aggregator.store.address import StoreAddress
 from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
 
 
@@ -19,7 +20,7 @@ class WorkerSettings:
 
     bootstrap_servers: str
     catalogue: Path
-    store: Path
+    store: StoreAddress
     topic: str = EVENTS_TOPIC
     deadletters_topic: str = DEADLETTERS_TOPIC
     notices_topic: str = NOTICES_TOPIC

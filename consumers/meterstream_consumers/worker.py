@@ -24,8 +24,8 @@ from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
 from meterstream_aggregator.state import Readings
-from meterstream_aggregator.store.port import TopicBinding
-from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.opening import open_store
+from meterstream_aggregator.store.port import Store, TopicBinding
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.errors import DeadLetterFlood
 from meterstream_consumers.flood import FloodGuard, FloodLimits
@@ -119,7 +119,7 @@ class Worker:
         return 0
 
     def _session(self) -> None:
-        store = SqliteStore(self._settings.store)
+        store = open_store(self._settings.store)
         try:
             store.bind(self._binding, self._catalogue)
             session = _Session(
@@ -162,7 +162,7 @@ class _Session:
     def __init__(
         self,
         settings: WorkerSettings,
-        store: SqliteStore,
+        store: Store,
         catalogue: Catalogue,
         metrics: WorkerMetrics,
         log: structlog.stdlib.BoundLogger,

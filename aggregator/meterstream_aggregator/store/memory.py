@@ -7,6 +7,7 @@ runs over both. Nothing survives the process.
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ class MemoryStore(MemoryReader):
         self._refused: set[RefusedNumber] = set()
         self._outbox: dict[int, OutboxMessage] = {}
         self._outbox_last = 0
+        self._identity = secrets.token_hex(16)
         self.rows = self.content.usage
         """Usage: (events, quantity) per row."""
 
@@ -59,6 +61,10 @@ class MemoryStore(MemoryReader):
             content.ledger.forget(unwatched(content.bound[1], catalogue))
         content.bound = (binding, catalogue)
         content.catalogues.append(catalogue)
+
+    def identity(self) -> str:
+        """A random name given when the store was made."""
+        return self._identity
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Own a partition from now on: see `Store.claim`."""

@@ -132,6 +132,10 @@ class Store(StateReader, Protocol):
         """Tie the store to a topic and catalogue. Raises `StoreMismatch` where it has others."""
         ...
 
+    def identity(self) -> str:
+        """A random name given when the store was made: another one for every store ever made."""
+        ...
+
     def refused_offsets(self, partition: int, first: int) -> list[int]:
         """Where a partition's dead letters lie from offset ``first`` on, rising."""
         ...

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from meterstream_aggregator.catalogue import LENGTH_MAX
-from meterstream_aggregator.changes import DeadLetter
+from meterstream_aggregator.changes import Changes, DeadLetter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, unpack
 from meterstream_aggregator.sessions import Session, SessionKey, Start
 from meterstream_aggregator.store.told import ProducerRow
@@ -89,6 +89,12 @@ def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> t
         attributes,
         claims,
     )
+
+
+def session_rows(changes: Changes) -> Iterator[tuple[Any, ...]]:
+    """The rows of the table ``session`` that a commit puts in place of what is there."""
+    for key, (session, deadline) in changes.sessions.items():
+        yield row_of_session(key, session, deadline)
 
 
 def row_of_subject(key: SubjectKey, subject: Subject, deadline: int | None) -> tuple[Any, ...]:

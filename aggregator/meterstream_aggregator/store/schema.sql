@@ -1,4 +1,10 @@
--- The SQLite store, version 2. Times are microseconds UTC unless a name says otherwise.
+-- The SQLite store, version 3. Times are microseconds UTC unless a name says otherwise.
+
+-- One row: a random name given when the store was made.
+CREATE TABLE made (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    identity TEXT NOT NULL
+);
 
 -- One row: what this store belongs to.
 CREATE TABLE binding (

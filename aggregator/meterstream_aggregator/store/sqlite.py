@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from meterstream_aggregator.store.thresholds import SqliteLedger, settle, unwatc
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Waiting
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _PACKAGE: Final = "meterstream_aggregator.store"
 _BUSY_SECONDS: Final = 60.0
 
@@ -79,6 +80,11 @@ class SqliteStore:
                 "INSERT OR IGNORE INTO catalogue_version VALUES (?, ?)", (catalogue.version, text)
             )
         self._catalogue, self._catalogue_version = catalogue, catalogue.version
+
+    def identity(self) -> str:
+        """A random name given when the store was made."""
+        with unavailable(self._path):
+            return str(self._db.execute("SELECT identity FROM made").fetchone()[0])
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Own a partition from now on: see `Store.claim`."""
@@ -207,6 +213,7 @@ class SqliteStore:
                 schema = resources.files(_PACKAGE).joinpath("schema.sql").read_text("utf-8")
                 for statement in rows.statements(schema):
                     self._db.execute(statement)
+                self._db.execute("INSERT INTO made VALUES (1, ?)", (secrets.token_hex(16),))
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _is_new(self) -> bool:

@@ -108,10 +108,7 @@ def write_sessions(db: sqlite3.Connection, changes: Changes) -> None:
     """Sessions and subjects, whole."""
     db.executemany(
         "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            rows.row_of_session(key, session, deadline)
-            for key, (session, deadline) in changes.sessions.items()
-        ),
+        rows.session_rows(changes),
     )
     db.executemany(
         "INSERT OR REPLACE INTO subject VALUES (?, ?, ?, ?, ?, ?, ?)",
