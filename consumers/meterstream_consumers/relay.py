@@ -50,6 +50,11 @@ class Relay:
             }
         )
 
+    @property
+    def waiting(self) -> int:
+        """Messages under way."""
+        return len(self._under_way)
+
     def step(self, partitions: Collection[int]) -> bool:
         """Send what waits and forget what was taken; True while there is more to do."""
         self._producer.poll(0)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -92,6 +93,9 @@ class Worker:
         server = MetricsServer.start(self._settings.metrics, self._metrics.registry, self._why_not)
         build = {"version": metadata.version("meterstream"), "catalogue": self._catalogue.version}
         self._metrics.build.labels(**build).set(1)
+        store = self._settings.store
+        disk = store.parent if isinstance(store, Path) else None
+        self._metrics.watch(ready=lambda: self._why_not() is None, disk=disk)
         failures = 0
         try:
             while not self._stopping:
@@ -280,6 +284,7 @@ class _Session:
         self._lag_told = time.monotonic()
         for partition, refused in self._flood.refused_lately().items():
             self._metrics.refused_lately.labels(partition=str(partition)).set(refused)
+        lags: dict[int, tuple[int, float]] = {}
         for partition, progress in self._folding.owned.items():
             high = self._source.high_watermark(partition)
             if high is None:
@@ -287,10 +292,10 @@ class _Session:
             # Behind the last record there may be markers that are never folded.
             at_end = self._source.at_end(partition)
             lag = 0 if at_end else max(high - progress.position, 0)
-            labels = {"topic": self._settings.topic, "partition": str(partition)}
-            self._metrics.lag_events.labels(**labels).set(lag)
             age = time.time() - progress.appended / 1_000_000 if lag and progress.appended else 0.0
-            self._metrics.lag_seconds.labels(**labels).set(max(age, 0.0))
+            lags[partition] = lag, max(age, 0.0)
+        self._metrics.tell_lag(self._settings.topic, lags)
+        self._metrics.outbox_waiting.set(self._relay.waiting)
 
     def _warn(self, text: str) -> None:
         self._log.warning("kafka", problem=text)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
+from meterstream_aggregator.refusals import Reason
 from meterstream_consumers.errors import ConsumersError
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.metrics_server import MetricsServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def free_port() -> int:
@@ -19,10 +25,10 @@ def free_port() -> int:
     return port
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, *, accept: str = "*/*", method: str = "GET") -> tuple[int, str]:
     """Status and body of a request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
+    connection.request(method, path, headers={"Accept": accept})
     response = connection.getresponse()
     answer = response.status, response.read().decode()
     connection.close()
@@ -48,6 +54,63 @@ def test_metrics_and_health_are_served() -> None:
         assert get(port, "/other")[0] == 404
     finally:
         server.close()
+
+
+def test_health_says_why_not() -> None:
+    """Liveness and readiness have reasons of their own, as text and as JSON."""
+    port, kind = free_port(), "application/json"
+    server = MetricsServer.start(
+        f"127.0.0.1:{port}",
+        WorkerMetrics().registry,
+        lambda: "the store is away",
+        stuck=lambda: "no step for 300 s",
+    )
+    try:
+        assert get(port, "/livez") == (503, "no step for 300 s\n")
+        assert get(port, "/readyz") == (503, "the store is away\n")
+        status, text = get(port, "/readyz", accept=kind)
+        assert (status, json.loads(text)) == (
+            503,
+            {"status": "not ready", "reason": "the store is away"},
+        )
+        assert get(port, "/readyz", method="HEAD") == (503, "")
+        assert get(port, "/metrics", method="POST")[0] == 501
+    finally:
+        server.close()
+
+
+def test_a_partition_that_left_has_no_lag_here() -> None:
+    """Lag is told of owned partitions only; another worker tells that of the others."""
+    metrics = WorkerMetrics()
+    name, topic = "meterstream_consumer_lag_events", "meterstream.events"
+
+    metrics.tell_lag(topic, {0: (7, 1.5), 1: (3, 0.5)})
+    metrics.tell_lag(topic, {1: (2, 0.25)})
+
+    value = metrics.registry.get_sample_value
+    assert value(name, {"topic": topic, "partition": "0"}) is None
+    assert value(name, {"topic": topic, "partition": "1"}) == 2
+    assert value("meterstream_consumer_lag_seconds", {"topic": topic, "partition": "1"}) == 0.25
+
+
+def test_readiness_and_disk_are_metrics(tmp_path: Path) -> None:
+    """Whether it is ready and what the disk has left are asked at each scrape."""
+    metrics, ready = WorkerMetrics(), [False]
+    metrics.watch(ready=lambda: ready[0], disk=tmp_path)
+    value = metrics.registry.get_sample_value
+
+    assert value("meterstream_ready") == 0
+    ready[0] = True
+    assert value("meterstream_ready") == 1
+    assert (value("meterstream_store_free_bytes") or 0) > 0
+
+
+def test_every_reason_is_there_from_the_first_scrape() -> None:
+    """A rate sees the first dead letter only where the counter stood at 0 before."""
+    registry = WorkerMetrics().registry
+
+    for reason in Reason:
+        assert registry.get_sample_value("meterstream_dlq_total", {"reason": reason.value}) == 0
 
 
 def test_no_address_no_server() -> None:
@@ -77,6 +140,8 @@ def test_labels_are_bounded() -> None:
     """No metric is labelled by tenant, subject or id; every one says what it is and its unit."""
     metrics = WorkerMetrics()
     for metric in metrics.registry.collect():
+        if metric.name.startswith("process_"):
+            continue  # prometheus_client's own names, the same in every Python process
         assert metric.name.startswith("meterstream_")
         assert metric.documentation.endswith(".")
         for sample in metric.samples:
