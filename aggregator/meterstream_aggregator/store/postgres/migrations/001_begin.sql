@@ -14,6 +14,7 @@ CREATE TABLE binding (
     partitions integer,
     catalogue text
 );
+INSERT INTO binding ("only", identity) VALUES (1, replace(gen_random_uuid()::text, '-', ''));
 
 CREATE TABLE catalogue_version (
     version text COLLATE "C" PRIMARY KEY,
@@ -73,7 +74,7 @@ CREATE TABLE late (
 CREATE TABLE item (
     series bigint NOT NULL,
     start integer NOT NULL,
-    item text COLLATE "C" NOT NULL,
+    item bytea NOT NULL,
     arrival bigint NOT NULL,
     "time" bigint NOT NULL,
     sequence bigint NOT NULL,
@@ -148,7 +149,7 @@ CREATE TABLE session (
     last_sign bigint NOT NULL,
     last_append bigint NOT NULL,
     deadline bigint,
-    subject text COLLATE "C",
+    subject bytea,
     attributes text,
     claims text,
     PRIMARY KEY (tenant, type, session, partition)
@@ -162,7 +163,7 @@ CREATE TABLE subject (
     partition integer NOT NULL,
     tenant text COLLATE "C" NOT NULL,
     type text COLLATE "C" NOT NULL,
-    subject text COLLATE "C" NOT NULL,
+    subject bytea NOT NULL,
     facts text NOT NULL,
     last_append bigint NOT NULL,
     deadline bigint,
