@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.store.address import PostgresAddress
@@ -90,8 +91,8 @@ def status(address: PostgresAddress) -> tuple[list[Applied], list[Migration]]:
 def migrate(address: PostgresAddress) -> list[Migration]:
     """Make the store, or bring it to this version; what was applied just now. Blocks.
 
-    Raises `StoreUnavailable`, and `StoreMismatch` for a newer store or one made by other files; then
-    nothing was changed.
+    Raises `StoreUnavailable`, and `StoreMismatch` for a newer store or one made by other files;
+    then nothing was changed.
     """
     with connect(address, "migrate") as connection, unavailable(address):
         connection.execute(_LOCK, (address.schema,))
@@ -99,7 +100,7 @@ def migrate(address: PostgresAddress) -> list[Migration]:
         wanted = pending(address, known)
         if wanted:
             with connection.transaction():
-                connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{address.schema}"')  # noqa: S608 - checked by `parse_address`
+                _make_schema(connection, address.schema)
                 connection.execute(_TABLE)
         for each in wanted:
             with connection.transaction():
@@ -131,6 +132,13 @@ def pending(address: PostgresAddress, known: list[Applied]) -> list[Migration]:
                 "restore that file, or make a new store in another schema and rebuild it"
             )
     return ours[len(known) :]
+
+
+def _make_schema(connection: Connection, schema: str) -> None:
+    """Unless it is there: whoever may make tables in it need not be allowed to make schemas."""
+    found = connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone()
+    if found is None or found[0] is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
 
 
 def _known_if_any(connection: Connection) -> list[Applied]:
