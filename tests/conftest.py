@@ -12,10 +12,13 @@ import pytest
 
 from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.topics import ensure_topics, wait_for_broker
+from tests.databases import Postgres, postgres_of_the_run
 from tests.docker_broker import DockerUnavailable, docker_answers, docker_broker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from meterstream_aggregator.store.address import PostgresAddress
 
 # Two busy cores are no reason for a property to fail; a found case is worth a line to rerun it.
 hypothesis.settings.register_profile("meterstream", deadline=None, print_blob=True)
@@ -26,6 +29,7 @@ _SETTINGS = "_hypothesis_internal_use_settings"
 
 _executed = pytest.StashKey[int]()
 _broker_kind = pytest.StashKey[str]()
+_database_kind = pytest.StashKey[str]()
 
 
 class Broker(NamedTuple):
@@ -51,6 +55,21 @@ def topic(broker: Broker) -> str:
     name = f"test.{uuid.uuid4().hex}.events"
     ensure_topics(broker.bootstrap_servers, partitions=4, events_topic=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """A real PostgreSQL: METERSTREAM_TEST_DATABASE_URL, else Docker, else the embedded one."""
+    with postgres_of_the_run() as found:
+        request.config.stash[_database_kind] = found.kind
+        yield found
+
+
+@pytest.fixture
+def postgres_address(postgres: Postgres) -> Iterator[PostgresAddress]:
+    """A fresh store on PostgreSQL, in a schema of its own."""
+    with postgres.store() as address:
+        yield address
 
 
 def _brokers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Broker]:
@@ -128,6 +147,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what the run stood on, and how to run a failure again."""
+    if kind := config.stash.get(_database_kind, ""):
+        terminalreporter.write_line(f"tests on PostgreSQL ran on a real one ({kind})")
     executed = config.stash[_executed]
     if executed:
         kind = config.stash.get(_broker_kind, "no broker")

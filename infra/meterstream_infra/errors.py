@@ -8,6 +8,7 @@
     ├── DirectoryInUse      stop the other broker, or choose another directory
     ├── PortInUse           free the port, or name another
     ├── BrokerFailed        read the end of the broker's log
+    ├── DatabaseFailed      read the end of the database's log, or do what the sentence says
     ├── BrokerUnreachable   mend the address or start the broker; nothing was changed
     └── TopicUnfit          change the topic's setting; nothing was read or written
 """
@@ -22,13 +23,18 @@ class InfraError(Exception):
 
 
 class LocalExtraMissing(InfraError):
-    """The packages that carry Java and fetch the broker are not installed."""
+    """The packages that carry Java and the database and fetch the broker are not installed."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        what: str = "broker",
+        instead: str = "an external broker with METERSTREAM_BOOTSTRAP_SERVERS",
+    ) -> None:
         super().__init__(
-            f"the embedded broker needs the package {module}, which is not installed: "
-            "pip install 'meterstream[local]', or name an external broker with "
-            "METERSTREAM_BOOTSTRAP_SERVERS"
+            f"the embedded {what} needs the package {module}, which is not installed: "
+            f"pip install 'meterstream[local]', or name {instead}"
         )
         self.module = module
 
@@ -86,6 +92,16 @@ class BrokerFailed(InfraError):
     def __init__(self, problem: str, *, log: Path, log_tail: str) -> None:
         tail = f"\n{log_tail}" if log_tail else " (empty)"
         super().__init__(f"{problem}; the end of {log}:{tail}")
+        self.problem = problem
+        self.log = log
+        self.log_tail = log_tail
+
+
+class DatabaseFailed(InfraError):
+    """The database could not be made, ended, or was not ready in time."""
+
+    def __init__(self, problem: str, *, log: Path, log_tail: str) -> None:
+        super().__init__(f"{problem}; the end of {log}:\n{log_tail}" if log_tail else problem)
         self.problem = problem
         self.log = log
         self.log_tail = log_tail
