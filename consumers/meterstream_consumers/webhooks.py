@@ -181,7 +181,7 @@ def run(settings: WebhookSettings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    log = configure(settings.log_json)
+    log = configure(settings.log_json, process="notices")
     metrics = WebhookMetrics()
     with httpx.Client(trust_env=False) as client:
         webhook = Webhook(settings, client, metrics, log, wait=wait)

@@ -79,7 +79,9 @@ class Worker:
         self._directory = directory
         self._binding = binding
         self._catalogue = catalogue
-        self._log = configure(settings.log_json).bind(worker=settings.instance or "worker")
+        self._log = configure(settings.log_json, process="worker").bind(
+            worker=settings.instance or "worker"
+        )
         self._metrics = WorkerMetrics()
         self._stopping = False
         self.ready = False

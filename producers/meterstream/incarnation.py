@@ -170,6 +170,7 @@ class Incarnation:
             buffered=recorded - acknowledged - failed,
             spooled=0 if disk is None else disk.on_disk,
             spool_bytes=0 if disk is None else disk.spooled.size,
+            spool_bytes_max=0 if disk is None else disk.spooled.size_max,
             adopted=0 if disk is None else disk.adoption.delivered,
             acknowledged=acknowledged,
             failed=failed,

@@ -99,11 +99,13 @@ FAMILIES: Final = (
         _dropped,
     ),
     _counter("resent", "Sendings repeated under the same number."),
+    _counter("ack_without_offset", "Reports of success without a place in the log: sent again."),
     _counter("rebuilt", "Times the client was built anew after a fatal error."),
     _counter("adopted", "Events that dead processes left on disk and that are in the log now."),
     _gauge("buffered", "Events without an outcome yet."),
     _gauge("spooled", "Those of the buffered that lie on disk."),
     _gauge("spool_bytes", "Bytes of this process's spool."),
+    _gauge("spool_bytes_max", "Bytes that the spool may have, all processes together; 0: none."),
     _gauge("open_sessions", "Sessions for which heartbeats are sent."),
     _gauge("oldest_unacknowledged_seconds", "Age of the oldest event without an outcome, else 0."),
     Family(

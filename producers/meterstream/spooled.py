@@ -91,6 +91,11 @@ class Spooled:
         return 0 if self._spool is None else self._spool.bytes
 
     @property
+    def size_max(self) -> int:
+        """Bytes that all spools of the directory may have together."""
+        return self._policy.bytes_max
+
+    @property
     def has_backlog(self) -> bool:
         """Whether entries lie on disk that were not put in flight."""
         return self._spool is not None and self._read_through < self._spool.last

@@ -38,6 +38,8 @@ class Status(NamedTuple):  # Not a dataclass: every host pays 7 ms for the impor
     """Those of the buffered that lie on disk; a new process sends them if this one dies."""
     spool_bytes: int
     """Bytes of this incarnation on disk."""
+    spool_bytes_max: int
+    """How many bytes all meters of its directory may keep there; 0 without a spool."""
     adopted: int
     """Events that dead processes left on disk and that are in the log now; not in ``recorded``."""
     acknowledged: int

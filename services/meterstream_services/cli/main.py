@@ -49,9 +49,10 @@ def _failed(problem: Exception) -> int:
         raise problem
     # Imported here: only a failure needs to know every kind of error.
     from meterstream_services.cli.failures import sentence_and_status  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.cli.log_options import line  # noqa: PLC0415 - loaded by its command
 
     sentence, status = sentence_and_status(problem)
-    print(f"meterstream: {sentence}", file=sys.stderr)
+    print(line(sentence, level="error"), file=sys.stderr)
     return status
 
 

@@ -19,6 +19,7 @@ from meterstream_services.cli.addresses import (
     host_and_port,
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json, line
 
 TopicOption = Annotated[
     str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
@@ -107,11 +108,13 @@ def up(
     ] = 8,
     metrics: MetricsOption = None,
     registry_url: RegistryOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run broker, worker and services on this machine, in the foreground."""
     # Imported here, as everywhere in these commands: `meterstream --help` must not wait for it.
     from meterstream_services.up import UpSettings, run_up  # noqa: PLC0415 - loaded by its command
 
+    as_json(log_format)
     host, port = host_and_port(http, option="--http")
     settings = UpSettings(
         data=_required(data, "--data", "METERSTREAM_DATA", "the directory for everything kept"),
@@ -130,7 +133,7 @@ def up(
 
 def say(sentence: str) -> None:
     """A line of a running process on stdout, at once."""
-    print(f"meterstream: {sentence}", flush=True)
+    print(line(sentence, process="up"), flush=True)
 
 
 def _catalogues(given: Sequence[Path] | None) -> tuple[Path, ...]:
@@ -179,7 +182,8 @@ def worker(
     ] = None,
     metrics: MetricsOption = None,
     registry_url: RegistryOption = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    log_json: Annotated[bool, typer.Option("--log-json", help="--log-format json.")] = False,
     tick_seconds: TickOption = 10.0,
     deadletter_run_max: RunMaxOption = 10_000,
     deadletter_ratio_max: RatioMaxOption = 0.5,
@@ -220,7 +224,7 @@ def worker(
             instance=instance,
             metrics=metrics,
             registry_url=registry_url,
-            log_json=log_json,
+            log_json=as_json(log_format, asked=log_json),
             tick_seconds=tick_seconds,
             deadletter_run_max=deadletter_run_max,
             deadletter_ratio_max=deadletter_ratio_max,
@@ -259,6 +263,7 @@ def serve(
         list[str] | None,
         typer.Option(help="A further name that clients call this service by. Repeatable."),
     ] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Answer questions over HTTP, until SIGTERM."""
     from meterstream_services.http.app import run as run_http  # noqa: PLC0415 - loaded by its command
@@ -271,5 +276,6 @@ def serve(
         host=host,
         port=port,
         hosts=tuple(known_host or ()),
+        log_json=as_json(log_format),
     )
     raise typer.Exit(run_http(settings))

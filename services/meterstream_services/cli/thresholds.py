@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,6 +19,7 @@ from meterstream_services.cli.addresses import (
     host_and_port,
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json
 from meterstream_services.cli.output import Format, FormatOption
 
 _COLUMNS: Final = (
@@ -87,12 +90,14 @@ def notices(
     ] = None,
     bootstrap: BootstrapOption = None,
     data: DataOption = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    log_json: Annotated[bool, typer.Option("--log-json", help="--log-format json.")] = False,
 ) -> None:
     """Send notices of thresholds to a webhook, until SIGTERM.
 
-    METERSTREAM_WEBHOOK_SECRET holds the secret that signs them (whsec_ and base64); several, with
-    spaces between, while receivers change from one to the next.
+    METERSTREAM_WEBHOOK_SECRET holds the secret that signs them (whsec_ and base64), or
+    METERSTREAM_WEBHOOK_SECRET_FILE names the file that does; several, with spaces between, while
+    receivers change from one to the next.
     """
     from meterstream_consumers.webhooks import WebhookSettings, run  # noqa: PLC0415 - loaded by its command
 
@@ -106,9 +111,23 @@ def notices(
     settings = WebhookSettings(
         bootstrap_servers=find_bootstrap(bootstrap=bootstrap, data=data).address,
         url=webhook,
-        secrets=tuple(os.environ.get("METERSTREAM_WEBHOOK_SECRET", "").split()),
+        secrets=tuple(_secret(os.environ).split()),
         group=group,
         metrics=metrics,
-        log_json=log_json,
+        log_json=as_json(log_format, asked=log_json),
     )
     raise typer.Exit(run(settings))
+
+
+def _secret(environment: Mapping[str, str]) -> str:
+    """The secret itself, or what is in the file that is named. Never in a command line."""
+    if (file := environment.get("METERSTREAM_WEBHOOK_SECRET_FILE")) is None:
+        return environment.get("METERSTREAM_WEBHOOK_SECRET", "")
+    try:
+        return Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise CommandError(
+            f"METERSTREAM_WEBHOOK_SECRET_FILE: {file} cannot be read ({problem}); name a file that "
+            "holds whsec_ and base64",
+            status=WRONG_ARGUMENTS,
+        ) from problem

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_consumers.logs import configure
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.accounts.sqlite import SqliteDirectory
 from meterstream_services.http import (
@@ -48,6 +49,7 @@ to the last digit. Errors are RFC 9457 problem documents. A parameter that is no
 
 def run(settings: Settings) -> int:
     """Answer until SIGTERM; the exit status. Blocks; see `meterstream_services.http.server`."""
+    configure(settings.log_json, process="serve")
     return serve(create_app(settings), host=settings.host, port=settings.port)
 
 

@@ -30,9 +30,6 @@ def serve(app: ASGIApp, *, host: str, port: int) -> int:
 
     Blocks. To be called in the main thread, which gets the signals. ``port`` 0 takes a free one.
     """
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
     try:
         listener = _listen(host, port)
     except OSError as problem:

@@ -19,3 +19,4 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     hosts: tuple[str, ...] = ()
+    log_json: bool = False

@@ -68,11 +68,13 @@ def test_every_figure_of_the_status_is_exposed(
         "meterstream_sdk_acknowledged_total": 5,
         "meterstream_sdk_failed_total": 0,
         "meterstream_sdk_resent_total": 0,
+        "meterstream_sdk_ack_without_offset_total": 0,
         "meterstream_sdk_rebuilt_total": 0,
         "meterstream_sdk_adopted_total": 0,
         "meterstream_sdk_buffered": 2,
         "meterstream_sdk_spooled": 0,
         "meterstream_sdk_spool_bytes": 0,
+        "meterstream_sdk_spool_bytes_max": 0,
         "meterstream_sdk_open_sessions": 0,
     }
     dropped = {
