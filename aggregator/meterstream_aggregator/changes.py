@@ -49,12 +49,25 @@ class UsageKey(NamedTuple):
     scale: int
 
 
+class Numbered(NamedTuple):
+    """Series by numbers that hold for as long as ``keys`` is the same list: see `naming`.
+
+    ``keys`` has the key of every number and only ever grows; a store may keep beside it, by number,
+    what it knows of a series, for as long as it is handed this very list.
+    """
+
+    keys: list[SeriesKey]
+    numbers: npt.NDArray[np.int64]
+    """Of each series of a delta, in the order of its ``series``."""
+
+
 @dataclass(slots=True)
 class UsageDelta:
     """Additions to usage rows of one definition and one arrival, as parallel columns.
 
     No (series, start, scale) stands twice. ``quantity`` is int64, or Python integers (dtype object)
-    where sums outgrow 64 bits.
+    where sums outgrow 64 bits. ``numbered`` tells of the same series as ``series`` does, for stores
+    that would rather take an array than hash a key for each; None where they have no numbers.
     """
 
     meter: str
@@ -67,6 +80,7 @@ class UsageDelta:
     events: npt.NDArray[np.int64]
     quantity: npt.NDArray[Any]
     arrival: int = 0
+    numbered: Numbered | None = None
 
     def rows(self) -> dict[UsageKey, tuple[int, int]]:
         """The same as a mapping to (events, quantity): for tests and small batches."""

@@ -1,8 +1,9 @@
 """Counting a batch's usage by columns: rows grouped by series, window, arrival and scale.
 
 1. The rows that a meter counts are found by masks, and what it takes from each.
-2. Partition, tenant and group values are packed into one integer per row, that with window, arrival
-   and scale into another. Where 64 bits are too few, codes of what occurs take the place of values.
+2. Partition, tenant and group values are packed into one integer per row (see `packing`), that
+   with window, arrival and scale into another. Where 64 bits are too few, codes of what occurs take
+   the place of values.
 3. One hashing pass finds the distinct integers; amounts are joined by them.
 4. Where a tenant would have more series than its meter's limit, the first in the log get theirs and
    the others share one; then step 3 is done again.
@@ -11,13 +12,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from meterstream_aggregator.batch import Batch, BoolArray, Codes, Int64Array, distinct
+from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, distinct
 from meterstream_aggregator.catalogue import (
     EXTREMES,
     KEPT,
@@ -27,15 +27,15 @@ from meterstream_aggregator.catalogue import (
     Meter,
     Test,
 )
-from meterstream_aggregator.changes import Changes, SeriesKey, UsageDelta
+from meterstream_aggregator.changes import Changes, UsageDelta
 from meterstream_aggregator.items import Lines, kept_items, unique_amounts, unique_texts
-from meterstream_aggregator.state import SeriesOwner, State
+from meterstream_aggregator.packing import RowSeries, one_of_each
+from meterstream_aggregator.state import State
 from meterstream_aggregator.values import column_amounts
 from meterstream_aggregator.windows import closes_at, window_start
 from meterstream_schemas.events import SCALE_MAX
 
 _SCALES: Final = SCALE_MAX + 1
-_PACKED_MAX: Final = 2**62
 _EXTREMES: Final = {
     Aggregate.MIN: (2**63 - 1, np.minimum),
     Aggregate.MAX: (-(2**63), np.maximum),
@@ -87,7 +87,7 @@ def count_usage(
     chosen = _chosen(batch, rows, meter)
     if not len(chosen.rows):
         return
-    series = _Series(batch, chosen.rows, meter)
+    series = RowSeries(batch, chosen.rows, meter, state.names)
     lines = _Grouped(counted, chosen, series, meter)
     if not state.series.admit_all(lines.series, meter):
         series.admit(state)
@@ -142,87 +142,10 @@ def _holding(batch: Batch, condition: Condition) -> BoolArray:
     return ~hits if condition.test is Test.NOT_IN else hits
 
 
-class _Packed:
-    """One integer per row, put together from several codes."""
-
-    def __init__(self, codes: Int64Array, width: int) -> None:
-        self.codes = codes
-        self._width = width
-
-    def add(self, codes: Int64Array, width: int) -> None:
-        """Make it tell apart these codes too, each at least 0 and below ``width``."""
-        if self._width * width >= _PACKED_MAX:
-            names, self.codes = distinct(self.codes)
-            self._width = len(names)
-        self.codes = self.codes * width + codes
-        self._width *= width
-
-    def copy(self) -> _Packed:
-        """Another one that grows on its own."""
-        return _Packed(self.codes, self._width)
-
-
-class _Series:
-    """The series of every row, as integers and by name."""
-
-    def __init__(self, batch: Batch, rows: Int64Array, meter: Meter) -> None:
-        self._batch = batch
-        self._rows = rows
-        self._meter = meter
-        self._groups = [_with_absent_as_empty(batch.attribute(n), rows) for n in meter.group_by]
-        self._table: list[SeriesKey] | None = None
-        partition = batch.partition[rows]
-        tenants = len(batch.tenant.values)
-        self.packed = _Packed(partition, int(partition.max()) + 1)
-        self.packed.add(batch.tenant.codes[rows], tenants)
-        for group in self._groups:
-            self.packed.add(group.codes, len(group.values))
-
-    def keys(self, at: Int64Array) -> list[SeriesKey]:
-        """The series of the rows at these positions."""
-        table = self._table
-        if table is not None:
-            return [table[code] for code in self.packed.codes[at].tolist()]
-        rows = self._rows[at]
-        tenants = self._batch.tenant.values
-        groups = [
-            [group.values[code] for code in group.codes[at].tolist()] for group in self._groups
-        ]
-        told = zip(
-            self._batch.partition[rows].tolist(),
-            [tenants[code] for code in self._batch.tenant.codes[rows].tolist()],
-            repeat(self._meter.name),
-            zip(*groups, strict=True) if groups else repeat(()),
-            repeat(self._meter.version),
-        )
-        return list(map(SeriesKey._make, told))
-
-    def admit(self, state: State) -> None:
-        """Put those that have no room, in log order, into the series that takes what is beyond."""
-        _, code = distinct(self.packed.codes)
-        wanted = self.keys(_one_of_each(code))
-        table: dict[SeriesKey, int] = {}
-        at = np.empty(len(wanted), dtype=np.int64)
-        for n, key in enumerate(wanted):
-            if key not in state.series.settled:
-                key = self._admitted(key, state)  # noqa: PLW2901 - the series it is counted under
-            at[n] = table.setdefault(key, len(table))
-        self._table = list(table)
-        self.packed = _Packed(at[code], len(table))
-
-    def _admitted(self, key: SeriesKey, state: State) -> SeriesKey:
-        owner = SeriesOwner(key.partition, key.tenant, key.version)
-        group = state.admitted(owner, key.group, self._meter.series_per_tenant)
-        if group != key.group:
-            return key._replace(group=group)
-        state.series.settled.add(key)
-        return key
-
-
 class _Grouped:
     """Rows of one meter grouped by series, window, arrival and scale: row n is of ``line[n]``."""
 
-    def __init__(self, counted: Counted, chosen: _Chosen, series: _Series, meter: Meter) -> None:
+    def __init__(self, counted: Counted, chosen: _Chosen, series: RowSeries, meter: Meter) -> None:
         self._rows = chosen.rows
         self._meter = meter
         window = counted.batch.time[chosen.rows] // meter.window
@@ -236,13 +159,13 @@ class _Grouped:
         if scale is not None:
             packed.add(scale, _SCALES)
         _, self.line = distinct(packed.codes)
-        one = _one_of_each(self.line)
+        one = one_of_each(self.line)
         _, self._index = distinct(series.packed.codes[one])
         self._start = window[one] * meter.window
         self._scale = np.zeros_like(one) if scale is None else scale[one]
         self._arrival = None if late is None else late.codes[one]
         self._arrivals = [0] if late is None else late.values
-        self.series = series.keys(one[_one_of_each(self._index)])
+        self.series, self._numbered = series.named(one[one_of_each(self._index)])
         self.events = np.bincount(self.line)
 
     def deltas(
@@ -262,6 +185,7 @@ class _Grouped:
                 events=events[of],
                 quantity=totals[of],
                 arrival=arrival,
+                numbered=self._numbered,
             )
 
     def named(self) -> Lines:
@@ -316,25 +240,6 @@ def _totals(
     totals: AnyArray = np.zeros(len(lines.events), dtype=amounts.dtype)
     np.add.at(totals, lines.line, amounts)
     return totals
-
-
-def _with_absent_as_empty(column: Codes, rows: Int64Array) -> Codes:
-    """These rows of a column, every one coded: an absent text is the empty text."""
-    codes = column.codes[rows]
-    if int(codes.min()) >= 0:
-        return Codes(codes, column.values)
-    if "" in column.values:
-        empty, values = column.values.index(""), column.values
-    else:
-        empty, values = len(column.values), [*column.values, ""]
-    return Codes(np.where(codes < 0, empty, codes), values)
-
-
-def _one_of_each(codes: Int64Array) -> Int64Array:
-    """Per code the position of one row that has it. No code below the highest is missing."""
-    one = np.empty(int(codes.max()) + 1, dtype=np.int64)
-    one[codes] = np.arange(len(codes))
-    return one
 
 
 def _largest(values: Int64Array) -> int:

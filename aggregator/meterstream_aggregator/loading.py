@@ -38,7 +38,13 @@ def load_state(  # noqa: PLR0917 - each is another kind of knowledge, and all ar
     """
     memory.trim()
     _load_numbers(batch, reader, memory.numbers)
-    state = State(before=before, after=after, numbers=memory.numbers, series=memory.series)
+    state = State(
+        before=before,
+        after=after,
+        numbers=memory.numbers,
+        series=memory.series,
+        names=memory.names,
+    )
     _load_refused(batch, reader, state)
     _load_keys(batch, reader, state)
     _load_sessions(batch, reader, state)

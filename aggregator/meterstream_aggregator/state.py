@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from meterstream_aggregator.catalogue import DAY, Aggregate, Catalogue, Meter
 from meterstream_aggregator.changes import OVERFLOW, CallerKey, SeriesKey
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
+from meterstream_aggregator.naming import SeriesNames
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_schemas.events import TIME_MAX_MICROSECONDS
@@ -145,12 +146,16 @@ class Memory:
     def __init__(self, *, series_max: int = 400_000) -> None:
         self.numbers: Final[dict[ProducerKey, Numbers]] = {}
         self.series: Final = KnownSeries()
+        self.names = SeriesNames()
+        """Says nothing of the store, so that it outlives what else is dropped."""
         self._series_max = series_max
 
     def trim(self) -> None:
         """Between two batches: forget the series where they have become too many."""
         if self.series.held > self._series_max:
             self.series.clear()
+        if len(self.names) > self._series_max:
+            self.names = SeriesNames()
 
     def drop(self, partitions: Collection[int]) -> None:
         """Forget what is known of these partitions, and all series: others may have made some."""
@@ -185,6 +190,7 @@ class State:
     due: Iterable[SessionKey | SubjectKey] = ()
     series: KnownSeries = field(default_factory=KnownSeries)
     """The group values that have a series, for the tenants and definitions of the batch."""
+    names: SeriesNames = field(default_factory=SeriesNames)
 
     def numbers_of(self, key: ProducerKey) -> Numbers:
         """The numbers of a producer, begun when it is new."""
