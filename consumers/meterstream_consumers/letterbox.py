@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from meterstream_consumers.errors import LogUnusable
 from meterstream_consumers.logreader import LogReader, Range
+from meterstream_schemas.kafka_settings import client_settings
 
 _NEAR: Final = 2_000
 """Records between two wanted ones that are read through sooner than sought over."""
@@ -68,7 +69,7 @@ class Sender:
         self._problems: list[str] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 "client.id": "meterstream-replay",
                 "enable.idempotence": True,
                 "compression.type": "lz4",

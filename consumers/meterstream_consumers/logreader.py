@@ -21,6 +21,7 @@ from confluent_kafka import (
 
 from meterstream_consumers.errors import LogTooShort, LogUnusable
 from meterstream_consumers.records import RawBatch
+from meterstream_schemas.kafka_settings import client_settings
 
 BATCH_EVENTS_MAX: Final = 100_000
 BATCH_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -54,7 +55,7 @@ class LogReader:
         self._problem = ""
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 # A name is asked for; no group is joined, since partitions are assigned by hand.
                 "group.id": "meterstream-log-reader",
                 "client.id": "meterstream-log-reader",

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from meterstream_schemas.kafka_settings import client_settings
+
 _SESSION_MILLISECONDS: Final = 10_000
 _POLL_INTERVAL_MILLISECONDS: Final = 300_000
 
@@ -36,7 +38,7 @@ class NoticeSource:
         self._topic = topic
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from meterstream_aggregator.changes import OutboxMessage
 from meterstream_aggregator.store.port import Store
+from meterstream_schemas.kafka_settings import client_settings
 
 _MESSAGES_MAX: Final = 500
 _MESSAGE_BYTES_MAX: Final = 128 * 1024 * 1024
@@ -41,7 +42,7 @@ class Relay:
         self._taken: list[int] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": 60_000,

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from meterstream_infra.errors import BrokerUnreachable, InfraError, TopicUnfit
 from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
+from meterstream_schemas.kafka_settings import client_settings
 
 _DAY_MILLISECONDS: Final = 24 * 60 * 60 * 1000
 _SETTINGS: Final = {
@@ -132,7 +133,7 @@ def _connect(bootstrap: str, timeout_seconds: float) -> tuple[AdminClient, float
 
 
 def _client(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap}, logger=_SILENT)
+    return AdminClient(dict(client_settings(bootstrap)), logger=_SILENT)
 
 
 def _check(

@@ -7,7 +7,8 @@
     │   └── InvalidQuantity
     ├── UndecodableRecord   dead-letter it: these bytes are not an event
     ├── UnknownSchema       dead-letter it: the id is neither bundled nor the registry's
-    └── SchemaUnavailable   wait and try again: the registry did not answer
+    ├── SchemaUnavailable   wait and try again: the registry did not answer
+    └── SettingRefused      stop: the operator takes a variable out, or mends it
 """
 
 from __future__ import annotations
@@ -46,3 +47,11 @@ class UnknownSchema(SchemaError):
 
 class SchemaUnavailable(SchemaError):
     """The schema registry did not answer; nothing is known about the id yet."""
+
+
+class SettingRefused(SchemaError):
+    """An environment variable for Kafka's client that is not passed on. ``variable`` names it."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable}: {problem}")
+        self.variable = variable
