@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 TESTS ?=
 
-.PHONY: help install demo test test-quick test-unit test-integration lint format bench lock clean
+.PHONY: help install demo test test-quick test-unit test-integration lint format bench metrics lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: $(INSTALLED) ## rewrite sources to the one style
 
 bench: $(INSTALLED) ## measurements, as JSON
 	@$(PYTHON) -m benchmarks
+
+metrics: $(INSTALLED) ## docs/metrics.md, from what the processes declare
+	@$(PYTHON) -m meterstream_services.metrics_page > docs/metrics.md
 
 lock: $(INSTALLED) ## exact versions for every platform into requirements.lock
 	@sh infra/lock.sh

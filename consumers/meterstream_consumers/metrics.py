@@ -149,6 +149,12 @@ class WorkerMetrics:
             "Changes of the assignment: assigned, revoked or lost.",
             ["kind"],
         )
+        self._declare_troubles()
+
+    def _declare_troubles(self) -> None:
+        """What kept the worker from going on, and what waits to leave it."""
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
         self.fenced = counter(
             "meterstream_fenced_total", "Batches dropped because a newer owner had the partition."
         )

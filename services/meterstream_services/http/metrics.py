@@ -10,7 +10,7 @@ import time
 from importlib import metadata
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meterstream_services.http.missing import MissingGauge
@@ -24,6 +24,7 @@ class HttpMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "meterstream_http_requests_total",
             "Requests answered, by route, method and status.",
@@ -50,7 +51,7 @@ class HttpMetrics:
         self.missing = MissingGauge(self.registry)
         build = Gauge(
             "meterstream_build_info",
-            "1, labelled with the version that runs.",
+            "Always 1; the label tells the version.",
             ["version"],
             registry=self.registry,
         )
