@@ -18,12 +18,8 @@ from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.session_rows import Filter, Teller, place_after
 from meterstream_aggregator.store.sqlite_connection import ReadConnection
 from meterstream_aggregator.store.sqlite_figures import Figures
-from meterstream_aggregator.store.thresholds import (
-    fired_row,
-    notices_query,
-    total_row,
-    totals_query,
-)
+from meterstream_aggregator.store.sqlite_thresholds import notices_query, totals_query
+from meterstream_aggregator.store.thresholds import fired_row, total_row
 from meterstream_aggregator.store.told import (
     ALL_DEAD_LETTERS,
     DeadLetterRow,
