@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import traffic
 from benchmarks.before import measure_before
 from benchmarks.flat import MARKS, measure_flat
-from benchmarks.ladder import measure_worker
-from benchmarks.rebuilding import measure_rebuild
+from benchmarks.ladder import LADDER, measure_worker
+from benchmarks.rebuilds import measure_rebuild
 from benchmarks.running import machine, run, say
 from benchmarks.starting import measure_starts
 
@@ -77,6 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--marks", type=int, nargs="+", default=MARKS, help="flat: events behind, ascending"
     )
+    parser.add_argument("--shape", nargs="+", choices=[*traffic.SHAPES], default=["wide", "narrow"])
+    parser.add_argument("--steps", nargs="+", choices=LADDER, default=[*LADDER], help="worker")
+    parser.add_argument("--profile", action="store_true", help="worker: where the time goes")
     parser.add_argument("--against", type=Path, help="before: a checkout of an older state")
     arguments = parser.parse_args()
     if arguments.only and "before" in arguments.only and arguments.against is None:
@@ -92,7 +96,13 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "peers": lambda: run("benchmarks.peers", []),
         "offline": lambda: run("benchmarks.offline", []),
         "up": measure_starts,
-        "worker": lambda: measure_worker(events, rounds),
+        "worker": lambda: measure_worker(
+            events,
+            rounds,
+            shapes=arguments.shape,
+            steps=arguments.steps,
+            stages=arguments.profile,
+        ),
         "answers": lambda: run("benchmarks.answers", sizes),
         "rebuild": lambda: measure_rebuild(events[0], rounds),
         "flat": lambda: measure_flat(arguments.marks, rounds),

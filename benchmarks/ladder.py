@@ -1,47 +1,79 @@
-"""The ladder from the bare consume loop to the whole worker, on one topic of one broker."""
+"""The ladder from the bare consume loop to the whole worker, on one topic of one broker.
+
+Rounds in turns, after one that is thrown away: a machine that was idle is slower at first. A ratio
+is that of one round, and the median of the rounds counts; rates are those of the middle round.
+"""
 
 from __future__ import annotations
 
-import tempfile
+import statistics
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
-from benchmarks.running import at_fifths, load, middle, run, say
+from benchmarks.databases import SETTINGS, Server, postgres
+from benchmarks.running import at_fifths, load, middle, run, say, scratch
 from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.topics import ensure_topics
 
 PARTITIONS: Final = 8
 FIGURE: Final = "events_per_second_per_core"
+WITH_SERVER: Final = "events_per_second_per_core_with_server"
 LABELS: Final = {
     "bare": "bare consume loop",
     "decode": "consume + native decode",
     "fold": "worker without a store",
     "store": "worker with the SQLite store",
-    "every": "the same, every aggregate",
+    "postgres": "worker with PostgreSQL",
+    "every": "SQLite, every aggregate",
 }
 LADDER: Final = tuple(LABELS)
 _LOOPS: Final = ("bare", "decode")
 
 
-def measure_worker(sizes: list[int], rounds: int) -> dict[str, Any]:
-    """The ladder for each number of events."""
+def measure_worker(
+    sizes: list[int],
+    rounds: int,
+    *,
+    shapes: list[str],
+    steps: list[str],
+    stages: bool = False,
+) -> dict[str, Any]:
+    """The ladder for each shape of traffic and number of events; ratios to bare consuming first."""
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as text:
-        directory = Path(text)
-        with EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with scratch() as directory, ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(directory / "broker", progress=say))
+        server = stack.enter_context(postgres(directory)) if "postgres" in steps else None
+        ladder = _Ladder(directory, rounds, [step for step in LADDER if step in steps], server)
+        for shape in shapes:
             for size in sizes:
-                results[str(size)] = _ladder(broker.bootstrap_servers, directory, size, rounds)
-                _show(size, results[str(size)])
-    return results
+                place = filled_topic(broker.bootstrap_servers, size, shape)
+                found = ladder.climb(place, size, shape, stages=stages)
+                results[f"{shape}, {size:,} events"] = found
+                _show(f"{shape}, {size:,} events", found)
+    return {
+        "ratios_to_bare_per_core": {
+            name: found["ratios_to_bare_per_core"] for name, found in results.items()
+        },
+        "postgres_settings": SETTINGS if server else {},
+        **results,
+    }
 
 
-def filled_topic(bootstrap: str, size: int) -> list[str]:
+def filled_topic(bootstrap: str, size: int, shape: str = "usual") -> list[str]:
     """Make and fill a topic; the arguments of whoever reads it."""
-    topic = f"bench.{size}"
+    topic = f"bench.{shape}.{size}"
     ensure_topics(bootstrap, partitions=PARTITIONS, events_topic=topic)
-    say(f"producing {size:,} events")
-    records = traffic.produce(bootstrap, topic, events=size, partitions=PARTITIONS, seed=1)
+    say(f"producing {size:,} events, {shape}")
+    records = traffic.produce(
+        bootstrap,
+        topic,
+        events=size,
+        partitions=PARTITIONS,
+        seed=1,
+        shape=traffic.SHAPES[shape],
+    )
     place = ["--bootstrap", bootstrap, "--topic", topic, "--records", str(records)]
     # Once unmeasured: it warms the page cache.
     run("benchmarks.consuming", [*place, "bare"])
@@ -54,53 +86,103 @@ def work(
     directory: Path,
     catalogue: str,
     *,
+    more: list[str] | None = None,
     checkout: Path | None = None,
 ) -> dict[str, Any]:
-    """One run of the worker's loop, over a new store in a new directory."""
-    directory.mkdir()
+    """One run of the worker's loop, over a store in that directory, or what ``more`` names."""
+    directory.mkdir(exist_ok=True)
     (directory / "meters.yaml").write_text(catalogue, "utf-8")
-    arguments = [*place, "--directory", str(directory), what]
+    arguments = [*place, "--directory", str(directory), *(more or []), what]
     return run("benchmarks.working", arguments, checkout=checkout)
 
 
-def _ladder(bootstrap: str, directory: Path, size: int, rounds: int) -> dict[str, Any]:
-    since = traffic.since(size)
-    place = filled_topic(bootstrap, size)
-    runs: dict[str, list[dict[str, Any]]] = {what: [] for what in LADDER}
-    for turn in range(rounds):
-        for what in LADDER:
-            say(f"{size:,} events, round {turn + 1}: {LABELS[what]}, load {load()}")
-            if what in _LOOPS:
-                runs[what].append(run("benchmarks.consuming", [*place, what]))
-                continue
-            catalogue = traffic.catalogue_text(since, every=what == "every")
-            how = "store" if what == "every" else what
-            own = directory / f"{size}-{what}-{turn}"
-            runs[what].append(work(how, place, own, catalogue))
-    chosen = {what: middle(results, FIGURE) for what, results in runs.items()}
-    return {
+class _Ladder:
+    """Climbs one ladder after the other, each run over a store of its own."""
+
+    def __init__(
+        self, directory: Path, rounds: int, steps: list[str], server: Server | None
+    ) -> None:
+        self._directory, self._rounds, self._steps = directory, rounds, steps
+        self._server = server
+        self._runs = 0
+
+    def climb(self, place: list[str], size: int, shape: str, *, stages: bool) -> dict[str, Any]:
+        """All rounds of one topic."""
+        runs: dict[str, list[dict[str, Any]]] = {step: [] for step in self._steps}
+        for turn in range(self._rounds + 1):
+            for step in self._steps:
+                which = f"round {turn}" if turn else "to warm up"
+                say(f"{shape}, {size:,} events, {which}: {LABELS[step]}, load {load()}")
+                found = self._run(step, place, size, shape, stages=stages)
+                if turn:
+                    runs[step].append(found)
+        return _told(runs, size, int(place[-1]))
+
+    def _run(
+        self, step: str, place: list[str], size: int, shape: str, *, stages: bool
+    ) -> dict[str, Any]:
+        if step in _LOOPS:
+            return run("benchmarks.consuming", [*place, step])
+        self._runs += 1
+        since = traffic.since(size, traffic.SHAPES[shape])
+        more = ["--stages"] if stages else []
+        if step == "postgres":
+            assert self._server is not None
+            more += self._server.arguments(f"run_{self._runs}")
+        return work(
+            "fold" if step == "fold" else "store",
+            place,
+            self._directory / f"run-{self._runs}",
+            traffic.catalogue_text(since, every=step == "every"),
+            more=more,
+        )
+
+
+def _told(runs: dict[str, list[dict[str, Any]]], size: int, records: int) -> dict[str, Any]:
+    chosen = {step: middle(results, FIGURE) for step, results in runs.items()}
+    memory = {step: chosen[step].pop("resident_megabytes", []) for step in chosen}
+    told: dict[str, Any] = {
+        "ratios_to_bare_per_core": ratios(runs, FIGURE, "bare"),
         "events": size,
-        "records": int(place[-1]),
+        "records": records,
         "load_after": load(),
         "steps": chosen,
         "all_rounds_per_core": {
-            what: [result[FIGURE] for result in results] for what, results in runs.items()
+            step: [result[FIGURE] for result in results] for step, results in runs.items()
         },
-        "ratios_to_bare_per_core": {
-            what: round(result[FIGURE] / chosen["bare"][FIGURE], 3)
-            for what, result in chosen.items()
-        },
-        "every_to_plain": round(chosen["every"][FIGURE] / chosen["store"][FIGURE], 3),
         "memory_megabytes": {
-            what: at_fifths(chosen[what]["resident_megabytes"]) for what in ("store", "every")
+            step: at_fifths(memory[step]) for step in chosen if step not in (*_LOOPS, "fold")
         },
+    }
+    if "postgres" in runs:
+        told["postgres_per_core_with_server"] = [run[WITH_SERVER] for run in runs["postgres"]]
+    if {"every", "store"} <= set(runs):
+        told["every_to_plain"] = ratios(runs, FIGURE, "store")["every"]
+    return told
+
+
+def ratios(runs: dict[str, list[dict[str, Any]]], figure: str, base: str) -> dict[str, float]:
+    """Each step's figure by that of ``base`` in the same round, the median of all rounds."""
+    if base not in runs:
+        return {}
+    return {
+        step: round(
+            statistics.median(
+                result[figure] / bottom[figure]
+                for result, bottom in zip(results, runs[base], strict=True)
+            ),
+            3,
+        )
+        for step, results in runs.items()
     }
 
 
-def _show(size: int, ladder: dict[str, Any]) -> None:
-    say(f"\n{f'{size:,} events':30} events/s wall    per core   of bare")
-    for what, step in ladder["steps"].items():
-        ratio = ladder["ratios_to_bare_per_core"][what]
-        wall, core = step["events_per_second"], step[FIGURE]
-        say(f"{LABELS[what]:30} {wall:>13,} {core:>11,} {ratio:>9.3f}")
+def _show(name: str, ladder: dict[str, Any]) -> None:
+    say(f"\n{name:30} events/s wall    per core   of bare")
+    for step, found in ladder["steps"].items():
+        ratio = ladder["ratios_to_bare_per_core"].get(step, 0.0)
+        wall, core = found["events_per_second"], found[FIGURE]
+        say(f"{LABELS[step]:30} {wall:>13,} {core:>11,} {ratio:>9.3f}")
+        for stage, cost in found.get("stages", {}).items():
+            say(f"    {stage:26} {cost['cpu']:>8.3f} µs of CPU, {cost['wall']:>8.3f} µs of wall")
     say(f"memory of the worker, MiB: {ladder['memory_megabytes']}\n")

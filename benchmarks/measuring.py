@@ -67,6 +67,19 @@ class MemoryTrace:
             self.megabytes.append(round(self._process.memory_info().rss / 2**20, 1))
 
 
+def tree_cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process and of all that it started, those that have ended included."""
+    process = psutil.Process(pid)
+    spent = sum(process.cpu_times()[:4])
+    for child in process.children():
+        try:
+            spent += tree_cpu_seconds(child.pid)
+        except psutil.NoSuchProcess:
+            # It ended just now, and is found in its parent's next answer.
+            continue
+    return spent
+
+
 def settle() -> None:
     """Collect garbage before a measurement, as the worker does at its start."""
     gc.collect()

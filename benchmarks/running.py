@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+from meterstream_infra import launch
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _SOURCE_ROOTS: Final = ("schemas", "aggregator", "consumers", "infra", "producers", "services")
@@ -26,18 +35,86 @@ def run(module: str, arguments: list[str], *, checkout: Path | None = None) -> d
         roots = [str(checkout / root) for root in _SOURCE_ROOTS if (checkout / root).is_dir()]
         environment["PYTHONPATH"] = os.pathsep.join(roots)
         arguments = [*arguments, "--sources", str(checkout)]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
+    return result_of([sys.executable, "-m", module, *arguments], environment=environment)
+
+
+def result_of(
+    command: Sequence[str | Path],
+    *,
+    environment: dict[str, str] | None = None,
+    timeout_seconds: float | None = None,
+) -> dict[str, Any]:
+    """What a program says in its last line, which is JSON. It does not outlive this process.
+
+    What it says on standard error passes through. Raises `SystemExit` when it fails.
+    """
+    with started(command, environment=environment) as process:
+        try:
+            said, _ = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as problem:
+            raise SystemExit(f"{_name(command)} did not end in {timeout_seconds} s") from problem
+    if process.returncode != 0:
+        raise SystemExit(f"{_name(command)} failed with {process.returncode}:\n{said}")
+    result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return result
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], *, environment: dict[str, str] | None = None
+) -> Generator[subprocess.Popen[str]]:
+    """A program that is ended at the end, and by the kernel should this process be killed."""
+    program = shutil.which(command[0]) or str(command[0])
+    tied = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), program]
+    process = subprocess.Popen(
+        [*tied, *map(str, command[1:])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
         cwd=ROOT,
         env=environment,
     )
-    if done.returncode != 0:
-        raise SystemExit(f"{module} failed:\n{done.stdout}{done.stderr}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[str], timeout_seconds: float = 10) -> None:
+    """Ask a program to end, and make it end when it does not. Nothing when it has."""
+    if process.poll() is not None:
+        return
+    # A stopped one hears nothing.
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def scratch() -> Generator[Path]:
+    """A directory that goes away at the end; other users may pass through it, as databases must."""
+    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as text:
+        directory = Path(text)
+        directory.chmod(0o711)
+        yield directory
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: with everything cleared away."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def _name(command: Sequence[str | Path]) -> str:
+    named = command[2] if command[1:2] == ["-m"] else command[0]
+    return Path(named).name
 
 
 def check_sources(checkout: Path | None) -> None:
@@ -60,8 +137,23 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "processor": _processor(),
+        "versions": {
+            name: metadata.version(name)
+            for name in ("confluent-kafka", "pyruhvro", "pyarrow", "numpy", "psycopg")
+        }
+        | {"sqlite": sqlite3.sqlite_version},
         "load_before": load(),
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def load() -> float:

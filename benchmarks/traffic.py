@@ -1,9 +1,10 @@
 """Realistic meter events in bulk, cheap enough to make that the broker is what one waits for.
 
-One fleet: 100 producers with 256 lanes, 1,000 tenants by Zipf's law, nine types of usage and one of
-sessions, one attribute to group by. A tenth of the events are session boundaries (start and end,
-seconds to minutes apart), one in a thousand comes hours late, one in a hundred is sent again, in
-runs. Producers speak in bursts of `BURST` events, as they do behind a linger time.
+One fleet: 100 producers with 256 lanes, tenants as the `Shape` says (by default 1,000 by Zipf's
+law), nine types of usage and one of sessions, one attribute to group by. A tenth of the events are
+session boundaries (start and end, seconds to minutes apart), one in a thousand comes hours late,
+one in a hundred is sent again, in runs. Producers speak in bursts of `BURST` events, as they do
+behind a linger time.
 
 Events are made as numpy columns, encoded by the native encoder from Arrow, and produced from
 several processes; each owns its share of the producers, so that numbering stays consecutive.
@@ -30,8 +31,6 @@ from meterstream_schemas.placement import lane_of, partition_of
 from meterstream_schemas.wire import header
 
 PRODUCERS: Final = 100
-TENANTS: Final = 1_000
-ZIPF: Final = 1.0
 REGIONS: Final = ("eu-west-1", "eu-north-1", "us-east-1", "ap-south-1")
 USAGE_TYPES: Final = tuple(f"platform.usage.{number}" for number in range(9))
 SESSION_TYPE: Final = "agent.run"
@@ -43,7 +42,7 @@ RESENT_SHARE: Final = 0.01
 BOUNDARY_SHARE: Final = 0.10
 LATE_SHARE: Final = 0.001
 EVENTS_PER_MINUTE: Final = 500_000
-"""Event time runs at this rate, which decides how many events share a row."""
+"""Event time runs at this rate by default, which decides how many events share a row."""
 MINUTE: Final = 60_000_000
 _PLAIN: Final = (
     *["aggregate: sum"] * 5,
@@ -82,6 +81,29 @@ def catalogue_text(since: int, *, every: bool = False) -> str:
     return f"metering_since: {moment}Z\nmeters:\n" + "\n".join(meters) + "\n"
 
 
+class Shape(NamedTuple):
+    """Who uses how much: tenants by Zipf's law, or with ``walk`` each series in its turn.
+
+    A walk goes through every region of every type of usage of every tenant, without sessions.
+    """
+
+    tenants: int = 1_000
+    zipf: float = 1.0
+    events_per_minute: int = EVENTS_PER_MINUTE
+    walk: bool = False
+
+
+USUAL: Final = Shape()
+SHAPES: Final = {
+    "usual": USUAL,
+    # With 2 M events about 250,000 and 10,000 rows of usage.
+    "wide": Shape(events_per_minute=250_000),
+    "narrow": Shape(tenants=33, events_per_minute=250_000),
+    # A million series.
+    "series": Shape(tenants=27_778, walk=True),
+}
+
+
 class Columns(NamedTuple):
     """What one chunk of events says, in the order in which it is said."""
 
@@ -108,13 +130,16 @@ class Fleet:
     producers: int
     first_time: int
     pace: int
+    shape: Shape = USUAL
+    begins: int = 0
+    """Where in a walk."""
 
     def __post_init__(self) -> None:
         """Draw the fleet: names, weights of the tenants and their lanes."""
         self.rng = np.random.default_rng(self.seed)
-        self.tenant_names = [f"tenant-{number:04d}" for number in range(TENANTS)]
+        self.tenant_names = [f"tenant-{number:04d}" for number in range(self.shape.tenants)]
         self.tenant_lane = np.array([lane_of(name) for name in self.tenant_names])
-        weights = 1.0 / np.arange(1, TENANTS + 1) ** ZIPF
+        weights = 1.0 / np.arange(1, self.shape.tenants + 1) ** self.shape.zipf
         self.tenant_upto = np.cumsum(weights / weights.sum())
         self.producer_names = [self.rng.bytes(16).hex() for _ in range(self.producers)]
         self.numbered = np.zeros(self.producers * LANES, dtype=np.int64)
@@ -126,7 +151,9 @@ class Fleet:
         rng = self.rng
         when = self.first_time + (self.said + np.arange(size)) * self.pace
         when[rng.random(size) < LATE_SHARE] -= int(rng.integers(120, 1_500)) * MINUTE
-        tenant = np.searchsorted(self.tenant_upto, rng.random(size)).clip(max=TENANTS - 1)
+        tenant = np.searchsorted(self.tenant_upto, rng.random(size)).clip(
+            max=self.shape.tenants - 1
+        )
         columns = Columns(
             kind=np.zeros(size, dtype=np.int8),
             tenant=tenant,
@@ -138,10 +165,20 @@ class Fleet:
             producer=np.repeat(rng.integers(0, self.producers, size // BURST + 1), BURST)[:size],
             sequence=np.zeros(size, dtype=np.int64),
         )
-        self._make_sessions(columns)
+        if self.shape.walk:
+            self._walk(columns)
+        else:
+            self._make_sessions(columns)
         self._number(columns)
         self.said += size
         return columns
+
+    def _walk(self, columns: Columns) -> None:
+        """Give each event the series after that of the event before."""
+        series = self.begins + self.said + np.arange(len(columns.kind))
+        columns.type[:] = series % len(USAGE_TYPES)
+        columns.region[:] = series // len(USAGE_TYPES) % len(REGIONS)
+        columns.tenant[:] = series // (len(USAGE_TYPES) * len(REGIONS)) % self.shape.tenants
 
     def _make_sessions(self, columns: Columns) -> None:
         """Turn pairs of rows into the start and the end of one session each."""
@@ -219,30 +256,46 @@ class Fleet:
         )
 
 
-def produce(bootstrap_servers: str, topic: str, *, events: int, partitions: int, seed: int) -> int:
+def produce(
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    events: int,
+    partitions: int,
+    seed: int,
+    shape: Shape = USUAL,
+) -> int:
     """Fill a topic with about ``events`` events from two processes; returns the records written.
 
     Blocks until every record is acknowledged. Raises `RuntimeError` when one is not.
     """
-    span = events * MINUTE // EVENTS_PER_MINUTE
+    span = events * MINUTE // shape.events_per_minute
     first_time = time.time_ns() // 1_000 - span
     processes = 2
+    each = events // processes
     shares = [
-        (bootstrap_servers, topic, events // processes, partitions, seed * 100 + part, first_time)
+        (bootstrap_servers, topic, each, partitions, seed * 100 + part, first_time, shape, part)
         for part in range(processes)
     ]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         return sum(pool.starmap(_produce_share, shares))
 
 
-def since(events: int) -> int:
+def since(events: int, shape: Shape = USUAL) -> int:
     """A moment before every event of a run of that size, late ones included."""
-    span = events * MINUTE // EVENTS_PER_MINUTE
+    span = events * MINUTE // shape.events_per_minute
     return (time.time_ns() // 1_000 - span - 2 * 86_400_000_000) // MINUTE * MINUTE
 
 
 def _produce_share(  # noqa: PLR0917 - called through a pool
-    bootstrap_servers: str, topic: str, events: int, partitions: int, seed: int, first_time: int
+    bootstrap_servers: str,
+    topic: str,
+    events: int,
+    partitions: int,
+    seed: int,
+    first_time: int,
+    shape: Shape,
+    part: int,
 ) -> int:
     settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap_servers,
@@ -261,7 +314,9 @@ def _produce_share(  # noqa: PLR0917 - called through a pool
         seed=seed,
         producers=PRODUCERS // 2,
         first_time=first_time,
-        pace=2 * MINUTE // EVENTS_PER_MINUTE,
+        pace=2 * MINUTE // shape.events_per_minute,
+        shape=shape,
+        begins=part * events,
     )
     written = 0
 

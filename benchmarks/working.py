@@ -1,22 +1,26 @@
-"""The worker's loop over a full topic: without a store, or with the SQLite store.
+"""The worker's loop over a full topic: without a store, or with one.
 
 Run as ``python -m benchmarks.working --bootstrap B --topic T --records N --directory D
 fold|store``; prints one line of JSON. It is the worker's own loop (source, decoding, folding,
 commit, Kafka commit), ended after N records; ``fold`` keeps producers and sessions in dictionaries
-and throws usage away, so that the difference between the two is what the store costs.
+and throws usage away, so that the difference between the two is what the store costs. The store is
+a new file of SQLite, or what ``--store`` names; then ``--server`` is the process whose CPU is told
+apart. ``--stages`` tells where the time goes.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import MemoryTrace, Stopwatch, report
+from benchmarks.measuring import MemoryTrace, Stopwatch, report, tree_cpu_seconds
 from benchmarks.parts import new_folding, trimmer, tune_garbage
 from benchmarks.running import check_sources
+from benchmarks.stages import Stages
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.store.port import TopicBinding
@@ -69,26 +73,53 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("what", choices=("fold", "store"))
     parser.add_argument("--sources", type=Path)
+    parser.add_argument("--store", help="an address in place of a file in the directory")
+    parser.add_argument("--server", type=int, help="process id of the store's server")
+    parser.add_argument("--stages", action="store_true", help="tell where the time goes")
     arguments = parser.parse_args()
     check_sources(arguments.sources)
+    address: Any = arguments.directory / "store.sqlite3"
+    store: Store
+    if arguments.what == "fold":
+        store = NoUsageStore()
+    elif arguments.store is None:
+        store = SqliteStore(address)
+    else:
+        # By name: older checkouts have neither.
+        addresses = importlib.import_module("meterstream_aggregator.store.address")
+        opening = importlib.import_module("meterstream_aggregator.store.opening")
+        address = addresses.parse_address(arguments.store)
+        store = opening.open_store(address)
     settings = WorkerSettings(
         bootstrap_servers=arguments.bootstrap,
         topic=arguments.topic,
         group=f"benchmark-{arguments.what}-{arguments.directory.name}",
         catalogue=arguments.directory / "meters.yaml",
-        store=arguments.directory / "store.sqlite3",
+        store=address,
     )
-    store: Store = NoUsageStore() if arguments.what == "fold" else SqliteStore(settings.store)
     try:
-        result = _run(settings, store, arguments.records)
+        result = _run(
+            settings,
+            store,
+            arguments.records,
+            server=arguments.server,
+            stages=Stages() if arguments.stages else None,
+        )
     finally:
         store.close()
-    if arguments.what == "store":
-        result["store"] = _store_facts(settings.store)
+    if isinstance(address, Path) and arguments.what == "store":
+        result["store"] = _store_facts(address)
     report(result)
 
 
-def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]:
+def _run(
+    settings: WorkerSettings,
+    store: Store,
+    records: int,
+    *,
+    server: int | None,
+    stages: Stages | None,
+) -> dict[str, Any]:
     catalogue = load_catalogue(settings.catalogue)
     binding = TopicBinding(*check_topic(settings.bootstrap_servers, settings.topic))
     store.bind(binding, catalogue)
@@ -97,6 +128,8 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
     )
     source = Source(settings, _Owner(folding), _warn)
     worked = trimmer()
+    if stages is not None:
+        stages.watch(source, folding)
     tune_garbage()
     try:
         raw = source.collect()
@@ -104,6 +137,9 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
             raw = source.collect()
         trace = MemoryTrace()
         watch = Stopwatch()
+        before = tree_cpu_seconds(server) if server else 0.0
+        if stages is not None:
+            stages.begin()
         # The batch that ended the wait for the group was received before the watch ran.
         uncounted = len(raw)
         commits = done = counted = duplicates = refused = 0
@@ -125,11 +161,16 @@ def _run(settings: WorkerSettings, store: Store, records: int) -> dict[str, Any]
         if done == uncounted:
             raise SystemExit(f"all {done:,} records came in one batch; measure more")
         cost = watch.read(done - uncounted)
+        told = stages.read(cost) if stages is not None else {}
+        served = tree_cpu_seconds(server) - before if server else 0.0
         megabytes = trace.stop()
     finally:
         source.close()
     return {
         **cost.as_json(),
+        "server_cpu_seconds": round(served, 3),
+        "events_per_second_per_core_with_server": round(cost.events / (cost.cpu_seconds + served)),
+        "stages": told,
         "records": done,
         "counted": counted,
         "duplicates": duplicates,

@@ -1,0 +1,37 @@
+"""The stores that a worker is measured over: files, and schemas of one embedded PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.running import say
+from meterstream_infra.database import EmbeddedDatabase
+
+SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
+"""Beyond PostgreSQL's defaults; commits are synchronous and pages are written in full."""
+
+
+class Server(NamedTuple):
+    """A database server: its URL and the process whose CPU is told apart."""
+
+    url: str
+    pid: int
+
+    def arguments(self, schema: str) -> list[str]:
+        """For `benchmarks.working`: a store in a schema of that name."""
+        return ["--store", self.store(schema), "--server", str(self.pid)]
+
+    def store(self, schema: str) -> str:
+        """The address of a store."""
+        return f"{self.url}?schema={schema}"
+
+
+@contextmanager
+def postgres(directory: Path) -> Generator[Server]:
+    """An embedded PostgreSQL, stopped at the end. Raises what starting it raises."""
+    with EmbeddedDatabase(directory / "database", settings=SETTINGS, progress=say) as database:
+        assert database.pid is not None
+        yield Server(database.url, database.pid)
