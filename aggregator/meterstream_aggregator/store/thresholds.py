@@ -30,7 +30,7 @@ from meterstream_aggregator.thresholds import (
     joined,
     notice,
 )
-from meterstream_schemas.quantity import Amount, format_amount
+from meterstream_schemas.quantity import Amount
 
 
 class Used(NamedTuple):
