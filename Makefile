@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 TESTS ?=
 
-.PHONY: help install demo test test-quick test-unit test-integration lint format bench metrics lock clean
+.PHONY: help install demo test test-quick test-unit test-integration lint format bench metrics promtool lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench: $(INSTALLED) ## measurements, as JSON
 
 metrics: $(INSTALLED) ## docs/metrics.md, from what the processes declare
 	@$(PYTHON) -m meterstream_services.metrics_page > docs/metrics.md
+
+promtool: $(INSTALLED) ## promtool into ./.venv, for the tests of alerts; Debian only
+	@sh infra/prometheus/promtool.sh
 
 lock: $(INSTALLED) ## exact versions for every platform into requirements.lock
 	@sh infra/lock.sh
