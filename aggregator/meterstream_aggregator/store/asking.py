@@ -17,6 +17,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.sqlite_many import ask_rows
 from meterstream_aggregator.subjects import Subject, SubjectKey, undump
 
 _NUMBERS: Final = (
@@ -36,10 +37,11 @@ _CALLER_KEYS: Final = """
       AND known.tenant = wanted.value ->> 0 AND known.key = wanted.value ->> 1
 """
 _SESSIONS: Final = f"""
-    SELECT wanted.key, {rows.SESSION_FACTS}
-    FROM json_each(?1) AS wanted CROSS JOIN session AS known
-    WHERE known.partition = wanted.value ->> 0 AND known.tenant = wanted.value ->> 1
-      AND known.type = wanted.value ->> 2 AND known.session = wanted.value ->> 3
+    WITH wanted (place, partition, tenant, type, session) AS ({{wanted}})
+    SELECT wanted.place, {rows.SESSION_FACTS}
+    FROM wanted CROSS JOIN session AS known
+    WHERE known.partition = wanted.partition AND known.tenant = wanted.tenant
+      AND known.type = wanted.type AND known.session = wanted.session
 """  # noqa: S608 - column names of our own
 _DUE_SESSIONS: Final = (
     f"SELECT tenant, type, session, {rows.SESSION_FACTS} FROM session"  # noqa: S608 - column names of our own
@@ -95,7 +97,7 @@ def known_sessions(
 ) -> dict[SessionKey, Session]:
     """Those of these sessions that are known."""
     keys = list(wanted)
-    found = db.execute(_SESSIONS, (json.dumps(keys),))
+    found = ask_rows(db, _SESSIONS, keys)
     return {keys[row[0]]: rows.session_of_row(row[1:]) for row in found}
 
 

@@ -30,8 +30,9 @@ from meterstream_aggregator.store import asking, rows, sqlite_writing
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
 from meterstream_aggregator.store.sqlite_errors import unavailable
-from meterstream_aggregator.store.sqlite_usage import SeriesIds, write_items, write_usage
+from meterstream_aggregator.store.sqlite_series import SeriesIds
 from meterstream_aggregator.store.sqlite_thresholds import SqliteLedger
+from meterstream_aggregator.store.sqlite_usage import write_items, write_usage
 from meterstream_aggregator.store.thresholds import settle, unwatched
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Waiting

@@ -14,23 +14,20 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from meterstream_aggregator.catalogue import ADDED, KEPT, MINUTE, MOMENT, Aggregate
-from meterstream_aggregator.changes import Item, ItemKey, SeriesKey, UsageDelta
+from meterstream_aggregator.changes import Item, ItemKey, UsageDelta
 from meterstream_aggregator.dedup import Int64Array
+from meterstream_aggregator.store.sqlite_many import Insert, insert_columns
+from meterstream_aggregator.store.sqlite_series import SeriesIds
 
 WINDOWS_PER_BLOCK: Final = 16
 LOW_BITS: Final = 62
 LOW_MASK: Final = (1 << LOW_BITS) - 1
 SECOND: Final = 1_000_000
-SERIES_CACHED_MAX: Final = 200_000
 _SCALE_BITS: Final = 6
 
-_KEY: Final = (
-    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " events = events + excluded.events, "
-)
+_KEY: Final = "ON CONFLICT DO UPDATE SET events = events + excluded.events, "
 _ADD: Final = _KEY + (
     "quantity_high = quantity_high + excluded.quantity_high"
     f" + ((quantity_low + excluded.quantity_low) >> {LOW_BITS}),"
@@ -46,10 +43,12 @@ _LESS: Final = _EXTREME.format(
 _MORE: Final = _EXTREME.format(
     better="(excluded.quantity_high, excluded.quantity_low) > (quantity_high, quantity_low)"
 )
-UPSERTS: Final[dict[Aggregate, str]] = {Aggregate.MIN: _LESS, Aggregate.MAX: _MORE} | dict.fromkeys(
+JOINS: Final[dict[Aggregate, str]] = {Aggregate.MIN: _LESS, Aggregate.MAX: _MORE} | dict.fromkeys(
     ADDED | KEPT, _ADD
 )
-"""By how a meter's rows join what is there; the columns are those of the table."""
+"""By how a meter's rows join what is there."""
+_INTO: Final = "INSERT INTO usage"
+_ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?)"
 _REMOVE_EMPTY: Final = (
     "DELETE FROM usage WHERE block = ? AND series = ? AND start = ? AND arrival = ? AND scale = ?"
     " AND events = 0 AND quantity_high = 0 AND quantity_low = 0"
@@ -70,31 +69,6 @@ _KEEP_GREATER: Final = """
            excluded.quantity, excluded.scale)
         > (time, sequence, producer, "offset", quantity, scale)
 """
-_SERIES: Final = (
-    "INSERT INTO series (meter, tenant, groups, partition, version) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING id"
-)
-
-
-class SeriesIds(dict[SeriesKey, int]):
-    """The ids of series, found or made when first asked for; a bounded cache of the table.
-
-    To be emptied whenever a transaction that asked is rolled back.
-    """
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        super().__init__()
-        self._db = db
-
-    def __missing__(self, key: SeriesKey) -> int:
-        if len(self) >= SERIES_CACHED_MAX:
-            self.clear()
-        groups = orjson.dumps(key.group).decode()
-        row = self._db.execute(
-            _SERIES, (key.meter, key.tenant, groups, key.partition, key.version)
-        ).fetchone()
-        known = self[key] = int(row[0])
-        return known
 
 
 def write_usage(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta]) -> None:
@@ -105,21 +79,22 @@ def write_usage(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta]
 
 def write_items(db: sqlite3.Connection, ids: SeriesIds, items: Mapping[ItemKey, Item]) -> None:
     """Keep the greater of each item and what is there."""
+    series = ids.of_keys([key.series for key in items])
     db.executemany(
         _KEEP_GREATER,
         (
-            (ids[key.series], key.start // MINUTE, key.item, key.arrival // SECOND, *item)
-            for key, item in items.items()
+            (owner, key.start // MINUTE, key.item, key.arrival // SECOND, *item)
+            for owner, (key, item) in zip(series, items.items(), strict=True)
         ),
     )
 
 
 def _alike(deltas: list[UsageDelta]) -> list[list[UsageDelta]]:
     """Deltas by how their rows join what is there: added, the smaller, the greater."""
-    by_upsert: dict[str, list[UsageDelta]] = {}
+    by_join: dict[str, list[UsageDelta]] = {}
     for delta in deltas:
-        by_upsert.setdefault(UPSERTS[delta.aggregate], []).append(delta)
-    return list(by_upsert.values())
+        by_join.setdefault(JOINS[delta.aggregate], []).append(delta)
+    return list(by_join.values())
 
 
 def _write_alike(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta]) -> None:
@@ -128,17 +103,17 @@ def _write_alike(db: sqlite3.Connection, ids: SeriesIds, deltas: list[UsageDelta
     if not len(joined[0]):
         return
     order = table_order(joined[0], joined[1], joined[2], joined[4])
-    upsert = UPSERTS[deltas[0].aggregate]
+    join = JOINS[deltas[0].aggregate]
     events, high, low = joined[5:]
-    if upsert is _ADD:
+    if join is _ADD:
         something = (events != 0) | (high != 0) | (low != 0)
         if not something.all():
             order = order[something[order]]
-    db.executemany(upsert, zip(*(column[order].tolist() for column in joined), strict=True))
+    insert_columns(db, Insert(_INTO, _ROW, join), [column[order] for column in joined])
     late = joined[3] != 0
     if late.any():
         db.executemany(_LATE, _keys(joined, order[late[order]]))
-    if upsert is _ADD:
+    if join is _ADD:
         # In time, only what is taken back can bring a row to nothing; late, or of first moments,
         # anything can.
         doubtful = (events < 0) | (high < 0) | late | (joined[4] >= MOMENT)
@@ -155,10 +130,9 @@ def _keys(columns: list[npt.NDArray[Any]], rows: Int64Array) -> Iterator[tuple[i
 def _columns(delta: UsageDelta, ids: SeriesIds) -> tuple[npt.NDArray[Any], ...]:
     """The columns of the table ``usage`` for a delta."""
     assert delta.arrival % SECOND == 0, "windows and grace are whole seconds"
-    series = [ids[key] for key in delta.series]
     return (
         delta.start // (delta.window * WINDOWS_PER_BLOCK),
-        np.array(series, dtype=np.int64)[delta.index],
+        ids.of(delta)[delta.index],
         delta.start // MINUTE,
         np.full(len(delta.start), delta.arrival // SECOND, dtype=np.int64),
         delta.scale,

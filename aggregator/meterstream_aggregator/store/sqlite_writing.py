@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from meterstream_aggregator.changes import Changes, KeyState, OutboxMessage
-from meterstream_aggregator.dedup import pack
+from meterstream_aggregator.changes import Changes, KeyState, OutboxMessage, SessionColumns
 from meterstream_aggregator.errors import Fenced
 from meterstream_aggregator.state import KEY_HORIZON
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.port import Advance
+from meterstream_aggregator.store.sqlite_many import Insert, insert_rows
+from meterstream_aggregator.store.sqlite_numbers import rows_of_numbers
 
 _ADVANCE: Final = (
     "UPDATE position SET next_offset = ?, appended = ?, counted = counted + ?,"
@@ -23,14 +24,29 @@ _READING: Final = """
         SELECT version FROM reading WHERE partition = ?1 ORDER BY first_offset DESC LIMIT 1
     )
 """
-_SPANS: Final = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " first = min(first, excluded.first), last = max(last, excluded.last),"
-    " events = events + excluded.events"
+_JOIN_SPANS: Final = (
+    "ON CONFLICT DO UPDATE SET first = min(first, excluded.first),"
+    " last = max(last, excluded.last), events = events + excluded.events"
 )
-_PLACE: Final = _SPANS.format(table="place")
-_PRESENCE: Final = _SPANS.format(
-    table="presence (partition, producer, segment, first, last, events)"
+_PLACE: Final = Insert("INSERT INTO place", "(?, ?, ?, ?, ?, ?)", _JOIN_SPANS)
+_PRESENCE: Final = Insert(
+    "INSERT INTO presence (partition, producer, segment, first, last, events)",
+    "(?, ?, ?, ?, ?, ?)",
+    _JOIN_SPANS,
+)
+_PRODUCER: Final = Insert(
+    "INSERT OR REPLACE INTO producer", "(?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?)"
+)
+_NO_TIME: Final = -1
+"""Stands for NULL where a time is bound: no time of ours is below 0."""
+_TIME: Final = f"nullif(?, {_NO_TIME})"
+_TEXT: Final = "nullif(?, '')"
+_SESSION: Final = Insert(
+    "INSERT OR REPLACE INTO session",
+    f"(?, ?, ?, ?, {_TIME}, {_TIME}, ?, ?, {_TIME}, {_TEXT}, {_TEXT}, {_TEXT})",
+)
+_PLAIN_SESSION: Final = _SESSION._replace(
+    row=f"(?, ?, ?, ?, ?, {_TIME}, ?, ?, {_TIME}, {_TEXT}, {_TEXT}, NULL)"
 )
 
 
@@ -59,22 +75,7 @@ def advance_positions(
 
 def write_numbers(db: sqlite3.Connection, changes: Changes) -> None:
     """Numbers of producers, whole, and which single numbers are refused."""
-    db.executemany(
-        "INSERT OR REPLACE INTO producer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
-                key.partition,
-                key.producer,
-                *pack(numbers),
-                numbers.closed,
-                numbers.counted,
-                numbers.duplicates,
-                numbers.refusals,
-                numbers.last_append,
-            )
-            for key, numbers in changes.numbers.items()
-        ),
-    )
+    insert_rows(db, _PRODUCER, rows_of_numbers(changes.numbers))
     db.executemany(
         "INSERT OR IGNORE INTO refused_number VALUES (?, ?, ?, ?)",
         [number for number, refused in changes.refused.items() if refused],
@@ -106,10 +107,15 @@ def write_keys(db: sqlite3.Connection, changes: Changes, advances: Sequence[Adva
 
 def write_sessions(db: sqlite3.Connection, changes: Changes) -> None:
     """Sessions and subjects, whole."""
-    db.executemany(
-        "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows.session_rows(changes),
+    told = [
+        rows.row_of_session(key, session, deadline)
+        for key, (session, deadline) in changes.sessions.items()
+    ]
+    insert_rows(
+        db, _SESSION, [(*row[:4], *map(_bound, row[4:9]), *map(_told, row[9:])) for row in told]
     )
+    for columns in changes.session_columns:
+        insert_rows(db, _PLAIN_SESSION, list(zip(*_plain(columns), strict=True)))
     db.executemany(
         "INSERT OR REPLACE INTO subject VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
@@ -119,10 +125,28 @@ def write_sessions(db: sqlite3.Connection, changes: Changes) -> None:
     )
 
 
+def _plain(columns: SessionColumns) -> SessionColumns:
+    """The same without None: see `sqlite_many`."""
+    return columns._replace(
+        end=[_NO_TIME if time is None else time for time in columns.end],
+        deadline=[_NO_TIME if time is None else time for time in columns.deadline],
+        subject=[text or "" for text in columns.subject],
+        attributes=[text or "" for text in columns.attributes],
+    )
+
+
+def _bound(time: int | None) -> int:
+    return _NO_TIME if time is None else time
+
+
+def _told(text: str | None) -> str:
+    return text or ""
+
+
 def write_log_index(db: sqlite3.Connection, changes: Changes) -> None:
     """Places and presences, joined to what is there."""
-    db.executemany(_PLACE, ((*place, *span) for place, span in changes.places.items()))
-    db.executemany(_PRESENCE, ((*where, *span) for where, span in changes.presences.items()))
+    insert_rows(db, _PLACE, [(*place, *span) for place, span in changes.places.items()])
+    insert_rows(db, _PRESENCE, [(*where, *span) for where, span in changes.presences.items()])
 
 
 def write_letters(db: sqlite3.Connection, changes: Changes) -> None:

@@ -22,7 +22,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_aggregator.sessions import Session, SessionKey, Start
-from meterstream_aggregator.store import sqlite, sqlite_usage
+from meterstream_aggregator.store import sqlite, sqlite_series
 from meterstream_aggregator.store.port import Advance, TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import open_reader
@@ -256,7 +256,7 @@ def test_series_are_found_again(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A series has one row however often its id was forgotten."""
-    monkeypatch.setattr(sqlite_usage, "SERIES_CACHED_MAX", 2)
+    monkeypatch.setattr(sqlite_series, "SERIES_CACHED_MAX", 2)
     meter, claim = CATALOGUE.meter("credit.most"), store.claim(0, "a")
     for turn in range(3):
         rows = {
