@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import Changes, OutboxMessage
+from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.state import Readings
+from meterstream_aggregator.store.address import StoreAddress
+from meterstream_aggregator.store.opening import open_store
 from meterstream_aggregator.store.port import Store, StoreReader, TopicBinding
-from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.target import prepare
 from meterstream_aggregator.thresholds import FiredRow
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.errors import RebuildRefused
@@ -144,7 +146,7 @@ def steps(stretches: Collection[Stretch]) -> Iterator[tuple[str, list[Range]]]:
 
 def rebuild(
     plan: Plan,
-    target: Path,
+    target: StoreAddress,
     log: LogReader,
     schemas: WriterSchemas,
     *,
@@ -153,17 +155,19 @@ def rebuild(
     told: Callable[[int], None] = lambda _: None,
     batch_events_max: int = BATCH_EVENTS_MAX,
 ) -> int:
-    """Fold what the plan says into the store ``target``, which must not be there; records folded.
+    """Fold what the plan says into the store ``target``, where nothing may be; records folded.
 
     ``waiting`` are messages of the live store's outbox to hand over, ``notices`` what it told of
-    thresholds. ``told`` hears after each commit how many offsets are done. What fails leaves no
-    target behind. Raises `RebuildRefused`, `LogUnusable`, and what `Folding.fold` raises.
+    thresholds. ``told`` hears after each commit how many offsets are done. What fails leaves the
+    target as it was. Raises `RebuildRefused`, `LogUnusable`, and what `Folding.fold` raises.
     """
-    if target.exists() and target.stat().st_size:
-        raise RebuildRefused(f"{target} is there and is not empty; name a file that is not there")
-    ends = plan.ends
-    log.check(Range(partition, at, ends[partition]) for partition, at in plan.begins.items())
     try:
+        undo = prepare(target)
+    except StoreMismatch as problem:
+        raise RebuildRefused(str(problem)) from problem
+    try:
+        ends = plan.ends
+        log.check(Range(partition, at, ends[partition]) for partition, at in plan.begins.items())
         with ExitStack() as opened:
             stores = {
                 version: opened.enter_context(closing(_bound(target, plan.binding, catalogue)))
@@ -176,19 +180,18 @@ def rebuild(
             handed = Changes(outbox=list(waiting), told=list(notices))
             stores[next(iter(stores))].commit([], handed)
     except BaseException:
-        for name in (target.name, f"{target.name}-wal", f"{target.name}-shm"):
-            target.with_name(name).unlink(missing_ok=True)
+        undo()
         raise
     return folded
 
 
-def _bound(target: Path, binding: TopicBinding, catalogue: Catalogue) -> SqliteStore:
+def _bound(target: StoreAddress, binding: TopicBinding, catalogue: Catalogue) -> Store:
     """The target as one catalogue's workers see it.
 
     All are bound before anything is folded: that a change lay in the future when it was made is no
     question any more.
     """
-    store = SqliteStore(target)
+    store = open_store(target)
     try:
         store.bind(binding, catalogue)
     except BaseException:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import Any, Final
 
 from meterstream_aggregator.catalogue import MOMENT, Aggregate, Meter
@@ -17,7 +16,8 @@ from meterstream_aggregator.evidence import Judged, Outcome
 from meterstream_aggregator.evidence_rows import Mismatch, arrival_at
 from meterstream_aggregator.explain import Asked, Explanation, explain, in_groups
 from meterstream_aggregator.refusals import SESSION_KINDS, amount_of, counts
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.address import StoreAddress
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_aggregator.windows import window_start
 from meterstream_consumers.logreader import LogReader
 from meterstream_schemas.errors import InvalidQuantity
@@ -44,18 +44,18 @@ class Listed:
 
 
 def list_events(
-    store: Path,
+    store: StoreAddress,
     log: Log,
     *,
     limit: int,
     now: int,
     **question: Any,  # noqa: ANN401 - those of `explaining.asked_of`
 ) -> Listed:
-    """Explain a figure by a store's file and its log. Blocks; the store may be written meanwhile.
+    """Explain a figure by a store and its log. Blocks; the store may be written meanwhile.
 
     Raises what `explaining.asked_of`, `evidencing.evidence` and `open_reader` raise.
     """
-    with closing(open_reader(store)) as reader, reader.snapshot():
+    with closing(open_reader(store, patient=True)) as reader, reader.snapshot():
         asked = explaining.asked_of(reader, **question)
         found = explain(reader, asked, now=now)
         if found is None:

@@ -1,18 +1,21 @@
-"""A store held against its log: copied as it stands, folded again, and compared."""
+"""A store held against its log: taken as it stands, folded again, and compared.
+
+The rebuild is always a SQLite file of its own, whatever kind the live store is: canonical rows are
+the same in both, and so each kind's writing is held against the other's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.changes import OutboxMessage
-from meterstream_aggregator.store.canonical import Compared, compare, snapshot_into, store_hash
+from meterstream_aggregator.store.address import StoreAddress
+from meterstream_aggregator.store.canonical import Compared, store_hash
 from meterstream_aggregator.store.port import TopicBinding
-from meterstream_aggregator.store.sqlite import SqliteStore
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.standing import compare, standing
 from meterstream_aggregator.thresholds import FiredRow
 from meterstream_consumers import rebuild
 from meterstream_consumers.errors import RebuildRefused
@@ -20,8 +23,6 @@ from meterstream_consumers.logreader import BATCH_EVENTS_MAX, LogReader
 from meterstream_consumers.rebuild import Plan
 from meterstream_infra.topics import check_topic
 from meterstream_schemas.registry import BundledSchemas, RegistrySchemas, WriterSchemas
-
-_OUTBOX_ROWS = 1_000_000
 
 Told = Callable[[int, int], None]
 """Hears how many offsets are done, of how many."""
@@ -62,16 +63,17 @@ class Verdict:
         return not any(table.different for table in self.tables)
 
 
-def verify(live: Path, log: Log, scratch: Path, *, told: Told = _nobody) -> Verdict:
+def verify(live: StoreAddress, log: Log, scratch: Path, *, told: Told = _nobody) -> Verdict:
     """Hold a store against its log as of now; its workers may go on. Files go to ``scratch``.
 
     Raises `StoreUnavailable`, `StoreMismatch`, `RebuildRefused`, `LogUnusable`, `InfraError`.
     """
-    copy, rebuilt = scratch / "live.sqlite3", scratch / "rebuilt.sqlite3"
-    snapshot_into(live, copy)
-    plan = _plan(copy, None)
+    with standing(live, scratch) as now:
+        plan = rebuild.plan_of_store(now.reader, None)
+        rows = now.keep()
+    rebuilt = scratch / "rebuilt.sqlite3"
     records = fold_again(plan, rebuilt, log, told=told)
-    tables = list(compare(copy, rebuilt))
+    tables = list(compare(rows, rebuilt))
     return Verdict(
         plan,
         records,
@@ -82,8 +84,8 @@ def verify(live: Path, log: Log, scratch: Path, *, told: Told = _nobody) -> Verd
 
 
 def rebuild_like(
-    live: Path,
-    target: Path,
+    live: StoreAddress,
+    target: StoreAddress,
     log: Log,
     scratch: Path,
     *,
@@ -91,19 +93,15 @@ def rebuild_like(
     told: Told = _nobody,
 ) -> tuple[Plan, int]:
     """A new store in ``target`` with the history of ``live``; the plan and the records folded."""
-    copy = scratch / "live.sqlite3"
-    snapshot_into(live, copy)
-    plan = _plan(copy, catalogue)
-    with closing(SqliteStore(copy)) as store:
-        rows = store.outbox(range(plan.binding.partitions), _OUTBOX_ROWS)
-    waiting = tuple(row.message for row in rows)
-    with closing(open_reader(copy)) as reader:
-        notices = tuple(reader.threshold_notices(None, 0))
+    with standing(live, scratch) as now:
+        plan = rebuild.plan_of_store(now.reader, catalogue)
+        waiting = now.outbox()
+        notices = tuple(now.reader.threshold_notices(None, 0))
     return plan, fold_again(plan, target, log, waiting=waiting, notices=notices, told=told)
 
 
 def rebuild_all(
-    target: Path, log: Log, topic: str, catalogue: Catalogue, *, told: Told = _nobody
+    target: StoreAddress, log: Log, topic: str, catalogue: Catalogue, *, told: Told = _nobody
 ) -> tuple[Plan, int]:
     """A new store in ``target`` of all that the log has; the plan and the records folded."""
     binding = TopicBinding(*check_topic(log.bootstrap_servers, topic))
@@ -114,7 +112,7 @@ def rebuild_all(
 
 def fold_again(
     plan: Plan,
-    target: Path,
+    target: StoreAddress,
     log: Log,
     *,
     waiting: tuple[OutboxMessage, ...] = (),
@@ -142,12 +140,3 @@ def fold_again(
             told=lambda done: told(done, offsets),
             batch_events_max=log.batch_events_max,
         )
-
-
-def _plan(store: Path, catalogue: Catalogue | None) -> Plan:
-    reader = open_reader(store)
-    try:
-        with reader.snapshot():
-            return rebuild.plan_of_store(reader, catalogue)
-    finally:
-        reader.close()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.address import StoreAddress
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_aggregator.store.told import DeadLetterRow, DeadLettersWanted
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.errors import LogUnusable
@@ -55,7 +55,11 @@ class Mailroom:
     """
 
     def __init__(
-        self, store: Path, bootstrap_servers: str, deadletters_topic: str, registry_url: str | None
+        self,
+        store: StoreAddress,
+        bootstrap_servers: str,
+        deadletters_topic: str,
+        registry_url: str | None,
     ) -> None:
         self._store = store
         self._bootstrap_servers = bootstrap_servers

@@ -10,6 +10,7 @@ import time
 import uuid
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,8 +21,8 @@ from confluent_kafka.admin import AdminClient
 from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.canonical import snapshot_into
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.canonical_sqlite import snapshot_into
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.errors import LogTooShort, RebuildRefused
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_consumers.settings import WorkerSettings
@@ -37,8 +38,8 @@ from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
+    from meterstream_aggregator.store.address import StoreAddress
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration
@@ -99,7 +100,7 @@ def _end_of_log(settings: WorkerSettings) -> dict[int, int]:
         return {p: end for p, (_, end) in reader.bounds(range(PARTITIONS)).items()}
 
 
-def _positions(store: Path) -> dict[int, int]:
+def _positions(store: StoreAddress) -> dict[int, int]:
     try:
         with closing(open_reader(store)) as reader:
             return {row.partition: max(row.next_offset, 0) for row in reader.positions()}
@@ -176,6 +177,11 @@ def test_a_rebuild_repeats_any_history(
     assert empty <= {"item", "subject", "refused_number"}, rows
 
 
+def _file(settings: WorkerSettings) -> Path:
+    assert isinstance(settings.store, Path)
+    return settings.store
+
+
 def _scratch(tmp_path: Path, name: str) -> Path:
     made = tmp_path / name
     made.mkdir()
@@ -191,7 +197,7 @@ def test_what_differs_is_told(
     assert main(arguments) == 0
     assert "the same: " in capsys.readouterr().out
 
-    with closing(sqlite3.connect(settings.store)) as db, db:
+    with closing(sqlite3.connect(_file(settings))) as db, db:
         db.execute("UPDATE usage SET quantity_low = quantity_low + 1 WHERE quantity_low = 60")
 
     assert main([*arguments, "--format", "json"]) == 1
@@ -201,7 +207,7 @@ def test_what_differs_is_told(
     [table] = [table for table in told["tables"] if table["different"]]
     assert table["table"] == "usage"
     [difference] = table["differences"]
-    assert (difference["live"]["quantity_low"], difference["rebuilt"]["quantity_low"]) == (61, 60)
+    assert (difference["live"]["quantity"], difference["rebuilt"]["quantity"]) == (61, 60)
     assert difference["live"]["meter"] == "tokens"
 
 
@@ -218,7 +224,7 @@ def test_a_rebuild_is_refused_rather_than_wrong(
     target.unlink()
 
     copy = tmp_path / "other.sqlite3"
-    snapshot_into(settings.store, copy)
+    snapshot_into(_file(settings), copy)
     with closing(sqlite3.connect(copy)) as db, db:
         db.execute("UPDATE binding SET topic_id = 'another'")
     with pytest.raises(RebuildRefused, match=r"has id .* was made from id another"):
@@ -275,7 +281,7 @@ def test_a_record_that_is_gone_is_named(
     assert (missing["from"], missing["to"]) == (day[lost].sequence, day[lost].sequence)
 
 
-def _reconcile(store: Path, tmp_path: Path) -> dict[str, Any]:
+def _reconcile(store: StoreAddress, tmp_path: Path) -> dict[str, Any]:
     from meterstream_services.http.app import create_app  # noqa: PLC0415 - of this one step
     from meterstream_services.http.settings import Settings  # noqa: PLC0415 - likewise
 
@@ -321,7 +327,7 @@ def test_events_that_do_not_add_up_are_told(
 ) -> None:
     """A row was altered: the figure does not follow from its events, and the row is told."""
     _fold(settings, _day())
-    with closing(sqlite3.connect(settings.store)) as db, db:
+    with closing(sqlite3.connect(_file(settings))) as db, db:
         db.execute("UPDATE usage SET quantity_low = quantity_low + 1 WHERE quantity_low = 60")
 
     status, told = _explained(settings, log, "tokens", capsys)

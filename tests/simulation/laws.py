@@ -16,10 +16,10 @@ from meterstream_aggregator import answering
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.questions import ask
-from meterstream_aggregator.store.canonical import canonical_hash
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.standing import canonical_hash
 from tests.oracle import counting
 from tests.oracle.answers import figure_differences, fraction
 from tests.oracle.verdict import differences_from

@@ -1,28 +1,27 @@
-"""A SQLite store as canonical rows: what two stores of one log must agree in, and one hash of it.
+"""A store as canonical rows: what two stores of one log must agree in, and one hash of it.
 
-What is a function of the log and its catalogues is compared, by natural keys: the ids of series,
-which tell only in which order they were first written, are replaced by what they stand for. What
-is left out, and why, stands in `LEFT_OUT`.
+The two may be of different kinds: a SQLite file against a schema of PostgreSQL. What is a function
+of the log and its catalogues is compared, by natural keys: the ids of series, which tell only in
+which order they were first written, are replaced by what they stand for. What is left out, and why,
+stands in `LEFT_OUT`.
 
-The hash of a table is BLAKE2b over its rows in the order of their keys, each as a JSON array on a
-line of its own; the hash of a store is that over its tables' names and hashes. Memory is bounded:
-rows are streamed, and SQLite sorts what it must within one block of usage or on disk.
+A canonical row is a JSON array, so that equal rows have equal bytes. Its texts are texts, whatever
+the database keeps them in; bytes are hexadecimal; truths are 0 and 1; amounts are one integer, as
+text where it needs more than 64 bits. Rows come in the order of their keys, texts byte by byte.
+
+The hash of a table is BLAKE2b over its rows, each on a line of its own; the hash of a store is that
+over its tables' names and hashes. Memory is bounded: rows are streamed, and the database sorts what
+it must on disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
-
-from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
-from meterstream_aggregator.store.sqlite import SCHEMA_VERSION
 
 DIFFERENCES_SHOWN: Final = 10
 _HASH_BYTES: Final = 16
@@ -32,58 +31,34 @@ Row = tuple[Any, ...]
 
 
 class Table(NamedTuple):
-    """A table's canonical rows. The first ``keys`` columns are its natural key, which orders it."""
+    """A table's canonical rows. The first ``keys`` columns are its natural key, which orders it.
+
+    ``of_series``: it has the id of a series where these rows have what the series stands for.
+    """
 
     name: str
     columns: tuple[str, ...]
     keys: int
-    query: str
+    of_series: bool = False
 
 
-_SERIES: Final = ("meter", "tenant", "groups", "partition", "version")
+SERIES: Final = ("meter", "tenant", "groups", "partition", "version")
 
 
-def _table(name: str, columns: str, keys: int, where: str = "") -> Table:
-    """A table that is canonical as it stands."""
-    names = tuple(columns.split())
-    chosen = ", ".join(
-        f"hex({column})" if column in {"upto", "content"} else f'"{column}"' for column in names
-    )
-    order = ", ".join(f'"{column}"' for column in names[:keys])
-    return Table(
-        name,
-        names,
-        keys,
-        f"SELECT {chosen} FROM {name} {where} ORDER BY {order}",  # noqa: S608 - names of our own
-    )
+def _table(name: str, columns: str, keys: int) -> Table:
+    return Table(name, tuple(columns.split()), keys)
 
 
 def _of_series(name: str, before: str, after: str, keys: int) -> Table:
-    """A table whose rows belong to a series. ``before`` are key columns in front of the series."""
-    first, rest = tuple(before.split()), tuple(after.split())
-    columns = (*first, *_SERIES, *rest)
-    chosen = [
-        f'series."{column}"' if column in _SERIES else f'own."{column}"' for column in columns
-    ]
-    return Table(
-        name,
-        columns,
-        keys,
-        f"SELECT {', '.join(chosen)} FROM {name} AS own JOIN series ON series.id = own.series"  # noqa: S608 - names of our own
-        f" ORDER BY {', '.join(chosen[:keys])}",
-    )
+    """``before`` are key columns in front of the series."""
+    return Table(name, (*before.split(), *SERIES, *after.split()), keys, of_series=True)
 
 
 TABLES: Final = (
-    _table(
-        "position",
-        "partition next_offset appended counted duplicates refused",
-        1,
-        "WHERE next_offset IS NOT NULL",
-    ),
+    _table("position", "partition next_offset appended counted duplicates refused", 1),
     _table("reading", "partition first_offset version", 2),
-    _table("series", " ".join(_SERIES), 5),
-    _of_series("usage", "block", "start arrival scale events quantity_high quantity_low", 9),
+    _table("series", " ".join(SERIES), 5),
+    _of_series("usage", "block", "start arrival scale events quantity", 9),
     _of_series("late", "", "arrival block start scale", 9),
     _of_series("item", "", "start item arrival time sequence producer offset quantity scale", 8),
     _table("place", "partition hour segment first last events", 3),
@@ -145,25 +120,22 @@ class Compared:
     rebuilt_hash: str = ""
 
 
-def snapshot_into(store: Path, copy: Path) -> None:
-    """A copy of the store as one reader sees it now; writers go on meanwhile.
+class Canonical(Protocol):
+    """A store's canonical rows, table by table."""
 
-    A copy, and no long read: while a reader stays in one snapshot, SQLite's log of later writes
-    grows without end. Raises `StoreUnavailable` or `StoreMismatch`.
-    """
-    with _open(store) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
+    def lines(self, table: Table) -> Iterator[bytes]:
+        """The rows of a table in order, each as JSON, without its line's end."""
+        ...
 
 
-def canonical_hash(store: Path) -> str:
+def hash_of(store: Canonical) -> str:
     """The hash of a store's canonical rows. Equal stores have equal ones."""
     hashes: list[tuple[str, str]] = []
-    with _open(store) as db:
-        for table in TABLES:
-            lines = _Lines()
-            for row in _rows(db, table):
-                lines.add(row)
-            hashes.append((table.name, lines.hash()))
+    for table in TABLES:
+        hashed = _Hash()
+        for line in store.lines(table):
+            hashed.add(line)
+        hashes.append((table.name, hashed.end()))
     return store_hash(hashes)
 
 
@@ -172,83 +144,66 @@ def store_hash(hashes: list[tuple[str, str]]) -> str:
     return hashlib.blake2b(orjson.dumps(hashes), digest_size=_HASH_BYTES).hexdigest()
 
 
-def compare(live: Path, rebuilt: Path) -> Iterator[Compared]:
+def compared(live: Canonical, rebuilt: Canonical) -> Iterator[Compared]:
     """Both stores, table by table and row by row. Nobody may write to them meanwhile."""
-    with _open(live) as left, _open(rebuilt) as right:
-        for table in TABLES:
-            yield _compared(table, _rows(left, table), _rows(right, table))
+    for table in TABLES:
+        yield _compared(table, live.lines(table), rebuilt.lines(table))
 
 
-def _compared(table: Table, left: Iterator[Row], right: Iterator[Row]) -> Compared:
+def _compared(table: Table, left: Iterator[bytes], right: Iterator[bytes]) -> Compared:
     """Two sorted streams, merged by key."""
     found = Compared(table.name, table.columns)
-    lines = (_Lines(), _Lines())
+    hashes = (_Hash(), _Hash())
     mine, other = next(left, None), next(right, None)
     while mine is not None or other is not None:
         found.rows += 1
-        if mine == other:
-            step = (True, True)
-        elif mine is None or other is None:
-            step = (mine is not None, other is not None)
-        else:
-            here, there = mine[: table.keys], other[: table.keys]
-            step = (here <= there, there <= here)
+        step = (True, True)
         if mine != other:
+            here, there = _row(mine), _row(other)
+            step = _first_of(here, there, table.keys)
             found.different += 1
             if len(found.differences) < DIFFERENCES_SHOWN:
-                shown = (mine if step[0] else None, other if step[1] else None)
+                shown = (here if step[0] else None, there if step[1] else None)
                 found.differences.append(Difference(*shown))
-        if step[0]:
-            lines[0].add(mine)
+        if step[0] and mine is not None:
+            hashes[0].add(mine)
             mine = next(left, None)
-        if step[1]:
-            lines[1].add(other)
+        if step[1] and other is not None:
+            hashes[1].add(other)
             other = next(right, None)
-    found.live_hash, found.rebuilt_hash = lines[0].hash(), lines[1].hash()
+    found.live_hash, found.rebuilt_hash = hashes[0].end(), hashes[1].end()
     return found
 
 
-class _Lines:
-    """Hashes rows a few thousand at a time."""
+def _row(line: bytes | None) -> Row | None:
+    return None if line is None else tuple(orjson.loads(line))
+
+
+def _first_of(here: Row | None, there: Row | None, keys: int) -> tuple[bool, bool]:
+    """Which of two rows comes first by its key, or both where it is one key."""
+    if here is None or there is None:
+        return here is not None, there is not None
+    return here[:keys] <= there[:keys], there[:keys] <= here[:keys]
+
+
+class _Hash:
+    """Hashes lines, a few thousand at a time."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=_HASH_BYTES)
         self._waiting: list[bytes] = []
 
-    def add(self, row: Row | None) -> None:
-        self._waiting.append(orjson.dumps(row))
+    def add(self, line: bytes) -> None:
+        self._waiting.append(line)
         if len(self._waiting) >= _LINES:
             self._flush()
 
-    def hash(self) -> str:
+    def end(self) -> str:
         self._flush()
         return self._hash.hexdigest()
 
     def _flush(self) -> None:
-        for line in self._waiting:
-            self._hash.update(line)
+        if self._waiting:
+            self._hash.update(b"\n".join(self._waiting))
             self._hash.update(b"\n")
-        self._waiting.clear()
-
-
-def _rows(db: sqlite3.Connection, table: Table) -> Iterator[Row]:
-    yield from db.execute(table.query)
-
-
-@contextmanager
-def _open(store: Path) -> Generator[sqlite3.Connection]:
-    if not store.exists():
-        raise StoreUnavailable(f"{store}: there is no store there")
-    try:
-        db = sqlite3.connect(
-            f"{store.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0, isolation_level=None
-        )
-        with closing(db):
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise StoreMismatch(
-                    f"{store}: has version {version}, this program reads {SCHEMA_VERSION}"
-                )
-            yield db
-    except sqlite3.DatabaseError as problem:
-        raise StoreUnavailable(f"{store}: cannot be read now: {problem}") from problem
+            self._waiting.clear()

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from meterstream_aggregator.store.opening import Readers
 from meterstream_aggregator.store.port import StoreReader
-from meterstream_aggregator.store.sqlite_reader import open_reader
 from meterstream_consumers.logs import configure
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.accounts.sqlite import SqliteDirectory
@@ -65,8 +65,9 @@ def create_app(
     The keyword arguments replace the store, the accounts directory and the clock (microseconds
     UTC). The directory is closed when the application shuts down.
     """
+    readers = Readers(settings.store)
     parts = Parts(
-        open_store=open_store or (lambda: open_reader(settings.store)),
+        open_store=open_store or readers.open,
         directory=directory or SqliteDirectory(settings.accounts),
         now=now or _wall_clock,
         metrics=HttpMetrics(),
@@ -76,6 +77,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         parts.directory.close()
+        readers.close()
 
     app = FastAPI(
         title="meterstream",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from meterstream_aggregator.store.address import StoreAddress
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -14,7 +16,7 @@ class Settings:
     that listens on a loopback address; see `meterstream_services.http.limits`.
     """
 
-    store: Path
+    store: StoreAddress
     accounts: Path
     host: str = "127.0.0.1"
     port: int = 8080

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
-from meterstream_aggregator.store.canonical import (
-    DIFFERENCES_SHOWN,
-    LEFT_OUT,
-    TABLES,
-    canonical_hash,
-    compare,
-    snapshot_into,
-    store_hash,
-)
+from meterstream_aggregator.store.canonical import DIFFERENCES_SHOWN, LEFT_OUT, TABLES, store_hash
+from meterstream_aggregator.store.canonical_sqlite import snapshot_into
 from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.standing import canonical_hash, compare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +28,11 @@ def filled(tmp_path: Path) -> Path:
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as db, db:
         for table, columns in _schema(db).items():
-            rows = 1 if table == "binding" else ROWS
+            rows = 1 if table in {"binding", "made"} else ROWS
             for row in range(1, rows + 1):
                 values = [_value(name, kind, row) for name, kind in columns]
-                db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+                marks = ", ".join("?" * len(values))
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
     return path
 
 
@@ -56,6 +51,8 @@ def _schema(db: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
 def _value(name: str, kind: str, row: int) -> Any:  # noqa: ANN401 - of any column
     if name in {"series", "id", "only"}:
         return row
+    if name == "closed":
+        return row % 2
     return {"INTEGER": row * 10, "TEXT": f"{name} {row} é", "BLOB": bytes([row, 255])}[kind]
 
 
@@ -63,10 +60,14 @@ def _changed(path: Path, *statements: str) -> Path:
     """A copy of the store after these statements."""
     copy = path.with_name("other.sqlite3")
     snapshot_into(path, copy)
-    with closing(sqlite3.connect(copy)) as db, db:
+    _execute(copy, *statements)
+    return copy
+
+
+def _execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
         for statement in statements:
             db.execute(statement)
-    return copy
 
 
 def test_a_copy_is_the_same(filled: Path) -> None:
@@ -91,6 +92,8 @@ def test_every_column_is_compared_or_left_out_for_a_reason(filled: Path) -> None
     for table, columns in schema.items():
         for column, _ in columns:
             if (table, column) not in compared and (table, column) not in {
+                ("usage", "quantity_high"),  # "quantity"
+                ("usage", "quantity_low"),
                 ("usage", "series"),
                 ("late", "series"),
                 ("item", "series"),
@@ -121,6 +124,7 @@ def _one_cell(path: Path, table: str, column: str) -> str:
     """Another value in the second row."""
     with closing(sqlite3.connect(path)) as db:
         columns = dict(_schema(db)[table])
+    column = "quantity_low" if (table, column) == ("usage", "quantity") else column
     other = {"INTEGER": "21", "TEXT": "'other'", "BLOB": "x'00'"}[columns[column]]
     first, kind = next(iter(columns.items()))
     second = _value(first, kind, 2)
@@ -177,6 +181,19 @@ def test_only_the_first_differences_are_kept(filled: Path) -> None:
 
     assert found.different == 50
     assert len(found.differences) == DIFFERENCES_SHOWN
+
+
+def test_amounts_of_any_size_are_one_number(filled: Path) -> None:
+    """Two integers are told as the amount that they are; beyond 64 bits as text."""
+    for row, (high, low) in enumerate([(1, 2**62 - 1), (2, 0), (-3, 5)], 1):
+        amount = f"quantity_high = {high}, quantity_low = {low}"
+        _execute(filled, f"UPDATE usage SET {amount} WHERE block = {row * 10}")
+    copy = _changed(filled, "UPDATE usage SET quantity_high = quantity_high + 1")
+
+    found = {each.table: each for each in compare(filled, copy)}["usage"]
+
+    told = [each.live[-1] for each in found.differences if each.live is not None]
+    assert told == [2**63 - 1, str(2**63), str(-3 * 2**62 + 5)]
 
 
 def test_a_snapshot_is_taken_while_a_worker_writes(tmp_path: Path) -> None:

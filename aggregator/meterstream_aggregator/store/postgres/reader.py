@@ -7,14 +7,16 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from meterstream_aggregator.catalogue import HOUR, Catalogue, Meter, undump_catalogue
-from meterstream_aggregator.changes import CallerKey, Place, Span
+from meterstream_aggregator.changes import CallerKey, OutboxMessage, Place, Span
 from meterstream_aggregator.dedup import ProducerKey
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.address import PostgresAddress
 from meterstream_aggregator.store.asking import caller_key_of_row
+from meterstream_aggregator.store.canonical import Canonical
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.postgres import sessions
+from meterstream_aggregator.store.postgres.canonical import PostgresRows
 from meterstream_aggregator.store.postgres.figures import Figures
 from meterstream_aggregator.store.postgres.reading import Connections, ReadConnection
 from meterstream_aggregator.store.session_rows import Filter, Teller, place_after
@@ -304,6 +306,20 @@ class PostgresReader:
     def tenants(self) -> list[str]:
         """Every tenant that ever had usage, sorted."""
         return [row[0] for row in self._read.all(_TENANTS)]
+
+    def outbox(self) -> tuple[OutboxMessage, ...]:
+        """The messages that wait to leave, in their order."""
+        found = self._read.each(
+            "SELECT partition, topic, key, value, headers FROM outbox ORDER BY id"
+        )
+        return tuple(
+            OutboxMessage(partition, topic, key, value, rows.undump_headers(headers))
+            for partition, topic, key, value, headers in found
+        )
+
+    def canonical(self) -> Canonical:
+        """The rows to compare. To be read inside a snapshot."""
+        return PostgresRows(self._read)
 
     def close(self) -> None:
         """Let go of the connection."""
