@@ -23,7 +23,7 @@ A pooler between the two must pool by session: transactions of one session belon
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -79,12 +79,22 @@ def connect(address: PostgresAddress, purpose: Purpose) -> Connection:
 
 
 class Link:
-    """One session that is made again when it broke. For one thread at a time."""
+    """One session that is made again when it broke. For one thread at a time.
 
-    def __init__(self, address: PostgresAddress, purpose: Purpose) -> None:
+    ``prepare`` is done to each session before anything else.
+    """
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        purpose: Purpose,
+        prepare: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
         self.address: Final = address
         self._purpose: Final[Purpose] = purpose
-        self._connection: Connection | None = connect(address, purpose)
+        self._prepare = prepare
+        self._connection: Connection | None = None
+        self._connection = self._alive()
 
     @contextmanager
     def session(self) -> Generator[Connection]:
@@ -113,7 +123,14 @@ class Link:
         known = self._connection
         if known is None or known.closed:
             self._connection = None
-            known = self._connection = connect(self.address, self._purpose)
+            known = connect(self.address, self._purpose)
+            try:
+                with unavailable(self.address):
+                    self._prepare(known)
+            except BaseException:
+                known.close()
+                raise
+            self._connection = known
         return known
 
     def _tidy(self, connection: Connection) -> None:
