@@ -32,6 +32,7 @@ from benchmarks.ladder import LADDER, measure_worker
 from benchmarks.rebuilds import measure_rebuild
 from benchmarks.running import machine, run, say
 from benchmarks.starting import measure_starts
+from benchmarks.streams import COMMIT_MILLISECONDS, measure_streams
 
 PARTS: Final = (
     "record",
@@ -39,6 +40,7 @@ PARTS: Final = (
     "offline",
     "up",
     "worker",
+    "streams",
     "answers",
     "rebuild",
     "flat",
@@ -80,6 +82,13 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--shape", nargs="+", choices=[*traffic.SHAPES], default=["wide", "narrow"])
     parser.add_argument("--steps", nargs="+", choices=LADDER, default=[*LADDER], help="worker")
+    parser.add_argument(
+        "--commit-milliseconds",
+        type=int,
+        nargs="+",
+        default=COMMIT_MILLISECONDS,
+        help="streams: its commit intervals",
+    )
     parser.add_argument("--profile", action="store_true", help="worker: where the time goes")
     parser.add_argument("--against", type=Path, help="before: a checkout of an older state")
     arguments = parser.parse_args()
@@ -102,6 +111,9 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
             shapes=arguments.shape,
             steps=arguments.steps,
             stages=arguments.profile,
+        ),
+        "streams": lambda: measure_streams(
+            max(events), rounds, commits=arguments.commit_milliseconds
         ),
         "answers": lambda: run("benchmarks.answers", sizes),
         "rebuild": lambda: measure_rebuild(events[0], rounds),

@@ -6,13 +6,13 @@ is that of one round, and the median of the rounds counts; rates are those of th
 
 from __future__ import annotations
 
-import statistics
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
 from benchmarks.databases import SETTINGS, Server, postgres
+from benchmarks.ratios import ratios
 from benchmarks.running import at_fifths, load, middle, run, say, scratch
 from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.topics import ensure_topics
@@ -159,22 +159,6 @@ def _told(runs: dict[str, list[dict[str, Any]]], size: int, records: int) -> dic
     if {"every", "store"} <= set(runs):
         told["every_to_plain"] = ratios(runs, FIGURE, "store")["every"]
     return told
-
-
-def ratios(runs: dict[str, list[dict[str, Any]]], figure: str, base: str) -> dict[str, float]:
-    """Each step's figure by that of ``base`` in the same round, the median of all rounds."""
-    if base not in runs:
-        return {}
-    return {
-        step: round(
-            statistics.median(
-                result[figure] / bottom[figure]
-                for result, bottom in zip(results, runs[base], strict=True)
-            ),
-            3,
-        )
-        for step, results in runs.items()
-    }
 
 
 def _show(name: str, ladder: dict[str, Any]) -> None:
