@@ -69,6 +69,8 @@ class Reason(StrEnum):
     """The caller's key was used before for other content."""
     NOT_INVERTIBLE = "not_invertible"
     """A VOID of an event that a meter counts in a way that cannot be taken back."""
+    LOST = "lost"
+    """Records that retention deleted before they were folded; a person accepted their loss."""
 
 
 UNNUMBERED: Final = frozenset({Reason.INVALID_IDENTITY, Reason.EXPIRED_PRODUCER})

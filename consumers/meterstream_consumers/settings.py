@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from meterstream_aggregator.store.address import StoreAddress
+from meterstream_consumers.gaps import Gap
 from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
+
+
+class GroupProtocol(StrEnum):
+    """Kafka's protocols for consumer groups: see `membership`."""
+
+    CLASSIC = "classic"
+    CONSUMER = "consumer"
+
+
+def group_of(topic: str) -> str:
+    """The workers' consumer group: one per topic, for several of them may share a Kafka."""
+    return "meterstream" if topic == EVENTS_TOPIC else f"meterstream-{topic}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +40,11 @@ class WorkerSettings:
     notices_topic: str = NOTICES_TOPIC
     group: str = "meterstream"
     instance: str | None = None
+    group_protocol: GroupProtocol = GroupProtocol.CLASSIC
+    store_replaced: bool = False
+    """Go on although the group's positions name another store that is ahead of this one."""
+    accepted_gaps: tuple[Gap, ...] = ()
+    """Losses to retention that somebody has accepted."""
     metrics: str | None = None
     """``host:port`` of the metrics and health endpoint, None for none."""
     registry_url: str | None = None
@@ -39,6 +58,7 @@ class WorkerSettings:
     idle_seconds: float = 0.1
     """How long one poll waits for a first event."""
     session_timeout_seconds: int = 10
+    """After which a silent member is gone; of the classic protocol only."""
     producers_cached_max: int = 20_000
     """(producer, partition) pairs kept in memory between batches; 2 KiB each."""
     tick_seconds: float = 10.0

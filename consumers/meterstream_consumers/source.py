@@ -1,18 +1,22 @@
 """The log, consumed: a member of a Kafka consumer group that begins where the store says.
 
 The only consumer of events. Kafka spreads the partitions; where to read from and who may write is
-decided by the store. Used by one thread, which must call `collect` or `idle` at least every five
+decided by the store. Used by one thread, which must call `collect` or `wait` at least every five
 minutes.
+
+Partitions come one by one and go one by one (cooperative, or Kafka's own protocol of KIP-848). A
+partition can be *held*: it stays ours and is not read, while its group sees a member that lives.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from confluent_kafka import (
+    OFFSET_END,
     Consumer,
     KafkaError,
     KafkaException,
@@ -20,21 +24,31 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from meterstream_consumers.errors import LogUnusable
+from meterstream_consumers.errors import (
+    InstanceFenced,
+    InstanceHeld,
+    LogUnsure,
+    LogUnusable,
+)
+from meterstream_consumers.membership import configuration
 from meterstream_consumers.receiving import receive
 from meterstream_consumers.records import RawBatch
 from meterstream_consumers.settings import WorkerSettings
+from meterstream_consumers.store_names import GroupOffset, StoreName, undump
 
 _POLL_EVENTS: Final = 1000
 _BACKLOG_POLL_SECONDS: Final = 0.05
-_WATERMARK_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 10.0
 
 
 class Owner(Protocol):
     """Who keeps positions: asked when partitions come and told when they go."""
 
-    def take(self, partition: int, lowest: Callable[[], int]) -> int:
-        """Own the partition from now on; the offset to read from. ``lowest`` asks the log."""
+    def take(self, partition: int, lowest: Callable[[], int]) -> int | None:
+        """Own the partition from now on; the offset to read from. ``lowest`` asks the log.
+
+        None for a partition that is to be held until `Source.read_from`.
+        """
         ...
 
     def let_go(self, partitions: list[int], *, lost: bool) -> None:
@@ -43,20 +57,36 @@ class Owner(Protocol):
 
 
 class Source:
-    """Reads one topic for one group member. Raises `LogUnusable` for what waiting cannot mend."""
+    """Reads one topic for one group member. Raises `LogUnusable` for what waiting cannot mend.
 
-    def __init__(self, settings: WorkerSettings, owner: Owner, warn: Callable[[str], None]) -> None:
+    ``store`` is the name that committed offsets carry.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        owner: Owner,
+        warn: Callable[[str], None],
+        *,
+        store: StoreName | None = None,
+    ) -> None:
         self._settings = settings
         self._owner = owner
         self._warn = warn
-        self._consumer = Consumer(_configuration(settings, warn))
+        self._store = store
+        self._consumer = Consumer(configuration(settings, warn))
         self._consumer.subscribe(
             [settings.topic],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-        self._assigned: set[int] = set()
+        self.joined = False
+        """Whether the group has told us what is ours, be it nothing."""
+        self.assigned: set[int] = set()
+        self.held: set[int] = set()
+        self.out_of_range: set[int] = set()
+        """Partitions whose log has no record at our position. They are held."""
         self._next: dict[int, int] = {}
         """Where the next record is read, by partition. Markers of transactions count as read."""
 
@@ -82,22 +112,84 @@ class Source:
             wait = _BACKLOG_POLL_SECONDS if len(found) < _POLL_EVENTS and self._lagging() else 0.0
         return raw
 
-    def committed(self, positions: dict[int, int]) -> None:
-        """Tell Kafka how far the store is: best effort, for tools that watch the group's lag."""
-        offsets = [
-            TopicPartition(self._settings.topic, partition, offset)
-            for partition, offset in positions.items()
-        ]
+    def wait(self, seconds: float) -> None:
+        """Stay in the group while everything is held; what still comes is read again later."""
+        message = self._consumer.poll(seconds)
+        if message is not None and message.error() is not None:
+            self._judge(cast("KafkaError", message.error()), message)
+
+    def hold(self, partitions: Collection[int]) -> None:
+        """Read these no further until `read_from`; what was fetched of them ahead is dropped."""
+        ours = [self._place(partition) for partition in partitions if partition in self.assigned]
+        if ours:
+            self._consumer.pause(ours)
+        self.held.update(place.partition for place in ours)
+
+    def read_from(self, positions: Mapping[int, int]) -> None:
+        """Read held partitions on from these offsets. Raises `LogUnsure`: then try again."""
+        ours = [self._place(p, at) for p, at in positions.items() if p in self.assigned]
+        try:
+            for place in ours:
+                self._consumer.seek(place)
+            if ours:
+                self._consumer.resume(ours)
+        except KafkaException as problem:
+            raise LogUnsure(f"partitions cannot be read on just now: {problem}") from problem
+        for place in ours:
+            self._next[place.partition] = place.offset
+            self.held.discard(place.partition)
+            self.out_of_range.discard(place.partition)
+
+    def committed(self, positions: Mapping[int, int]) -> None:
+        """Tell Kafka how far the store is: best effort, for the group's other members and tools."""
+        if not positions:
+            return
+        if self._store is None:
+            offsets = [self._place(partition, at) for partition, at in positions.items()]
+        else:
+            told = self._store.dump()
+            offsets = [
+                TopicPartition(self._settings.topic, partition, at, told)
+                for partition, at in positions.items()
+            ]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as problem:
             self._warn(f"offsets not committed to Kafka (the store has them): {problem}")
 
+    def group_offsets(self, partitions: Collection[int]) -> dict[int, GroupOffset]:
+        """What the group has committed for these, by whichever member. Blocks.
+
+        Raises `LogUnsure` when nobody answers.
+        """
+        wanted = [self._place(partition) for partition in partitions]
+        try:
+            found = self._consumer.committed(wanted, timeout=_ANSWER_SECONDS)
+        except KafkaException as problem:
+            raise LogUnsure(f"the group's positions cannot be read: {problem}") from problem
+        return {
+            place.partition: GroupOffset(place.offset, undump(place.metadata))
+            for place in found
+            if place.offset >= 0
+        }
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that the log has of a partition, and its end. Blocks.
+
+        Raises `LogUnsure` when nobody answers.
+        """
+        try:
+            return self._consumer.get_watermark_offsets(
+                self._place(partition), timeout=_ANSWER_SECONDS
+            )
+        except KafkaException as problem:
+            raise LogUnsure(
+                f"the broker does not say what partition {partition} holds: {problem}"
+            ) from problem
+
     def high_watermark(self, partition: int) -> int | None:
         """The end of a partition as the last fetch told it, None while unknown."""
-        _, high = self._consumer.get_watermark_offsets(
-            TopicPartition(self._settings.topic, partition), cached=True
-        )
+        _, high = self._consumer.get_watermark_offsets(self._place(partition), cached=True)
         return high if high >= 0 else None
 
     def close(self) -> None:
@@ -121,83 +213,75 @@ class Source:
         return size
 
     def _judge(self, problem: KafkaError, message: Message) -> None:
-        if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+        code, told = problem.code(), problem.str()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
             # Behind the last record there may be markers that no consumer is handed.
             partition, end = cast("int", message.partition()), cast("int", message.offset())
             self._next[partition] = max(self._next.get(partition, end), end)
-            return
-        if problem.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
-            raise LogUnusable(
-                f"the log no longer has the records after the stored position: {problem.str()}; "
-                "retention overtook this worker, and what lies between is lost to it"
+        elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+            partition = cast("int", message.partition())
+            self.hold([partition])
+            self.out_of_range.add(partition)
+        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {told}")
+        elif code == KafkaError.FENCED_INSTANCE_ID:
+            raise InstanceFenced(self._settings.instance, told)
+        elif code == KafkaError.UNRELEASED_INSTANCE_ID:
+            raise InstanceHeld(
+                f"the group still has a member of instance {self._settings.instance!r}: one that "
+                "ended without leaving is forgotten after its session timeout"
             )
-        if problem.code() in (
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        ):
-            raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {problem.str()}")
-        if problem.fatal():
-            raise LogUnusable(f"the consumer cannot go on: {problem.str()}")
-        self._warn(f"Kafka: {problem.str()}")
+        elif code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):  # noqa: SLF001 - its public name
+            raise LogUnusable(
+                f"METERSTREAM_GROUP_PROTOCOL={self._settings.group_protocol}: the broker does not "
+                f"offer it ({told}); set it to classic, or have a broker of Kafka 4.0 or later "
+                "with group.version=1"
+            )
+        elif problem.fatal():
+            raise LogUnusable(f"the consumer cannot go on: {told}")
+        else:
+            self._warn(f"Kafka: {told}")
 
     def _lagging(self) -> bool:
         return any(
             self.high_watermark(partition) is not None and not self.at_end(partition)
-            for partition in self._assigned
+            for partition in self.assigned - self.held
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = True
         taken: list[TopicPartition] = []
+        waiting: list[int] = []
         for partition in partitions:
-            offset = self._owner.take(partition.partition, partial(self._lowest, partition))
-            taken.append(TopicPartition(partition.topic, partition.partition, offset))
-            self._next[partition.partition] = offset
-            self._assigned.add(partition.partition)
+            number = partition.partition
+            offset = self._owner.take(number, partial(self._lowest, partition))
+            if offset is None:
+                waiting.append(number)
+                offset = OFFSET_END
+            else:
+                self._next[number] = offset
+            taken.append(self._place(number, offset))
+            self.assigned.add(number)
         consumer.incremental_assign(taken)
+        self.hold(waiting)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._release(partitions, lost=False)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = False
         self._release(partitions, lost=True)
 
     def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         gone = [partition.partition for partition in partitions]
-        self._assigned.difference_update(gone)
+        for of_ours in (self.assigned, self.held, self.out_of_range):
+            of_ours.difference_update(gone)
         self._owner.let_go(gone, lost=lost)
 
     def _lowest(self, partition: TopicPartition) -> int:
-        low, _ = self._consumer.get_watermark_offsets(partition, timeout=_WATERMARK_SECONDS)
+        low, _ = self.bounds(partition.partition)
         return low
 
-
-def _configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dict[str, Any]:
-    def told(problem: KafkaError) -> None:
-        warn(f"Kafka: {problem.str()}")
-
-    configuration: dict[str, Any] = {
-        "bootstrap.servers": settings.bootstrap_servers,
-        "group.id": settings.group,
-        "client.id": settings.instance or "meterstream-worker",
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": settings.session_timeout_seconds * 1000,
-        "heartbeat.interval.ms": settings.session_timeout_seconds * 1000 // 4,
-        "max.poll.interval.ms": 300_000,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "check.crcs": True,
-        "queued.max.messages.kbytes": 32_768,
-        "fetch.wait.max.ms": 50,
-        # A full prefetch queue would pause fetching for a second; measured, it starves the loop.
-        "fetch.queue.backoff.ms": 10,
-        "enable.metrics.push": False,
-        "error_cb": told,
-    }
-    if settings.instance is not None:
-        configuration["group.instance.id"] = settings.instance
-    return configuration
+    def _place(self, partition: int, offset: int = 0) -> TopicPartition:
+        return TopicPartition(self._settings.topic, partition, offset)
