@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite import SqliteStore
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader, open_store
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_services.cli.app import app
 from meterstream_services.cli.replay import LEFT_OUT
@@ -176,7 +175,7 @@ def test_what_the_log_lost_is_found_on_the_dead_letter_topic(world: World) -> No
 
 
 def _outbox_is_empty(world: World) -> bool:
-    store = SqliteStore(world.settings.store)
+    store = open_store(world.settings.store)
     try:
         return not store.outbox(range(4), 1)
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_services.ends import FLOODED
 from tests.integration.hostile_records import encode, good

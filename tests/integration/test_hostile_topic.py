@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_schemas.events import DEADLETTERS_TOPIC, MeterEvent
 from tests.integration.hostile_records import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
@@ -124,7 +125,7 @@ class _Log:
         self._producer.poll(0)
 
 
-def _positions(store: Path) -> dict[int, PositionRow]:
+def _positions(store: StoreAddress) -> dict[int, PositionRow]:
     try:
         reader = open_reader(store)
     except StoreUnavailable:
@@ -138,7 +139,7 @@ def _positions(store: Path) -> dict[int, PositionRow]:
         reader.close()
 
 
-def _wait_until_folded(store: Path, sent: Sent) -> None:
+def _wait_until_folded(store: StoreAddress, sent: Sent) -> None:
     ends: dict[int, int] = {}
     for partition, offset in [*sent.good, *sent.bad]:
         ends[partition] = max(offset + 1, ends.get(partition, 0))
@@ -150,7 +151,7 @@ def _wait_until_folded(store: Path, sent: Sent) -> None:
     eventually(folded, timeout_seconds=60)
 
 
-def _check_store(store: Path, sent: Sent) -> None:
+def _check_store(store: StoreAddress, sent: Sent) -> None:
     """Good ones counted to the last unit, bad ones dead letters with their reason, nothing else."""
     reader = open_reader(store)
     try:

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_schemas import codec
 from tests.integration.worker_process import running_worker
@@ -25,6 +25,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from meterstream_aggregator.store.address import StoreAddress
     from tests.conftest import Broker
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -129,11 +130,11 @@ def _read_log(broker: Broker, topic: str) -> list[LogRecord]:
     return sorted(log)
 
 
-def _wait_for_progress(store: Path, before: int) -> None:
+def _wait_for_progress(store: StoreAddress, before: int) -> None:
     eventually(lambda: _folded(store) > before, timeout_seconds=60)
 
 
-def _folded(store: Path) -> int:
+def _folded(store: StoreAddress) -> int:
     try:
         reader = open_reader(store)
     except StoreUnavailable:

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_aggregator.thresholds import identity
 from meterstream_consumers import webhooks
 from meterstream_consumers.settings import WorkerSettings
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.process import BaseProcess
 
+    from meterstream_aggregator.store.address import StoreAddress
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration
@@ -141,7 +142,7 @@ def _send(settings: WorkerSettings, first: int, last: int) -> None:
     assert producer.flush(60) == 0
 
 
-def _folded(store: Path, records: int) -> bool:
+def _folded(store: StoreAddress, records: int) -> bool:
     try:
         reader = open_reader(store)
     except StoreUnavailable:

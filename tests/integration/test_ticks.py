@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_consumers.settings import WorkerSettings
@@ -23,6 +23,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
@@ -36,7 +37,7 @@ meters:
 """
 
 
-def _positions(store: Path) -> dict[int, PositionRow]:
+def _positions(store: StoreAddress) -> dict[int, PositionRow]:
     try:
         reader = open_reader(store)
     except StoreUnavailable:

@@ -17,7 +17,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.sqlite_reader import open_reader
+from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.settings import WorkerSettings
 from tests.integration.hostile_records import encode, good
 from tests.integration.worker_process import running_worker
@@ -25,6 +25,7 @@ from tests.unit.consumers.test_metrics import free_port, get
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_aggregator.store.told import PositionRow
     from tests.conftest import Broker
 
@@ -102,7 +103,7 @@ def sender(broker: Broker, topic: str) -> _Sender:
     return _Sender(broker, topic)
 
 
-def _positions(store: Path) -> list[PositionRow]:
+def _positions(store: StoreAddress) -> list[PositionRow]:
     try:
         reader = open_reader(store)
     except StoreUnavailable:
@@ -113,7 +114,12 @@ def _positions(store: Path) -> list[PositionRow]:
         reader.close()
 
 
-def _folded(store: Path) -> int:
+def _made(settings: WorkerSettings) -> bool:
+    assert isinstance(settings.store, Path)
+    return settings.store.exists()
+
+
+def _folded(store: StoreAddress) -> int:
     return sum(row.counted + row.duplicates + row.refused for row in _positions(store))
 
 
@@ -294,7 +300,7 @@ def test_a_topic_with_producers_clocks_is_refused(broker: Broker, settings: Work
 
     _is_one_sentence(_run(settings, topic=name), name, "LogAppendTime")
 
-    assert not settings.store.exists()
+    assert not _made(settings)
 
 
 def test_what_cannot_be_reached_is_told(settings: WorkerSettings) -> None:
@@ -304,7 +310,7 @@ def test_what_cannot_be_reached_is_told(settings: WorkerSettings) -> None:
     absent = str(settings.catalogue.with_name("none.yaml"))
     _is_one_sentence(_run(settings, catalogue=absent), absent, "no such catalogue file")
 
-    assert not settings.store.exists()
+    assert not _made(settings)
 
 
 def test_a_catalogue_with_a_mistake_is_told(settings: WorkerSettings) -> None:
