@@ -22,17 +22,21 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
 from benchmarks.before import measure_before
+from benchmarks.environments import ENGINES
 from benchmarks.flat import MARKS, measure_flat
 from benchmarks.ladder import LADDER, measure_worker
+from benchmarks.others import measure_engine
 from benchmarks.rebuilds import measure_rebuild
-from benchmarks.running import machine, run, say
+from benchmarks.running import leave_on_sigterm, machine, run, say
 from benchmarks.starting import measure_starts
 from benchmarks.streams import COMMIT_MILLISECONDS, measure_streams
+from benchmarks.two import measure_two
 
 PARTS: Final = (
     "record",
@@ -41,6 +45,8 @@ PARTS: Final = (
     "up",
     "worker",
     "streams",
+    *ENGINES,
+    "two",
     "answers",
     "rebuild",
     "flat",
@@ -50,6 +56,7 @@ PARTS: Final = (
 
 def main() -> None:
     """Run what was asked for and print it."""
+    leave_on_sigterm()
     arguments = _arguments()
     wanted = arguments.only or PARTS
     result: dict[str, Any] = {"machine": machine()}
@@ -89,6 +96,19 @@ def _arguments() -> argparse.Namespace:
         default=COMMIT_MILLISECONDS,
         help="streams: its commit intervals",
     )
+    parser.add_argument(
+        "--engine-events",
+        type=int,
+        default=200_000,
+        help="quix, arroyo, bytewax: how many records they are given",
+    )
+    parser.add_argument(
+        "--store",
+        nargs="+",
+        choices=("sqlite", "postgres"),
+        default=["sqlite", "postgres"],
+        help="two, latency",
+    )
     parser.add_argument("--profile", action="store_true", help="worker: where the time goes")
     parser.add_argument("--against", type=Path, help="before: a checkout of an older state")
     arguments = parser.parse_args()
@@ -115,12 +135,20 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "streams": lambda: measure_streams(
             max(events), rounds, commits=arguments.commit_milliseconds
         ),
+        **{name: partial(_engine, name, arguments) for name in ENGINES},
+        "two": lambda: measure_two(max(events), rounds, stores=arguments.store),
         "answers": lambda: run("benchmarks.answers", sizes),
         "rebuild": lambda: measure_rebuild(events[0], rounds),
         "flat": lambda: measure_flat(arguments.marks, rounds),
         "before": lambda: measure_before(arguments.against, events[0], rounds),
     }
     return parts[part]()
+
+
+def _engine(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    return measure_engine(
+        name, max(arguments.events), arguments.rounds, engine_events=arguments.engine_events
+    )
 
 
 if __name__ == "__main__":

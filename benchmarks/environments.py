@@ -58,7 +58,7 @@ def python_of(name: str) -> Path:
         return python
     say(f"{name}: making an environment with {engine.requirement}, once")
     venv.create(place, with_pip=True, clear=True)
-    command = [python, "-m", "pip", "install", "-q", "--only-binary=:all:"]
+    command = [str(python), "-m", "pip", "install", "-q", "--only-binary=:all:"]
     installed = subprocess.run(
         [*command, engine.requirement, *engine.more, *_ALWAYS],
         stdin=subprocess.DEVNULL,

@@ -44,7 +44,16 @@ def measure_engine(name: str, events: int, rounds: int, *, engine_events: int) -
             found["worker"].pop("resident_megabytes")
             for way in engine.ways if turn else ():
                 state = directory / f"{name}-{way}-{turn}"
-                found[way] = _engine(python, name, way, place, min(engine_events, events), state)
+                command: list[str | Path] = [
+                    python,
+                    "-W",
+                    "ignore",
+                    "-m",
+                    f"benchmarks.engines.{name}",
+                    way,
+                ]
+                say(f"    {name}: {way}")
+                found[way] = _engine(command, place, min(engine_events, events), state)
             if turn:
                 told.append(found)
     return summary(name, told) | {
@@ -80,14 +89,12 @@ def summary(name: str, rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any
 
 
 def _engine(
-    python: Path, name: str, way: str, place: list[str], records: int, state: Path
+    command: list[str | Path], place: list[str], records: int, state: Path
 ) -> dict[str, Any]:
     bootstrap, topic = place[1], place[3]
-    say(f"    {name}: {way}, {records:,} records")
     state.mkdir()
-    command = [python, "-W", "ignore", "-m", f"benchmarks.engines.{name}"]
     command += ["--bootstrap", bootstrap, "--topic", topic, "--records", str(records)]
-    command += ["--directory", str(state), "--schema", str(_SCHEMA), way]
+    command += ["--directory", state, "--schema", _SCHEMA]
     said = result_of(command, timeout_seconds=_TIMEOUT_SECONDS)
     first, last = (Mark(*mark) for mark in said["marks"])
     return rates(first, last)

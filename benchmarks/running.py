@@ -61,15 +61,21 @@ def result_of(
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], *, environment: dict[str, str] | None = None
+    command: Sequence[str | Path],
+    *,
+    environment: dict[str, str] | None = None,
+    quiet: bool = False,
 ) -> Generator[subprocess.Popen[str]]:
-    """A program that is ended at the end, and by the kernel should this process be killed."""
+    """A program that is ended at the end, and by the kernel should this process be killed.
+
+    What a ``quiet`` one says on standard output is thrown away.
+    """
     program = shutil.which(command[0]) or str(command[0])
     tied = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), program]
     process = subprocess.Popen(
         [*tied, *map(str, command[1:])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=environment,
