@@ -21,7 +21,7 @@ from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_consumers.confirming import Confirmation
-from meterstream_consumers.errors import DeadLetterFlood, InstanceHeld, LogGap
+from meterstream_consumers.errors import DeadLetterFlood, GroupShared, InstanceHeld, LogGap
 from meterstream_consumers.health import Health
 from meterstream_consumers.logs import configure
 from meterstream_consumers.metrics import WorkerMetrics
@@ -30,6 +30,7 @@ from meterstream_consumers.session import BACKOFF_SECONDS, Phase, Session
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_consumers.watching import Directory
 from meterstream_consumers.work import Work
+from meterstream_infra.groups import other_topics
 from meterstream_infra.topics import check_topic
 
 
@@ -42,6 +43,9 @@ def run(settings: WorkerSettings, directory: Directory | None = None) -> int:
     """
     catalogue = load_catalogue(settings.catalogue)
     topic = check_topic(settings.bootstrap_servers, settings.topic)
+    others = other_topics(settings.bootstrap_servers, settings.group, settings.topic)
+    if others:
+        raise GroupShared(settings.group, settings.topic, others)
     worker = Worker(settings, TopicBinding(*topic), catalogue, directory)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)

@@ -60,7 +60,7 @@ def ensure_topics(
     until the brokers know the topics. Returns the identity of the events topic. Raises as
     `check_topic` does.
     """
-    admin, deadline = _connect(bootstrap, timeout_seconds)
+    admin, deadline = connect(bootstrap, timeout_seconds)
     wanted = {events_topic: partitions, DEADLETTERS_TOPIC: 1, NOTICES_TOPIC: 1}
     futures = admin.create_topics(
         [
@@ -89,7 +89,7 @@ def check_topic(bootstrap: str, topic: str, *, timeout_seconds: float = 10) -> T
     Raises `TopicUnfit` for a topic that is missing or set up wrongly, `BrokerUnreachable` when no
     broker answers within ``timeout_seconds``.
     """
-    admin, deadline = _connect(bootstrap, timeout_seconds)
+    admin, deadline = connect(bootstrap, timeout_seconds)
     return _check(admin, bootstrap, topic, deadline=deadline, wait=False)
 
 
@@ -122,7 +122,11 @@ def wait_for_broker(
     raise BrokerUnreachable(bootstrap, problem=problem)
 
 
-def _connect(bootstrap: str, timeout_seconds: float) -> tuple[AdminClient, float]:
+def connect(bootstrap: str, timeout_seconds: float) -> tuple[AdminClient, float]:
+    """A client that a broker has answered, and the moment when the patience with it ends.
+
+    Raises `BrokerUnreachable`.
+    """
     deadline = time.monotonic() + timeout_seconds
     try:
         admin = _client(bootstrap)

@@ -10,6 +10,8 @@ MUST_BE_MENDED: Final = 78
 """Exit status (EX_CONFIG of sysexits.h) of a process that starting again would not help."""
 FLOODED: Final = 79
 """Exit status of a worker that a flood of dead letters stopped: likewise, but it alone."""
+STOPPED_BY_GAP: Final = 80
+"""Exit status of a worker with nothing to count but what the log lost: likewise, it alone."""
 
 
 class Then(StrEnum):
@@ -32,7 +34,7 @@ class End(NamedTuple):
 
 def end_of(status: int) -> End:
     """What a return code of ``subprocess`` means."""
-    follows = {MUST_BE_MENDED: Then.NEVER, FLOODED: Then.HELD}
+    follows = {MUST_BE_MENDED: Then.NEVER, FLOODED: Then.HELD, STOPPED_BY_GAP: Then.HELD}
     return End(how_it_ended(status), follows.get(status, Then.AGAIN))
 
 

@@ -183,7 +183,6 @@ class _Machine:
             *("--topic", settings.topic),
             *("--store", str(settings.data / "store.sqlite3")),
             *("--catalogue", str(self._catalogue)),
-            *("--group", group_of(settings.topic)),
             *("--instance", f"worker-{number}"),
             *("--metrics", f"{in_url(host)}:{port}"),
         ]
@@ -294,8 +293,3 @@ class _BrokerRunner:
 
 def _worker_name(number: int) -> str:
     return "worker" if number == 1 else f"worker-{number}"
-
-
-def group_of(topic: str) -> str:
-    """The workers' consumer group: one per topic, for several of them may share a Kafka."""
-    return "meterstream" if topic == EVENTS_TOPIC else f"meterstream-{topic}"

@@ -29,6 +29,7 @@ _TREES: Final = (
 _ARGUMENTS: Final = (
     ("meterstream_services.importer.errors", "MappingError"),
     ("meterstream_consumers.errors", "InvalidFix"),
+    ("meterstream_consumers.errors", "InvalidGap"),
 )
 """Errors of those that say that an argument was wrong."""
 

@@ -20,6 +20,14 @@ from meterstream_services.cli.addresses import (
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json, line
+from meterstream_services.cli.worker_options import (
+    AcceptGapOption,
+    GroupOption,
+    InstanceOption,
+    Protocol,
+    ProtocolOption,
+    ReplacedOption,
+)
 
 TopicOption = Annotated[
     str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
@@ -170,16 +178,11 @@ def worker(
     data: DataOption = None,
     store: StoreOption = None,
     topic: TopicOption = EVENTS_TOPIC,
-    group: Annotated[
-        str, typer.Option("--group", help="Kafka consumer group that the workers share.")
-    ] = "meterstream",
-    instance: Annotated[
-        str | None,
-        typer.Option(
-            "--instance",
-            help="Name of this worker that stays over restarts; its partitions come back at once.",
-        ),
-    ] = None,
+    group: GroupOption = None,
+    group_protocol: ProtocolOption = Protocol.CLASSIC,
+    instance: InstanceOption = None,
+    store_replaced: ReplacedOption = False,
+    accept_gap: AcceptGapOption = None,
     metrics: MetricsOption = None,
     registry_url: RegistryOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -198,16 +201,18 @@ def worker(
     """Fold the events of a topic into the store, until SIGTERM.
 
     Exit status 78: something must be mended first; 79: a flood of dead letters, of which nothing
-    was committed. Starting again helps with neither.
+    was committed; 80: the log lost records before they were folded. Starting again helps with none.
     """
     from meterstream_aggregator.errors import CatalogueError, StoreMismatch  # noqa: PLC0415 - loaded by its command
-    from meterstream_consumers.errors import DeadLetterFlood, LogUnusable  # noqa: PLC0415 - loaded by its command
-    from meterstream_consumers.settings import WorkerSettings  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.errors import DeadLetterFlood, LogGap, LogUnusable  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.gaps import parse_gap  # noqa: PLC0415 - loaded by its command
+    from meterstream_consumers.settings import GroupProtocol, WorkerSettings, group_of  # noqa: PLC0415 - loaded by its command
     from meterstream_consumers.worker import run  # noqa: PLC0415 - loaded by its command
     from meterstream_infra.errors import TopicUnfit  # noqa: PLC0415 - loaded by its command
+    from meterstream_schemas.errors import SettingRefused  # noqa: PLC0415 - loaded by its command
     from meterstream_services.accounts.lookup import account_lookup  # noqa: PLC0415 - loaded by its command
     from meterstream_services.catalogues.joining import join_files  # noqa: PLC0415 - loaded by its command
-    from meterstream_services.ends import FLOODED, MUST_BE_MENDED  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.ends import FLOODED, MUST_BE_MENDED, STOPPED_BY_GAP  # noqa: PLC0415 - loaded by its command
 
     if metrics:
         host_and_port(metrics, option="--metrics")
@@ -220,8 +225,11 @@ def worker(
             catalogue=join_files(catalogues, file.with_name(_JOINED)),
             store=file,
             topic=topic,
-            group=group,
+            group=group or group_of(topic),
+            group_protocol=GroupProtocol(group_protocol.value),
             instance=instance,
+            store_replaced=store_replaced,
+            accepted_gaps=tuple(map(parse_gap, accept_gap or ())),
             metrics=metrics,
             registry_url=registry_url,
             log_json=as_json(log_format, asked=log_json),
@@ -230,7 +238,9 @@ def worker(
             deadletter_ratio_max=deadletter_ratio_max,
         )
         status = run(settings, account_lookup(accounts or settings.store.with_name(_ACCOUNTS)))
-    except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit) as problem:
+    except LogGap as problem:
+        raise CommandError(str(problem), status=STOPPED_BY_GAP) from problem
+    except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit, SettingRefused) as problem:
         # `up` reads the status: a worker that a person must help is not started again and again.
         raise CommandError(_with_way_out(str(problem)), status=MUST_BE_MENDED) from problem
     except DeadLetterFlood as problem:
