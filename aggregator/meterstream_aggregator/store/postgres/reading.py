@@ -37,8 +37,7 @@ _FOR_QUESTIONS: Final = {
     "default_transaction_read_only": "on",
     # Rows of figures are read to the last one.
     "cursor_tuple_fraction": "1",
-    # What is asked for is many places of one index, known beforehand: no plan fits all of them.
-    "plan_cache_mode": "force_custom_plan",
+    "work_mem": "16MB",
 }
 _FOR_PROOFS: Final = _FOR_QUESTIONS | {
     "statement_timeout": "0",
