@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
 from meterstream_schemas.connection import FILE_NAME, Connection, read_connection
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+
+if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
 
 DEFAULT_HTTP: Final = "127.0.0.1:8080"
 DEFAULT_URL: Final = f"http://{DEFAULT_HTTP}"
@@ -84,12 +87,23 @@ def find_bootstrap(
     return found
 
 
+def store_address(text: str, *, option: str = "--store") -> StoreAddress:
+    """A path, or the URL of a PostgreSQL database. Raises `CommandError` for another URL."""
+    from meterstream_aggregator.store.address import parse_address  # noqa: PLC0415 - loaded by its command
+
+    try:
+        address = parse_address(text)
+    except ValueError as problem:
+        raise CommandError(f"{option}: {problem}", status=WRONG_ARGUMENTS) from problem
+    return address.absolute() if isinstance(address, Path) else address
+
+
 def find_store(
-    *, store: Path | None, data: Path | None, environment: Mapping[str, str] = os.environ
-) -> Path | None:
-    """The store's file, or None when nothing names one. It need not be there."""
-    if store is not None:
-        return store.absolute()
+    *, store: str | None, data: Path | None, environment: Mapping[str, str] = os.environ
+) -> StoreAddress | None:
+    """The store's address, or None when nothing names one. It need not be there."""
+    if store:
+        return store_address(store)
     directory = data or _data_of(environment)
     return None if directory is None else (directory / STORE_NAME).absolute()
 

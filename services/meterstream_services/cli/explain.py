@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,6 +22,7 @@ from meterstream_services.cli.run import RegistryOption, StoreOption
 from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_services.eventlist import Listed
 
 _EVENT_COLUMNS: Final = (
@@ -121,7 +121,7 @@ def explain(
 
 
 def _listed(
-    store: Path, address: str, registry_url: str | None, zone: str, words: dict[str, Any]
+    store: StoreAddress, address: str, registry_url: str | None, zone: str, words: dict[str, Any]
 ) -> Listed:
     from meterstream_services.eventlist import list_events  # noqa: PLC0415 - loaded by its command
     from meterstream_services.proving import Log  # noqa: PLC0415 - loaded by its command

@@ -17,6 +17,7 @@ from meterstream_services.cli.addresses import (
     DataOption,
     find_bootstrap,
     find_store,
+    store_address,
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
@@ -41,7 +42,14 @@ ProgressOption = Annotated[
 
 def rebuild(
     *,
-    into: Annotated[Path, typer.Option("--into", help="The new store: a file not yet there.")],
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into",
+            metavar="PATH|URL",
+            help="The new store: a file not yet there, or a postgresql:// URL with a new schema.",
+        ),
+    ],
     store: StoreOption = None,
     catalogue: Annotated[
         # No variable: what is set for workers must not change what history was counted by.
@@ -62,7 +70,7 @@ def rebuild(
     from meterstream_aggregator.catalogue_file import load_catalogue  # noqa: PLC0415 - loaded by its command
     from meterstream_services import proving  # noqa: PLC0415 - loaded by its command
 
-    live = find_store(store=store, data=data)
+    live, target = find_store(store=store, data=data), store_address(into, option="--into")
     if live is None and catalogue is None:
         raise CommandError(
             "neither a store nor a catalogue is named; pass --store FILE (or --data DIR) to repeat "
@@ -78,11 +86,11 @@ def rebuild(
     if live is not None:
         with tempfile.TemporaryDirectory(prefix="meterstream-") as scratch:
             plan, records = proving.rebuild_like(
-                live, into, log, Path(scratch), catalogue=meters, told=shown.told
+                live, target, log, Path(scratch), catalogue=meters, told=shown.told
             )
     else:
         assert meters is not None
-        plan, records = proving.rebuild_all(into, log, topic, meters, told=shown.told)
+        plan, records = proving.rebuild_all(target, log, topic, meters, told=shown.told)
         for partition, first in sorted(plan.begins.items()):
             if first > 0:
                 print(
@@ -91,7 +99,7 @@ def rebuild(
                     file=sys.stderr,
                 )
     print(
-        f"{into}: {counted(records, 'record')} of {counted(len(plan.begins), 'partition')} "
+        f"{target}: {counted(records, 'record')} of {counted(len(plan.begins), 'partition')} "
         f"folded in {shown.seconds():.1f} s"
     )
 

@@ -193,7 +193,7 @@ def _summary(counts: Mapping[str, int], *, applied: bool) -> str:
 
 
 def mailroom_of(
-    store: Path | None,
+    store: str | None,
     bootstrap: str | None,
     data: Path | None,
     deadletters_topic: str,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.cli.addresses import (
     DEFAULT_HTTP,
+    STORE_NAME,
     BootstrapOption,
     DataOption,
     find_bootstrap,
     host_and_port,
+    store_address,
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json, line
@@ -28,6 +31,9 @@ from meterstream_services.cli.worker_options import (
     ProtocolOption,
     ReplacedOption,
 )
+
+if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
 
 TopicOption = Annotated[
     str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
@@ -56,9 +62,14 @@ MetricsOption = Annotated[
     str | None, typer.Option("--metrics", help="HOST:PORT of the worker's Prometheus metrics.")
 ]
 StoreOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--store", envvar="METERSTREAM_STORE", help="The store; default DIR/store.sqlite3."
+        "--store",
+        envvar="METERSTREAM_STORE",
+        metavar="PATH|URL",
+        help="The store: a file, or postgresql://USER@HOST/DATABASE?schema=NAME, whose password "
+        "METERSTREAM_STORE_PASSWORD or METERSTREAM_STORE_PASSWORD_FILE may give; default "
+        "DIR/store.sqlite3.",
     ),
 ]
 TickOption = Annotated[
@@ -194,7 +205,8 @@ def worker(
         Path | None,
         typer.Option(
             "--accounts",
-            help="The accounts' file, for thresholds; default accounts.sqlite3 beside the store.",
+            help="The accounts' file, for thresholds; default accounts.sqlite3 beside the store's "
+            "file, or DIR/accounts.sqlite3.",
         ),
     ] = None,
 ) -> None:
@@ -218,12 +230,14 @@ def worker(
         host_and_port(metrics, option="--metrics")
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
     catalogues = _catalogues(catalogue)
-    file = _in_data(store, data, "store.sqlite3", option="--store")
+    kept = _store(store, data)
+    beside = _beside(kept, data)
+    scratch = tempfile.TemporaryDirectory(prefix="meterstream-")
     try:
         settings = WorkerSettings(
             bootstrap_servers=address,
-            catalogue=join_files(catalogues, file.with_name(_JOINED)),
-            store=file,
+            catalogue=join_files(catalogues, (beside or Path(scratch.name)) / _JOINED),
+            store=kept,
             topic=topic,
             group=group or group_of(topic),
             group_protocol=GroupProtocol(group_protocol.value),
@@ -237,7 +251,8 @@ def worker(
             deadletter_run_max=deadletter_run_max,
             deadletter_ratio_max=deadletter_ratio_max,
         )
-        status = run(settings, account_lookup(accounts or settings.store.with_name(_ACCOUNTS)))
+        directory = accounts or (beside / _ACCOUNTS if beside else None)
+        status = run(settings, account_lookup(directory) if directory else None)
     except LogGap as problem:
         raise CommandError(str(problem), status=STOPPED_BY_GAP) from problem
     except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit, SettingRefused) as problem:
@@ -245,7 +260,24 @@ def worker(
         raise CommandError(_with_way_out(str(problem)), status=MUST_BE_MENDED) from problem
     except DeadLetterFlood as problem:
         raise CommandError(str(problem), status=FLOODED) from problem
+    finally:
+        scratch.cleanup()
     raise typer.Exit(status)
+
+
+def _store(store: str | None, data: Path | None) -> StoreAddress:
+    """The store that is named, or the file under the data directory."""
+    if store:
+        return store_address(store)
+    return _in_data(None, data, STORE_NAME, option="--store")
+
+
+def _beside(store: StoreAddress, data: Path | None) -> Path | None:
+    """Where files are that go with a store: its directory, else that of the data, if any."""
+    if isinstance(store, Path):
+        return store.parent
+    directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
+    return None if directory == Path() else directory.absolute()
 
 
 def _in_data(path: Path | None, data: Path | None, name: str, *, option: str) -> Path:
@@ -281,7 +313,7 @@ def serve(
 
     host, port = host_and_port(http, option="--http")
     settings = Settings(
-        store=_in_data(store, data, "store.sqlite3", option="--store"),
+        store=_store(store, data),
         accounts=_in_data(accounts, data, _ACCOUNTS, option="--accounts"),
         host=host,
         port=port,
