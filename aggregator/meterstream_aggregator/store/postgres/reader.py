@@ -259,6 +259,8 @@ class PostgresReader:
         limit: int = 1000,
     ) -> list[DeadLetterRow]:
         """Newest first; with ``after`` by place: see `StoreReader.dead_letters`."""
+        if "\0" in (wanted.reason or ""):
+            return []
         tests: dict[str, object] = {
             "producer = %s": _bytes(wanted.producer),
             "reason = %s": wanted.reason,
