@@ -20,7 +20,7 @@ def open_store(address: StoreAddress) -> Store:
         from meterstream_aggregator.store.sqlite import SqliteStore  # noqa: PLC0415 - one of two
 
         return SqliteStore(address)
-    _require_driver()
+    require_driver()
     from meterstream_aggregator.store.postgres.store import PostgresStore  # noqa: PLC0415 - one of two
 
     return PostgresStore(address)
@@ -32,7 +32,7 @@ def open_reader(address: StoreAddress, *, patient: bool = False) -> StoreReader:
     ``patient``: no question of it is given up for the time it takes.
     """
     if isinstance(address, PostgresAddress):
-        _require_driver()
+        require_driver()
         from meterstream_aggregator.store.postgres.reader import PostgresReader  # noqa: PLC0415 - one of two
 
         return PostgresReader(address, patient=patient)
@@ -41,7 +41,8 @@ def open_reader(address: StoreAddress, *, patient: bool = False) -> StoreReader:
     return of_file(address)
 
 
-def _require_driver() -> None:
+def require_driver() -> None:
+    """Raise `StoreMismatch` where PostgreSQL's client is not installed."""
     if find_spec("psycopg") is None:
         raise StoreMismatch(
             "a store on PostgreSQL needs psycopg: pip install 'meterstream[postgres]'"
@@ -58,7 +59,7 @@ class Readers:
         self._address = address
         self._connections: Connections | None = None
         if isinstance(address, PostgresAddress):
-            _require_driver()
+            require_driver()
             from meterstream_aggregator.store.postgres.reading import Connections  # noqa: PLC0415 - one of two
 
             self._connections = Connections(address)

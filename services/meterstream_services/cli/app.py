@@ -15,6 +15,7 @@ from meterstream_services.cli import (
     demo,
     explain,
     importing,
+    migrate,
     periods,
     rebuild,
     reconcile,
@@ -53,6 +54,7 @@ app.command()(explain.explain)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
 app.command()(rebuild.verify)
+app.command()(migrate.migrate)
 app.command()(catalogue.catalogue)
 app.command()(check.check)
 app.add_typer(spool.app, name="spool")
