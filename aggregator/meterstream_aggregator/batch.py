@@ -100,6 +100,7 @@ class Batch:
     amounts: dict[str, Amounts] = field(default_factory=dict)
     """Attributes read as amounts, by name; filled by `values.column_amounts`."""
     _attributes: dict[str, Codes] = field(default_factory=dict)
+    _sessions: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -107,6 +108,14 @@ class Batch:
     def has_key(self) -> BoolArray:
         """Rows that carry a caller's key."""
         return _not_null(self.columns.column("key"))
+
+    def sessions(self) -> Codes:
+        """The session ids as a column."""
+        if self._sessions is None:
+            encoded = self.columns.column("session").dictionary_encode()
+            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            self._sessions = Codes(codes.astype(np.int64), encoded.dictionary.to_pylist())
+        return self._sessions
 
     def attribute(self, name: str) -> Codes:
         """One attribute as a column; of a name that a row holds twice the last counts."""
@@ -230,6 +239,33 @@ def distinct(values: Int64Array) -> tuple[Int64Array, Int64Array]:
     """
     encoded = pa.array(values).dictionary_encode()
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def distinct_maps(batch: Batch, rows: Int64Array) -> tuple[Int64Array, list[dict[str, str]]]:
+    """The distinct attributes of some rows, and for each row which of them it has.
+
+    What differs only in order may count as different.
+    """
+    if not len(rows):
+        return rows, []
+    maps = batch.columns.column("attributes").take(pa.array(rows))
+    offsets = np.asarray(maps.offsets)
+    first, last = int(offsets[0]), int(offsets[-1])
+    counts = np.diff(offsets).astype(np.int64)
+    code = counts
+    if last > first:
+        names = _codes(maps.keys.slice(first, last - first))
+        texts = _codes(maps.items.slice(first, last - first))
+        found, entry = distinct(names.codes * len(texts.values) + texts.codes)
+        for at in range(int(counts.max())):
+            there = counts > at
+            code = code * (len(found) + 1)
+            code[there] += 1 + entry[offsets[:-1][there] - first + at]
+            _, code = distinct(code)
+    _, code = distinct(code)
+    one = np.empty(int(code.max()) + 1, dtype=np.int64)
+    one[code] = np.arange(len(code))
+    return code, [dict(pairs) for pairs in maps.take(pa.array(one)).to_pylist()]
 
 
 def arrow_of_events(events: Sequence[MeterEvent]) -> ArrowColumns:

@@ -212,6 +212,26 @@ class ChargeMove(NamedTuple):
     offset: int
 
 
+class SessionColumns(NamedTuple):
+    """Sessions with one start, at most one end that can be one, and no conflict: as columns.
+
+    The first columns of the table ``session``, in its order; its ``claims`` is NULL for all.
+    ``attributes`` are those of the start as the table has them. Each list has one entry a session.
+    """
+
+    partition: list[int]
+    tenant: list[str]
+    type: list[str]
+    session: list[str]
+    start: list[int]
+    end: list[int | None]
+    last_sign: list[int]
+    last_append: list[int]
+    deadline: list[int | None]
+    subject: list[str | None]
+    attributes: list[str | None]
+
+
 @dataclass(slots=True)
 class Tally:
     """What became of one partition's events."""
@@ -227,12 +247,14 @@ class Changes:
 
     ``numbers``, ``sessions``, ``subjects`` and ``keys`` are whole new states, the rest joins what
     is there: items by the greater, places and presences by first, last and sum. Sessions and
-    subjects come with their next deadline (append time, None for none).
+    subjects come with their next deadline (append time, None for none). A session stands either in
+    ``sessions`` or in one of ``session_columns``: see `store.rows.session_rows`.
     """
 
     usage: list[UsageDelta] = field(default_factory=list)
     numbers: dict[ProducerKey, Numbers] = field(default_factory=dict)
     sessions: dict[SessionKey, tuple[Session, int | None]] = field(default_factory=dict)
+    session_columns: list[SessionColumns] = field(default_factory=list)
     subjects: dict[SubjectKey, tuple[Subject, int | None]] = field(default_factory=dict)
     refused: dict[RefusedNumber, bool] = field(default_factory=dict)
     """Numbers that are refused from now on (True), or were and are counted now (False)."""

@@ -4,7 +4,8 @@
 2. Numbers are compared run by run: see `lanes`.
 3. Refused, repeated and keyed rows, marks and boundaries without a session id go through `Intake`
    in log order; the others are counted.
-4. Usage is counted by columns: see `grouping`. Session boundaries go through `SessionFold`.
+4. Usage is counted by columns: see `grouping`. So are sessions that tell a plain story: see
+   `plain_sessions`; the boundaries of all others go through `SessionFold`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from meterstream_aggregator.grouping import Counted, count_usage, rows_by_type
 from meterstream_aggregator.intake import Intake
 from meterstream_aggregator.lanes import Taken, owners_of, take_numbers
 from meterstream_aggregator.places import note_places
+from meterstream_aggregator.plain_sessions import fold_plain_sessions
 from meterstream_aggregator.refusals import (
     SESSION_KINDS,
     Reason,
@@ -73,7 +75,9 @@ def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
     note_places(batch, times != 0, changes)
     _count_usage(batch, times * ~session, state, readings, changes)
     sessions = SessionFold(state, readings, changes)
-    for record in _records(batch, np.flatnonzero(session & (times != 0))):
+    told = np.flatnonzero(session & (times != 0))
+    rest = fold_plain_sessions(batch, told, state, sessions.types, changes)
+    for record in _records(batch, rest):
         sessions.observe(record)
     sessions.finish()
     return changes

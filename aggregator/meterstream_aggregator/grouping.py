@@ -117,7 +117,7 @@ def _chosen(batch: Batch, rows: Int64Array, meter: Meter) -> _Chosen:
     if meter.until is not None:
         rows = rows[batch.time[rows] < meter.until]
     for condition in meter.where:
-        rows = rows[_holding(batch, condition)[rows]]
+        rows = rows[holding(batch, condition)[rows]]
     if meter.aggregate is Aggregate.COUNT:
         nothing = np.zeros(len(rows), dtype=np.int64)
         return _Chosen(rows, nothing, nothing)
@@ -131,7 +131,7 @@ def _chosen(batch: Batch, rows: Int64Array, meter: Meter) -> _Chosen:
     return _Chosen(rows, amounts.quantity[rows], amounts.scale[rows])
 
 
-def _holding(batch: Batch, condition: Condition) -> BoolArray:
+def holding(batch: Batch, condition: Condition) -> BoolArray:
     """The rows of a batch that fulfil a condition."""
     column = batch.attribute(condition.name)
     if condition.test is Test.EXISTS:

@@ -9,6 +9,7 @@ late does not depend on how the log was cut into batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from meterstream_aggregator.batch import LogRecord
 from meterstream_aggregator.catalogue import Meter
@@ -35,9 +36,9 @@ class SessionFold:
     def __init__(self, state: State, readings: Readings, changes: Changes) -> None:
         self._state = state
         self._changes = changes
-        self._types = TypeReadings(state, readings, changes)
+        self.types: Final = TypeReadings(state, readings, changes)
         self._touched: dict[SessionKey, _Touched] = {}
-        self._subjects = SubjectFold(state, self._types, readings.catalogue.metering_since)
+        self._subjects = SubjectFold(state, self.types, readings.catalogue.metering_since)
 
     def observe(self, record: LogRecord) -> None:
         """One accepted boundary or heartbeat; in log order within each partition."""
@@ -71,11 +72,11 @@ class SessionFold:
             assert touched.session is not None, "it was told of, or known and due"
             changes.sessions[session_key] = (touched.session, touched.due)
         self._subjects.finish(changes)
-        changes.usage.extend(self._types.deltas())
+        changes.usage.extend(self.types.deltas())
 
     def _touch(self, key: SessionKey) -> _Touched:
         before = self._state.before[key.partition]
-        made = _Touched(key, self._state.sessions.get(key), self._types[key.type], before)
+        made = _Touched(key, self._state.sessions.get(key), self.types[key.type], before)
         self._touched[key] = made
         return made
 

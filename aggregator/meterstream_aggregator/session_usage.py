@@ -7,8 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from meterstream_aggregator.batch import Int64Array
 from meterstream_aggregator.catalogue import Meter
-from meterstream_aggregator.changes import Changes, ChargeMove, SeriesKey, UsageDelta
+from meterstream_aggregator.changes import Changes, ChargeMove, Numbered, SeriesKey, UsageDelta
+from meterstream_aggregator.session_parts import Part, joined, split_many, summed
 from meterstream_aggregator.sessions import Charge, longest_of, next_deadline
 from meterstream_aggregator.state import Readings, SeriesOwner, State
 from meterstream_aggregator.windows import arrival_of, closes_at
@@ -39,13 +41,16 @@ class SessionUsage:
         self._first_close = closes_at(0, meter.window, metering_since, meter.grace)
         self._places: dict[Line, int] = {}
         self._series: dict[SeriesKey, int] = {}
+        self._numbered: Numbered | None = None
         self._rows: dict[tuple[int, int, int], list[int]] = {}
+        self._parts: list[Part] = []
+        """What was counted by columns."""
 
     def add(self, line: Line, start: int, until: int | None, sign: int, cause: Cause) -> None:
         """Count a session ``sign`` times: that it started, and its time up to ``until``."""
         place = self._places.get(line)
         if place is None:
-            place = self._place(line)
+            place = self.place(line)
         size = self.meter.window
         window = start - start % size
         late_upto = self._late_upto(cause[0])
@@ -68,7 +73,7 @@ class SessionUsage:
         """A session that is counted goes up to ``after`` and no more up to ``before``."""
         place = self._places.get(line)
         if place is None:
-            place = self._place(line)
+            place = self.place(line)
         if before is not None:
             self._add_time(place, (start, before), -1, cause[0])
         if after is not None:
@@ -78,43 +83,88 @@ class SessionUsage:
             charged = Charge(group, start, before), Charge(group, start, after)
             self._moves.append(self._told(line, *charged, cause))
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether every change of a charge is to be told of."""
+        return self._moves is not None
+
+    def places(self, keys: list[SeriesKey], numbered: Numbered | None) -> Int64Array:
+        """Where these series stand, no two alike, which have room."""
+        if not self._series:
+            self._series = {key: at for at, key in enumerate(keys)}
+            self._numbered = numbered
+            return np.arange(len(keys))
+        return np.array([self._stands(key) for key in keys], dtype=np.int64)
+
+    def place(self, line: Line) -> int:
+        """Where the line's series stands; group values beyond the meter's limit share one."""
+        known = self._places.get(line)
+        if known is not None:
+            return known
+        partition, tenant, group = line
+        if group:
+            owner = SeriesOwner(partition, tenant, self._version)
+            group = self._state.admitted(owner, group, self.meter.series_per_tenant)
+        key = SeriesKey(partition, tenant, self.meter.name, group, self._version)
+        place = self._places[line] = self._stands(key)
+        return place
+
+    def add_starts(self, place: Int64Array, start: Int64Array, cause: Int64Array) -> None:
+        """`add` of many sessions once each, without their times."""
+        window = start // self.meter.window
+        self._parts.append(summed(place, window, self._arrivals(window, cause)))
+
+    def add_times(
+        self, place: Int64Array, start: Int64Array, until: Int64Array, cause: Int64Array
+    ) -> None:
+        """Add the times of many sessions to their windows."""
+        for chunk, window, inside in split_many(start, until, self.meter.window):
+            arrival = self._arrivals(window, cause[chunk])
+            self._parts.append(summed(place[chunk], window, arrival, inside))
+
     def deltas(self) -> Iterator[UsageDelta]:
         """The rows that change, one delta per arrival.
 
         A series is told of even where its rows come to nothing: it was admitted, and whether that
         is remembered must not depend on how the log was cut into batches.
         """
-        arrivals: dict[int, list[tuple[int, int, list[int]]]] = {}
-        for (place, window, arrival), row in self._rows.items():
-            if row[0] or row[1]:
-                arrivals.setdefault(arrival, []).append((place, window, row))
-        if not arrivals and self._series:
-            arrivals[0] = []
-        series = list(self._series)
-        for arrival in sorted(arrivals):
-            rows = arrivals[arrival]
+        if not self._series:
+            return
+        series, size = list(self._series), self.meter.window
+        if self._rows:
+            told = [(*key[:1], key[1] // size, key[2], *row) for key, row in self._rows.items()]
+            self._parts.append(Part(*np.array(told, dtype=np.int64).T))
+        part = joined(self._parts)
+        for arrival in np.unique(part.arrival).tolist() or [0]:
+            of = part.arrival == arrival
             yield UsageDelta(
                 meter=self.meter.name,
                 aggregate=self.meter.aggregate,
-                window=self.meter.window,
+                window=size,
                 series=series,
-                index=np.array([place for place, _, _ in rows], dtype=np.int64),
-                start=np.array([window for _, window, _ in rows], dtype=np.int64),
-                scale=np.full(len(rows), MICROSECOND_SCALE, dtype=np.int64),
-                events=np.array([row[0] for _, _, row in rows], dtype=np.int64),
-                quantity=np.array([row[1] for _, _, row in rows], dtype=np.int64),
+                index=part.place[of],
+                start=part.window[of] * size,
+                scale=np.full(int(of.sum()), MICROSECOND_SCALE, dtype=np.int64),
+                events=part.events[of],
+                quantity=part.quantity[of],
                 arrival=arrival,
+                numbered=self._numbered,
             )
 
-    def _place(self, line: Line) -> int:
-        """Where the line's series stands; group values beyond the meter's limit share one."""
-        partition, tenant, group = line
-        if group:
-            owner = SeriesOwner(partition, tenant, self._version)
-            group = self._state.admitted(owner, group, self.meter.series_per_tenant)
-        key = SeriesKey(partition, tenant, self.meter.name, group, self._version)
-        place = self._places[line] = self._series.setdefault(key, len(self._series))
+    def _stands(self, key: SeriesKey) -> int:
+        place = self._series.get(key)
+        if place is None:
+            place = self._series[key] = len(self._series)
+            self._numbered = None
         return place
+
+    def _arrivals(self, window: Int64Array, cause: Int64Array) -> Int64Array:
+        """The arrivals of what these log times do to windows, counted from 0."""
+        size, grace = self.meter.window, self.meter.grace
+        is_late = (cause >= self._first_close) & (window * size <= cause - grace - size)
+        if not is_late.any():
+            return np.zeros_like(window)
+        return np.where(is_late, cause - (cause - grace) % size, 0)
 
     def _told(
         self, line: Line, before: Charge | None, after: Charge | None, cause: Cause

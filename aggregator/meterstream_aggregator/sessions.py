@@ -18,8 +18,10 @@ is a function of facts and ``appended``. ``longest`` is always the type's: see `
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
+
+import orjson
 
 from meterstream_aggregator.catalogue import LENGTH_MAX, Meter, TimeoutBills
 from meterstream_schemas.events import EventKind, MeterEvent
@@ -127,6 +129,11 @@ def start_of(event: MeterEvent, subject: str) -> Start:
     """What a start claims."""
     attributes = event.attributes
     return Start(event.time, subject, tuple(sorted(attributes.items())) if attributes else ())
+
+
+def attributes_text(pairs: Sequence[tuple[str, str]]) -> str | None:
+    """The attributes of a start as they are stored; ``pairs`` are sorted."""
+    return orjson.dumps(dict(pairs)).decode() if pairs else None
 
 
 def deadline(session: Session, meters: Iterable[Meter], appended: int, longest: int) -> int | None:

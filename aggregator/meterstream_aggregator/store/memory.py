@@ -27,6 +27,7 @@ from meterstream_aggregator.errors import Fenced
 from meterstream_aggregator.fold import joined
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import KEY_HORIZON, SeriesOwner
+from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.binding import check_binding
 from meterstream_aggregator.store.memory_reader import Content, MemoryReader
 from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
@@ -97,7 +98,7 @@ class MemoryStore(MemoryReader):
             content.numbers[producer] = copy.deepcopy(numbers)
         for number, refused in changes.refused.items():
             (self._refused.add if refused else self._refused.discard)(number)
-        content.sessions.update(changes.sessions)
+        content.sessions.update(rows.sessions_of(changes))
         content.subjects.update(changes.subjects)
         _join_spans(content.places, changes.places)
         _join_spans(content.presences, changes.presences)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, Final
-
-import orjson
 
 from meterstream_aggregator.catalogue import LENGTH_MAX
 from meterstream_aggregator.changes import Changes, DeadLetter
 from meterstream_aggregator.dedup import Numbers, ProducerKey, unpack
-from meterstream_aggregator.sessions import Session, SessionKey, Start
+from meterstream_aggregator.sessions import Session, SessionKey, Start, attributes_text
 from meterstream_aggregator.store.told import ProducerRow
 from meterstream_aggregator.subjects import Subject, SubjectKey, dump
 
@@ -77,7 +76,7 @@ def row_of_session(key: SessionKey, session: Session, deadline: int | None) -> t
     if not starts:
         return (*key, None, end, last_sign, last_append, deadline, None, None, claims)
     start, subject, pairs = starts[0]
-    attributes = orjson.dumps(dict(pairs)).decode() if pairs else None
+    attributes = attributes_text(pairs)
     return (
         *key,
         start,
@@ -95,6 +94,19 @@ def session_rows(changes: Changes) -> Iterator[tuple[Any, ...]]:
     """The rows of the table ``session`` that a commit puts in place of what is there."""
     for key, (session, deadline) in changes.sessions.items():
         yield row_of_session(key, session, deadline)
+    for columns in changes.session_columns:
+        yield from zip(*columns, repeat(None), strict=False)
+
+
+def sessions_of(
+    changes: Changes,
+) -> Iterator[tuple[SessionKey, tuple[Session, int | None]]]:
+    """All sessions that a commit puts in place of what is there, as objects."""
+    yield from changes.sessions.items()
+    for columns in changes.session_columns:
+        for row in zip(*columns, strict=True):
+            facts = (*row[4:8], *row[9:11], None)
+            yield SessionKey(*row[:4]), (session_of_row(facts), row[8])
 
 
 def row_of_subject(key: SubjectKey, subject: Subject, deadline: int | None) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from meterstream_aggregator.dedup import PRODUCER_HORIZON, Numbers, pack
 from meterstream_aggregator.fold import fold
 from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.state import Readings, State
+from meterstream_aggregator.store.rows import sessions_of
 from meterstream_schemas.events import EventKind, MeterEvent
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def comparable(changes: Changes) -> dict[str, Any]:
         "presences": changes.presences,
         "numbers": {key: comparable_numbers(numbers) for key, numbers in changes.numbers.items()},
         "refused": changes.refused,
-        "sessions": changes.sessions,
+        "sessions": dict(sessions_of(changes)),
         "subjects": changes.subjects,
         "keys": changes.keys,
         "dead_letters": changes.dead_letters,
