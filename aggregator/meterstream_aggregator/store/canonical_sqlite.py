@@ -10,9 +10,9 @@ from typing import Final
 
 import orjson
 
-from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
+from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store.canonical import SERIES, Table
-from meterstream_aggregator.store.sqlite import SCHEMA_VERSION
+from meterstream_aggregator.store.sqlite_migrations import check_version
 from meterstream_aggregator.store.sqlite_usage import LOW_BITS
 
 _CELLS: Final = {
@@ -87,11 +87,7 @@ def _open(store: Path) -> Generator[sqlite3.Connection]:
             f"{store.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0, isolation_level=None
         )
         with closing(db):
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise StoreMismatch(
-                    f"{store}: has version {version}, this program reads {SCHEMA_VERSION}"
-                )
+            check_version(store, db)
             yield db
     except sqlite3.DatabaseError as problem:
         raise StoreUnavailable(f"{store}: cannot be read now: {problem}") from problem

@@ -23,13 +23,14 @@ from typing import Any, Final
 from meterstream_aggregator.catalogue import Catalogue, dump_catalogue, undump_catalogue
 from meterstream_aggregator.changes import CallerKey, Changes, OutboxMessage
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
-from meterstream_aggregator.errors import StoreMismatch
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.store import asking, rows, sqlite_writing
 from meterstream_aggregator.store.binding import check_binding
+from meterstream_aggregator.store.network_files import refuse_network_file
 from meterstream_aggregator.store.port import Advance, Claim, OutboxRow, TopicBinding
 from meterstream_aggregator.store.sqlite_errors import unavailable
+from meterstream_aggregator.store.sqlite_migrations import SCHEMA_VERSION, check_version
 from meterstream_aggregator.store.sqlite_series import SeriesIds
 from meterstream_aggregator.store.sqlite_thresholds import SqliteLedger
 from meterstream_aggregator.store.sqlite_usage import write_items, write_usage
@@ -37,7 +38,6 @@ from meterstream_aggregator.store.thresholds import settle, unwatched
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Waiting
 
-SCHEMA_VERSION: Final = 3
 _PACKAGE: Final = "meterstream_aggregator.store"
 _BUSY_SECONDS: Final = 60.0
 
@@ -46,12 +46,13 @@ class SqliteStore:
     """A `Store` in the file ``path``, made when it is not there.
 
     Raises `StoreUnavailable` when the file cannot be opened or is locked for a minute, and
-    `StoreMismatch` when it is not a store of this version.
+    `StoreMismatch` when it is not a store of this version, or lies on a network file system.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._catalogue, self._catalogue_version = Catalogue(0, ()), ""
+        refuse_network_file(path)
         with unavailable(path):
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         self._series = SeriesIds(self._db)
@@ -223,11 +224,7 @@ class SqliteStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             return True
-        if version != SCHEMA_VERSION:
-            raise StoreMismatch(
-                f"{self._path}: is a database of version {version}, this program keeps version "
-                f"{SCHEMA_VERSION}; name another file, or rebuild the store from the log"
-            )
+        check_version(self._path, self._db)
         return False
 
     @contextmanager

@@ -9,8 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
-from meterstream_aggregator.store.sqlite import SCHEMA_VERSION
+from meterstream_aggregator.errors import StoreUnavailable
+from meterstream_aggregator.store.network_files import refuse_network_file
+from meterstream_aggregator.store.sqlite_errors import unreadable
+from meterstream_aggregator.store.sqlite_migrations import check_version
 
 Row = tuple[Any, ...]
 Given = Sequence[Any] | Mapping[str, Any]
@@ -21,14 +23,15 @@ class ReadConnection:
     """A store's file, opened to be read. For one thread at a time.
 
     Raises `StoreUnavailable` when no worker has made the store yet, `StoreMismatch` when the file
-    is something else.
+    is something else or lies on a network file system.
     """
 
     def __init__(self, path: Path) -> None:
         self.path: Final = path
+        refuse_network_file(path)
         if not path.exists():
             raise StoreUnavailable(f"{path}: there is no store yet; start a worker")
-        with self._reading():
+        with unreadable(self.path):
             self.db: Final = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro",
                 uri=True,
@@ -36,19 +39,16 @@ class ReadConnection:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            self.db.close()
-            if version == 0:
-                raise StoreUnavailable(f"{path}: the store is being made; try again")
-            raise StoreMismatch(
-                f"{path}: has version {version}, this program reads {SCHEMA_VERSION}"
-            )
+            try:
+                self._check()
+            except BaseException:
+                self.db.close()
+                raise
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
         """Everything read inside sees the same committed state."""
-        with self._reading():
+        with unreadable(self.path):
             self.db.execute("BEGIN")
             try:
                 yield
@@ -57,23 +57,23 @@ class ReadConnection:
 
     def one(self, query: str, given: Given = ()) -> Row | None:
         """The first row, None where there is none."""
-        with self._reading():
+        with unreadable(self.path):
             row: Row | None = self.db.execute(query, given).fetchone()
             return row
 
     def all(self, query: str, given: Given = ()) -> list[Row]:
         """Every row."""
-        with self._reading():
+        with unreadable(self.path):
             return self.db.execute(query, given).fetchall()
 
     def portions(
         self, query: str, given: Given = (), *, size: int = _PORTION
     ) -> Iterator[list[Row]]:
         """Every row, read as it is wanted."""
-        with self._reading():
+        with unreadable(self.path):
             cursor = self.db.execute(query, given)
         while True:
-            with self._reading():
+            with unreadable(self.path):
                 portion = cursor.fetchmany(size)
             if not portion:
                 return
@@ -87,9 +87,7 @@ class ReadConnection:
         """Let go of the database."""
         self.db.close()
 
-    @contextmanager
-    def _reading(self) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as problem:
-            raise StoreUnavailable(f"{self.path}: cannot be read now: {problem}") from problem
+    def _check(self) -> None:
+        if not self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise StoreUnavailable(f"{self.path}: the store is being made; try again")
+        check_version(self.path, self.db)
