@@ -1,8 +1,8 @@
 """A real worker process, as ``meterstream worker`` runs it, and where its group stands.
 
 Run as ``python -m benchmarks.member --bootstrap B --topic T --store S --catalogue F --group G``;
-ends on SIGTERM. Idle partitions get no ticks, so that a topic holds what was produced and nothing else,
-and a member that is stopped for a while is not put out of its group.
+ends on SIGTERM. Idle partitions get no ticks, so that a topic holds what was produced and nothing
+else, and a member that is stopped for a while is not put out of its group.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from meterstream_consumers import worker
 from meterstream_consumers.settings import WorkerSettings
 
 _SESSION_SECONDS: Final = 120
-_JOIN_SECONDS: Final = 60.0
+_JOIN_SECONDS: Final = 90.0
+_LOG_SHOWN: Final = 4_000
 
 
 def main() -> None:
@@ -59,13 +60,16 @@ def members(
     """
     arguments = ["--bootstrap", bootstrap, "--topic", topic, "--store", store, "--group", topic]
     command = [sys.executable, "-m", "benchmarks.member", *arguments]
+    log = catalogue.with_suffix(".log")
     with ExitStack() as stack:
         processes: list[subprocess.Popen[str]] = []
         for number in range(count):
-            process = stack.enter_context(started([*command, "--catalogue", catalogue], quiet=True))
+            process = stack.enter_context(started([*command, "--catalogue", catalogue], log=log))
             processes.append(process)
             # One after the other: two that make one new store at once would both retry.
-            _wait_for_members(number + 1, bootstrap, topic, partitions, processes)
+            if not _joined(number + 1, bootstrap, topic, partitions, processes):
+                told = log.read_text("utf-8")[-_LOG_SHOWN:]
+                raise SystemExit(f"worker {number + 1} did not join its group:\n{told}")
         found = [psutil.Process(process.pid) for process in processes]
         cores = found[0].cpu_affinity() or []
         for number, each in enumerate(found):
@@ -74,31 +78,30 @@ def members(
         yield found
 
 
-def _wait_for_members(
+def _joined(
     count: int,
     bootstrap: str,
     group: str,
     partitions: int,
     processes: Iterable[subprocess.Popen[str]],
-) -> None:
+) -> bool:
+    """Wait until so many members share the partitions; False when one ended or time is over."""
     client = AdminClient({"bootstrap.servers": bootstrap})
     deadline = time.monotonic() + _JOIN_SECONDS
-    while time.monotonic() < deadline:
-        if any(process.poll() is not None for process in processes):
-            raise SystemExit("a worker ended by itself; see above")
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
         try:
-            described = client.describe_consumer_groups([group])[group].result(timeout=10)
-        except KafkaException:
-            # There is no such group before its first member.
+            described = client.describe_consumer_groups([group])[group].result(timeout=30)
+        except (KafkaException, TimeoutError):
+            # There is no such group before its first member, or the broker is busy.
             time.sleep(0.2)
             continue
         owned = [len(member.assignment.topic_partitions) for member in described.members]
         if len(owned) == count and sum(owned) == partitions and max(owned) - min(owned) <= 1:
             # Its coordinator knows before they do.
             time.sleep(1.5)
-            return
+            return True
         time.sleep(0.2)
-    raise SystemExit(f"{count} workers did not share the partitions in {_JOIN_SECONDS:.0f} s")
+    return False
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -64,26 +64,29 @@ def started(
     command: Sequence[str | Path],
     *,
     environment: dict[str, str] | None = None,
-    quiet: bool = False,
+    log: Path | None = None,
 ) -> Generator[subprocess.Popen[str]]:
     """A program that is ended at the end, and by the kernel should this process be killed.
 
-    What a ``quiet`` one says on standard output is thrown away.
+    All that it says goes to ``log``; without one, standard output is the caller's to read.
     """
     program = shutil.which(command[0]) or str(command[0])
     tied = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), program]
-    process = subprocess.Popen(
-        [*tied, *map(str, command[1:])],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
-    try:
-        yield process
-    finally:
-        end(process)
+    with ExitStack() as stack:
+        out = stack.enter_context(log.open("a", encoding="utf-8")) if log else None
+        process = subprocess.Popen(
+            [*tied, *map(str, command[1:])],
+            stdin=subprocess.DEVNULL,
+            stdout=out or subprocess.PIPE,
+            stderr=out,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        try:
+            yield process
+        finally:
+            end(process)
 
 
 def end(process: subprocess.Popen[str], timeout_seconds: float = 10) -> None:
