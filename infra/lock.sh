@@ -1,5 +1,6 @@
 #!/bin/sh
 # Writes requirements.lock: exact versions and hashes of every extra, for every platform at once.
+# Then infra/image/*.lock: of these the part that the container image runs with, and is built with.
 # Then kafka.jars: the same for the jars of the embedded broker.
 #
 # The resolver is PyPI's uv, from the PATH or from an environment that is thrown away afterwards.
@@ -18,4 +19,11 @@ fi
 "$uv" pip compile --quiet --universal --generate-hashes --all-extras --no-annotate \
     --no-emit-index-url --no-emit-find-links --python-version 3.11 ${UPGRADE:+--upgrade} \
     --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+"$uv" pip compile --quiet --universal --generate-hashes --no-annotate \
+    --extra server --extra postgres --extra registry --constraint requirements.lock \
+    --no-emit-index-url --no-emit-find-links --python-version 3.13 \
+    --custom-compile-command "make lock" --output-file infra/image/requirements.lock pyproject.toml
+"$uv" pip compile --quiet --universal --generate-hashes --no-annotate \
+    --constraint requirements.lock --no-emit-index-url --no-emit-find-links --python-version 3.13 \
+    --custom-compile-command "make lock" --output-file infra/image/build.lock infra/image/build.in
 .venv/bin/python infra/lock_jars.py
