@@ -220,12 +220,12 @@ class PostgresStore:
         for tried in range(1, _TRIES + 1):
             with self._link.session() as connection:
                 try:
-                    connection.execute("BEGIN")
+                    connection.execute("BEGIN", prepare=False)
                     answer = work(connection)
                 except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                     if tried == _TRIES:
                         raise
-                    connection.execute("ROLLBACK")
+                    connection.execute("ROLLBACK", prepare=False)
                     self._series.clear()
                     continue
                 if self._committed(connection, advances):
@@ -235,7 +235,7 @@ class PostgresStore:
     def _committed(self, connection: Connection, advances: Sequence[Advance]) -> bool:
         """COMMIT; False where the whole is to be tried again."""
         try:
-            ended = connection.execute("COMMIT").statusmessage
+            ended = connection.execute("COMMIT", prepare=False).statusmessage
         except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
             return False
         except psycopg.Error:
