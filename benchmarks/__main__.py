@@ -31,8 +31,10 @@ from benchmarks.before import measure_before
 from benchmarks.environments import ENGINES
 from benchmarks.flat import MARKS, measure_flat
 from benchmarks.ladder import LADDER, measure_worker
+from benchmarks.latency import RATES, measure_latency
 from benchmarks.others import measure_engine
 from benchmarks.rebuilds import measure_rebuild
+from benchmarks.remembering import measure_memory
 from benchmarks.running import leave_on_sigterm, machine, run, say
 from benchmarks.starting import measure_starts
 from benchmarks.streams import COMMIT_MILLISECONDS, measure_streams
@@ -47,6 +49,8 @@ PARTS: Final = (
     "streams",
     *ENGINES,
     "two",
+    "latency",
+    "memory",
     "answers",
     "rebuild",
     "flat",
@@ -109,6 +113,8 @@ def _arguments() -> argparse.Namespace:
         default=["sqlite", "postgres"],
         help="two, latency",
     )
+    parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="latency: events/s")
+    parser.add_argument("--seconds", type=float, default=30.0, help="latency: of each rate")
     parser.add_argument("--profile", action="store_true", help="worker: where the time goes")
     parser.add_argument("--against", type=Path, help="before: a checkout of an older state")
     arguments = parser.parse_args()
@@ -137,6 +143,10 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
         ),
         **{name: partial(_engine, name, arguments) for name in ENGINES},
         "two": lambda: measure_two(max(events), rounds, stores=arguments.store),
+        "latency": lambda: measure_latency(
+            arguments.rates, arguments.seconds, stores=arguments.store
+        ),
+        "memory": measure_memory,
         "answers": lambda: run("benchmarks.answers", sizes),
         "rebuild": lambda: measure_rebuild(events[0], rounds),
         "flat": lambda: measure_flat(arguments.marks, rounds),

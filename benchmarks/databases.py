@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.running import say
+from meterstream_aggregator.store.address import PostgresAddress, parse_address
+from meterstream_aggregator.store.postgres.migrations import migrate
 from meterstream_infra.database import EmbeddedDatabase
 
 SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
@@ -25,8 +27,12 @@ class Server(NamedTuple):
         return ["--store", self.store(schema), "--server", str(self.pid)]
 
     def store(self, schema: str) -> str:
-        """The address of a store."""
-        return f"{self.url}?schema={schema}"
+        """The address of a store, which is made."""
+        address = f"{self.url}?schema={schema}"
+        parsed = parse_address(address)
+        assert isinstance(parsed, PostgresAddress)
+        migrate(parsed)
+        return address
 
 
 @contextmanager

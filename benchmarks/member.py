@@ -51,12 +51,19 @@ def main() -> None:
 
 @contextmanager
 def members(
-    count: int, *, bootstrap: str, topic: str, store: str, catalogue: Path, partitions: int
+    count: int,
+    *,
+    bootstrap: str,
+    topic: str,
+    store: str,
+    catalogue: Path,
+    partitions: int,
+    pinned: bool = True,
 ) -> Generator[list[psutil.Process]]:
     """So many workers that share the partitions evenly; they are ended at the end.
 
-    Each keeps to a core of its own where there are enough. Raises `SystemExit` when one ends by
-    itself or they do not join.
+    ``pinned``: each keeps to a core of its own where there are enough. Raises `SystemExit` when
+    one ends by itself or they do not join.
     """
     arguments = ["--bootstrap", bootstrap, "--topic", topic, "--store", store, "--group", topic]
     command = [sys.executable, "-m", "benchmarks.member", *arguments]
@@ -73,7 +80,7 @@ def members(
         found = [psutil.Process(process.pid) for process in processes]
         cores = found[0].cpu_affinity() or []
         for number, each in enumerate(found):
-            if count <= len(cores):
+            if pinned and count <= len(cores):
                 each.cpu_affinity([cores[number]])
         yield found
 

@@ -49,12 +49,19 @@ def result_of(
     What it says on standard error passes through. Raises `SystemExit` when it fails.
     """
     with started(command, environment=environment) as process:
-        try:
-            said, _ = process.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired as problem:
-            raise SystemExit(f"{_name(command)} did not end in {timeout_seconds} s") from problem
+        return read_result(process, _name(command), timeout_seconds)
+
+
+def read_result(
+    process: subprocess.Popen[str], name: str, timeout_seconds: float | None
+) -> dict[str, Any]:
+    """Wait for a program that was started, and give what its last line says: see `result_of`."""
+    try:
+        said, _ = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as problem:
+        raise SystemExit(f"{name} did not end in {timeout_seconds} s") from problem
     if process.returncode != 0:
-        raise SystemExit(f"{_name(command)} failed with {process.returncode}:\n{said}")
+        raise SystemExit(f"{name} failed with {process.returncode}:\n{said}")
     result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return result
 

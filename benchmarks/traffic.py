@@ -99,8 +99,9 @@ SHAPES: Final = {
     # With 2 M events about 250,000 and 10,000 rows of usage.
     "wide": Shape(events_per_minute=250_000),
     "narrow": Shape(tenants=33, events_per_minute=250_000),
-    # A million series.
+    # A million series, each once; and the same tenants as they would come back.
     "series": Shape(tenants=27_778, walk=True),
+    "returning": Shape(tenants=27_778),
 }
 
 
