@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="default: a random one, which is printed")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--rate", type=int, default=600, help="events per second in all")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cycle after these")
     parser.add_argument("--only", action="append", default=[], help="only faults of this name")
     parser.add_argument("--place", type=Path, help="directory to keep; default: a temporary one")
     options = parser.parse_args()
@@ -38,6 +39,7 @@ def main() -> int:
         rate=options.rate,
         pairs=options.cycles // 2 if options.pairs is None else options.pairs,
         only=tuple(options.only),
+        seconds=options.minutes * 60,
     )
     again = f"--store {options.store} --cycles {options.cycles} --seed {seed}"
     _say(f"{again}, in {place}")
@@ -48,6 +50,7 @@ def main() -> int:
         raise
     _say(f"faults: {dict(result.faults.most_common())}")
     _say(f"killed: {dict(result.killed)} ({result.killed.total()} in all)")
+    _say(f"gave up and were started again: {dict(result.gave_up)}")
     if not result.line:
         _say(f"FAILED: {again}; what is left is in {place}")
         return 1

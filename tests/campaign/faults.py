@@ -45,7 +45,7 @@ class Fault(NamedTuple):
 @contextmanager
 def worker_killed(stack: Stack) -> Generator[None]:
     """One worker dies and is started again."""
-    number = stack.chance.randrange(WORKERS)
+    number = stack.a_working_worker()
     _kill(stack, "worker", stack.workers[number])
     yield
     stack.start_worker(number)
@@ -54,6 +54,7 @@ def worker_killed(stack: Stack) -> Generator[None]:
 @contextmanager
 def workers_killed(stack: Stack) -> Generator[None]:
     """All workers die at once."""
+    stack.a_working_worker()
     for process in stack.workers.values():
         _kill(stack, "worker", process)
     yield
@@ -64,17 +65,19 @@ def workers_killed(stack: Stack) -> Generator[None]:
 @contextmanager
 def worker_ended(stack: Stack) -> Generator[None]:
     """A worker is told to end under load."""
-    number = stack.chance.randrange(WORKERS)
+    number = stack.a_working_worker()
+    had_given_up = stack.workers[number].poll() is not None
     stack.workers[number].terminate()
     yield
-    end(f"worker {number}", stack.workers[number])
+    if not had_given_up:
+        end(f"worker {number}", stack.workers[number])
     stack.start_worker(number)
 
 
 @contextmanager
 def worker_stopped(stack: Stack) -> Generator[None]:
     """A worker stands still, wherever it is, and goes on as if nothing had been."""
-    process = stack.workers[stack.chance.randrange(WORKERS)]
+    process = stack.workers[stack.a_working_worker()]
     process.send_signal(signal.SIGSTOP)
     yield
     process.send_signal(signal.SIGCONT)
@@ -119,7 +122,7 @@ def broker_killed(stack: Stack) -> Generator[None]:
         stack.broker.kill()
         stack.killed["broker"] += 1
     yield
-    stack.broker.start()
+    stack.start_broker()
 
 
 @contextmanager
@@ -127,7 +130,7 @@ def broker_ended(stack: Stack) -> Generator[None]:
     """The broker ends in order."""
     stack.broker.stop()
     yield
-    stack.broker.start()
+    stack.start_broker()
 
 
 @contextmanager
@@ -246,9 +249,9 @@ FAULTS: Final = (
     Fault("producer killed", 22, (0.0, 0.5), producer_killed),
     Fault("producer ended", 3, (0.0, 0.5), producer_ended),
     Fault("spool copied", 4, (0.0, 0.5), spool_copied),
-    Fault("broker killed", 8, (0.0, 0.5), broker_killed),
-    Fault("broker killed for long", 2, (4.0, 9.0), broker_killed),
-    Fault("broker ended", 2, (0.0, 1.0), broker_ended),
+    Fault("broker killed", 3, (0.0, 0.5), broker_killed),
+    Fault("broker killed for long", 1, (4.0, 9.0), broker_killed),
+    Fault("broker ended", 1, (0.0, 1.0), broker_ended),
     Fault("network cut", 6, (0.5, 5.0), network_cut),
     Fault("network cut past the session", 1, (11.0, 14.0), network_cut),
     Fault("network slow", 4, (1.0, 4.0), network_slow),

@@ -39,9 +39,12 @@ TOPIC: Final = "campaign.events"
 LETTERS: Final = "meterstream.deadletters"
 METERS: Final = Path(__file__).with_name("meters.yaml")
 _COMMAND: Final = Path(sys.executable).with_name("meterstream")
-_STOP_SECONDS: Final = 60.0
+_FAULT: Final = b"a fault in meterstream itself"
+_STOP_SECONDS: Final = 120.0
 _ADOPT_SECONDS: Final = 300.0
-_RESTART_SECONDS: Final = 30.0
+_WORKING_SECONDS: Final = 60.0
+_RESTART_SECONDS: Final = 60.0
+_BROKER_SECONDS: Final = 300.0
 
 
 class ProxiedBroker(EmbeddedBroker):
@@ -89,11 +92,15 @@ class Stack:
         self.journals: Final = place / "journals"
         self.spool: Final = place / "spool"
         self._said: Final = place / "said"
+        self._told_before: Final[dict[int, int]] = {}
+        """By worker, how long its log was when it was started."""
         self._adopters: Final[list[subprocess.Popen[bytes]]] = []
         self.killed: Final[Counter[str]] = Counter()
         """How many died by force, by kind."""
         self.lives = 0
         """How many producers there were."""
+        self.gave_up: Final[Counter[str]] = Counter()
+        """How many workers ended by themselves, by exit status."""
         self.command: Final = _COMMAND
 
     def __enter__(self) -> Self:
@@ -125,7 +132,7 @@ class Stack:
             proxy = self._open.enter_context(Proxy(port))
             self.networks[name] = proxy
             self.broker.listen(port, proxy.port)
-        self.broker.start()
+        self.start_broker()
         self._open.callback(self.broker.stop)
         ensure_topics(self.broker.bootstrap_servers, partitions=PARTITIONS, events_topic=TOPIC)
         if self._kind == "postgres":
@@ -135,6 +142,7 @@ class Stack:
             port = int(self.database.url.rpartition(":")[2].partition("/")[0])
             for number in range(WORKERS):
                 self.networks[f"store-{number}"] = self._open.enter_context(Proxy(port))
+            subprocess.run([str(_COMMAND), "migrate", "--store", self.store], check=True)
         for number in range(WORKERS):
             self.start_worker(number)
         for number in range(PRODUCERS):
@@ -150,7 +158,23 @@ class Stack:
         ]  # fmt: skip
         if number < WORKERS - 1:
             command += ["--instance", f"worker-{number}"]
+        said = self._said / f"worker-{number}.log"
+        self._told_before[number] = said.stat().st_size if said.exists() else 0
         self.workers[number] = self._start(f"worker-{number}", command)
+
+    def a_working_worker(self) -> int:
+        """One of those that have taken a partition since they were started, waiting for it."""
+        deadline = time.monotonic() + _WORKING_SECONDS
+        while True:
+            working = [number for number in self.workers if self._is_working(number)]
+            if working or time.monotonic() > deadline:
+                return self.chance.choice(working or [*self.workers])
+            time.sleep(0.1)
+
+    def _is_working(self, number: int) -> bool:
+        with (self._said / f"worker-{number}.log").open("rb") as said:
+            said.seek(self._told_before[number])
+            return b"took partition" in said.read() and self.workers[number].poll() is None
 
     def start_producer(
         self, number: int, *, spool: Path | None = None, adopt: bool = False
@@ -195,18 +219,28 @@ class Stack:
         for number, process in self.workers.items():
             end(f"worker {number}", process)
 
-    def fallen(self, *of: dict[int, subprocess.Popen[bytes]]) -> list[str]:
-        """Who ended without having been told to; of all, where nobody is named."""
-        return [
-            f"{process.args!r:.200} ended by itself with status {process.returncode}"
-            for processes in of or (self.workers, self.producers)
-            for process in processes.values()
-            if process.poll() is not None
-        ]
+    def supervise(self) -> None:
+        """Start workers again that gave up, as whatever runs them does. A producer never may.
+
+        Raises `AssertionError` when one met a fault of its own rather than one of ours.
+        """
+        for number, process in self.workers.items():
+            if process.poll() is not None:
+                self.gave_up[f"worker with status {process.returncode}"] += 1
+                self.start_worker(number)
+        if ended := [n for n, process in self.producers.items() if process.poll() is not None]:
+            raise AssertionError(f"producers {ended} ended by themselves")
+        for said in self._said.iterdir():
+            if _FAULT in said.read_bytes() or b"Traceback" in said.read_bytes():
+                raise AssertionError(f"{said} tells of a fault in meterstream")
 
     def kill(self, pid: int) -> None:
         """SIGKILL to the database's first process."""
         os.kill(pid, signal.SIGKILL)
+
+    def start_broker(self) -> None:
+        """Start the broker; a busy machine takes its time."""
+        self.broker.start(_BROKER_SECONDS)
 
     def start_database(self) -> None:
         """Start the database, once those that a dead one left behind are gone."""
@@ -234,8 +268,7 @@ class Stack:
             behind = {p: end - folded.get(p, 0) for p, end in ends.items()}
             if all(events <= 0 for events in behind.values()):
                 return time.monotonic() - began
-            if fallen := self.fallen(self.workers):
-                raise AssertionError("; ".join(fallen))
+            self.supervise()
             if time.monotonic() - began > seconds:
                 raise AssertionError(f"after {seconds} s the workers are behind by {behind}")
             time.sleep(0.1)

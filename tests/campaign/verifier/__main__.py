@@ -38,17 +38,27 @@ def main() -> int:
     read.add_argument("--bootstrap", required=True)
     read.add_argument("--topic", required=True)
     read.add_argument("--letters", required=True, help="the dead letters' topic")
-    judge = verbs.add_parser("judge")
-    judge.add_argument("--store", required=True, help="a file, or postgresql://…?schema=…")
-    judge.add_argument("--journals", type=Path, required=True)
-    judge.add_argument("--meters", type=Path, required=True)
-    judge.add_argument("--schema", type=Path, required=True, help="the events' .avsc file")
-    for verb in (read, judge):
+    judging = verbs.add_parser("judge")
+    judging.add_argument("--store", required=True, help="a file, or postgresql://…?schema=…")
+    judging.add_argument("--journals", type=Path, required=True)
+    judging.add_argument("--meters", type=Path, required=True)
+    judging.add_argument("--schema", type=Path, required=True, help="the events' .avsc file")
+    for verb in (read, judging):
         verb.add_argument("--files", type=Path, required=True, help="directory of the copies")
     options = parser.parse_args()
     if options.verb == "read":
         return _read(options.bootstrap, options.topic, options.letters, options.files)
-    return _judge(options)
+    findings, summary = judge(
+        store=options.store,
+        journals=options.journals,
+        meters=options.meters,
+        schema=options.schema,
+        files=options.files,
+    )
+    if findings:
+        return _tell(findings)
+    sys.stdout.write(f"{TOKEN} {summary}\n")
+    return 0
 
 
 def _read(servers: str, topic: str, letters: str, files: Path) -> int:
@@ -60,27 +70,26 @@ def _read(servers: str, topic: str, letters: str, files: Path) -> int:
     return 0
 
 
-def _judge(options: argparse.Namespace) -> int:
-    rules = read_rules(options.meters)
-    journals = Journals()
-    journals.read(options.journals)
-    told = json.loads((options.files / "topic.json").read_text("utf-8"))
+def judge(
+    *, store: str, journals: Path, meters: Path, schema: Path, files: Path
+) -> tuple[list[Finding], str]:
+    """Everything that is not as it must be, and what there was in one line."""
+    rules, told_of = read_rules(meters), Journals()
+    told_of.read(journals)
+    told = json.loads((files / "topic.json").read_text("utf-8"))
     topics = Topics(told["name"], {int(p): end for p, end in told["ends"].items()})
-    walk = Walk(rules, journals, options.schema)
-    walk.take(read_records(options.files / "events.log"))
-    stored = read_store(options.store, {rule.name: rule.aggregate for rule in rules.rules})
+    walk = Walk(rules, told_of, schema)
+    walk.take(read_records(files / "events.log"))
+    stored = read_store(store, {rule.name: rule.aggregate for rule in rules.rules})
     findings = [
         *walk.findings,
-        *against_journals(journals, walk),
+        *against_journals(told_of, walk),
         *against_store(walk, stored, topics),
-        *against_letters(walk, read_records(options.files / "letters.log"), topics.name),
+        *against_letters(walk, read_records(files / "letters.log"), topics.name),
     ]
-    if not journals.promised() or not walk.seen:
+    if not told_of.promised() or not walk.seen:
         findings.append(Finding("nothing", "no event was promised: this proves nothing"))
-    if findings:
-        return _tell(findings)
-    sys.stdout.write(f"{TOKEN} {_summary(journals, walk, stored)}\n")
-    return 0
+    return findings, _summary(told_of, walk, stored)
 
 
 def _tell(findings: list[Finding]) -> int:
