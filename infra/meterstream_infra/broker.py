@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +54,8 @@ class EmbeddedBroker:
 
     ``port`` is drawn at the first start of a directory and kept in it, unless given. ``log`` is
     where the broker logs (``broker.log`` in the data directory by default; rolled at 4 MB, three
-    files), with what the JVM prints itself beside it as ``*.out``. On Linux the broker receives a
+    files), with what the JVM prints itself beside it as ``*.out``. ``settings`` are further ones of
+    the broker: see `broker_settings.settings`. On Linux the broker receives a
     SIGTERM when this process dies in whatever way; elsewhere it outlives a SIGKILL of this process
     and the next start names it.
     """
@@ -67,6 +68,7 @@ class EmbeddedBroker:
         heap_megabytes: int = HEAP_MEGABYTES,
         progress: Callable[[str], None] | None = None,
         log: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data.absolute()
         self.log = (log or data / "broker.log").absolute()
@@ -75,6 +77,7 @@ class EmbeddedBroker:
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._settings = settings
 
     @property
     def pid(self) -> int | None:
@@ -179,7 +182,9 @@ class EmbeddedBroker:
         address.write_text(f"{HOST}:{self._port}\n", "utf-8")
         (self.data / "server.properties").write_text(
             server_properties(
-                port=self._port, controller_port=ports.draw_free_port(besides=self._port)
+                port=self._port,
+                controller_port=ports.draw_free_port(besides=self._port),
+                further=self._settings,
             ),
             "utf-8",
         )

@@ -7,6 +7,7 @@ buffer is a tenth of Kafka's default, which alone would take a third of the heap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 HOST: Final = "127.0.0.1"
@@ -33,6 +34,11 @@ _FIXED: Final = {
     "share.coordinator.state.topic.num.partitions": "4",
     # A group of one machine has its members at once.
     "group.initial.rebalance.delay.ms": "0",
+    # Of Kafka's own group protocol: a dead worker is missed after ten seconds, not after 45.
+    "group.consumer.session.timeout.ms": "10000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "2500",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
     # Long enough for a worker that was away over a holiday, whatever a topic itself says.
     "offsets.retention.minutes": str(90 * 24 * 60),
     # After a crash the controller waits out the old broker's session before it takes the new one.
@@ -44,19 +50,30 @@ _FIXED: Final = {
 }
 
 
-def settings(*, port: int, controller_port: int) -> dict[str, str]:
-    """Every setting by its name; paths are relative to the data directory."""
+def settings(
+    *, port: int, controller_port: int, further: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Every setting by its name; paths are relative to the data directory.
+
+    ``further`` come on top, or in place of ours; ``{port}`` and ``{controller}`` in them are ports.
+    """
+    told = {
+        name: value.replace("{port}", str(port)).replace("{controller}", str(controller_port))
+        for name, value in (further or {}).items()
+    }
     return {
         **_FIXED,
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-    }
+    } | told
 
 
-def server_properties(*, port: int, controller_port: int) -> str:
+def server_properties(
+    *, port: int, controller_port: int, further: Mapping[str, str] | None = None
+) -> str:
     """The same as the text of ``server.properties``."""
-    chosen = settings(port=port, controller_port=controller_port)
+    chosen = settings(port=port, controller_port=controller_port, further=further)
     return "".join(f"{name}={value}\n" for name, value in chosen.items())
 
 

@@ -10,6 +10,7 @@
     ├── BrokerFailed        read the end of the broker's log
     ├── DatabaseFailed      read the end of the database's log, or do what the sentence says
     ├── BrokerUnreachable   mend the address or start the broker; nothing was changed
+    ├── BrokerTooOld        have a newer broker; nothing was read or written
     └── TopicUnfit          change the topic's setting; nothing was read or written
 """
 
@@ -117,6 +118,17 @@ class BrokerUnreachable(InfraError):
         )
         self.bootstrap_servers = bootstrap_servers
         self.problem = problem
+
+
+class BrokerTooOld(InfraError):
+    """A broker that gives topics no ids, by which a topic made anew is told from the old one."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        super().__init__(
+            f"the broker at {bootstrap_servers!r} tells no topic ids, so a topic that is deleted "
+            "and made again could not be told from the old one; have brokers of Kafka 3.1 or later"
+        )
+        self.bootstrap_servers = bootstrap_servers
 
 
 class TopicUnfit(InfraError):

@@ -1,8 +1,7 @@
 """Topics on any broker: made with the settings that proof rests on, refused without them.
 
-Append time, given by the broker, decides what is late; a producer's clock must not. So a topic
-whose ``message.timestamp.type`` is not ``LogAppendTime`` is refused, and so is one that compacts,
-since that deletes events that were never superseded.
+What a topic must be set to, and why, is judged in `topic_settings`. Nothing here mends a topic that
+exists: its settings are its owner's.
 """
 
 from __future__ import annotations
@@ -16,17 +15,21 @@ from typing import Final, NamedTuple, TypeVar
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from meterstream_infra.errors import BrokerUnreachable, InfraError, TopicUnfit
+from meterstream_infra.errors import BrokerTooOld, BrokerUnreachable, InfraError, TopicUnfit
+from meterstream_infra.topic_settings import (
+    DAY_MILLISECONDS,
+    Judged,
+    Verdict,
+    judge,
+    settings_to_make,
+)
 from meterstream_schemas.events import DEADLETTERS_TOPIC, EVENTS_TOPIC, NOTICES_TOPIC
 from meterstream_schemas.kafka_settings import client_settings
 
-_DAY_MILLISECONDS: Final = 24 * 60 * 60 * 1000
-_SETTINGS: Final = {
-    "message.timestamp.type": "LogAppendTime",
-    "cleanup.policy": "delete",
-    "retention.ms": str(14 * _DAY_MILLISECONDS),
-}
-_BROKER_DEFAULT: Final = -1
+RETENTION_DAYS: Final = 14
+_REPLICAS_WANTED: Final = 3
+_NO_ID: Final = frozenset({"", "None", "AAAAAAAAAAAAAAAAAAAAAA"})
+"""What stands for the id of a topic that has none."""
 # The client names its own errors, as opposed to the broker's, with a leading underscore.
 _NOT_ANSWERED: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)  # noqa: SLF001
 _POLL_SECONDS: Final = 0.05
@@ -39,6 +42,18 @@ _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
 
+class TopicPlan(NamedTuple):
+    """How a topic is made. None: three copies where there are as many brokers, two of them in sync.
+
+    More exactly, ``in_sync`` is one less than ``replicas`` by default, and at least one.
+    """
+
+    partitions: int = 8
+    replicas: int | None = None
+    in_sync: int | None = None
+    retention_days: int = RETENTION_DAYS
+
+
 class TopicIdentity(NamedTuple):
     """Which topic this is. ``topic_id`` differs when a topic was deleted and made again."""
 
@@ -47,26 +62,40 @@ class TopicIdentity(NamedTuple):
     partitions: int
 
 
+class TopicReport(NamedTuple):
+    """A topic and how it is set up."""
+
+    identity: TopicIdentity
+    settings: list[Judged]
+
+
 def ensure_topics(
     bootstrap: str,
     *,
     partitions: int = 8,
     events_topic: str = EVENTS_TOPIC,
     timeout_seconds: float = 30,
+    plan: TopicPlan | None = None,
 ) -> TopicIdentity:
     """Make the events, dead-letter and notice topics where missing, and check them all.
 
     Topics that exist are never changed: their partitions and retention are their owner's. Blocks
     until the brokers know the topics. Returns the identity of the events topic. Raises as
-    `check_topic` does.
+    `check_topic` does. ``plan`` says more than ``partitions``, and takes its place.
     """
     admin, deadline = connect(bootstrap, timeout_seconds)
-    wanted = {events_topic: partitions, DEADLETTERS_TOPIC: 1, NOTICES_TOPIC: 1}
+    plan = plan or TopicPlan(partitions)
+    wanted = {events_topic: plan.partitions, DEADLETTERS_TOPIC: 1, NOTICES_TOPIC: 1}
+    brokers = len(admin.list_topics(timeout=_left(deadline)).brokers)
+    replicas = plan.replicas or min(_REPLICAS_WANTED, brokers)
+    settings = settings_to_make(
+        replicas=replicas,
+        in_sync=plan.in_sync or max(replicas - 1, 1),
+        retention_milliseconds=plan.retention_days * DAY_MILLISECONDS,
+    )
     futures = admin.create_topics(
         [
-            NewTopic(
-                name, num_partitions=count, replication_factor=_BROKER_DEFAULT, config=_SETTINGS
-            )
+            NewTopic(name, num_partitions=count, replication_factor=replicas, config=settings)
             for name, count in wanted.items()
         ],
         request_timeout=_left(deadline),
@@ -87,10 +116,16 @@ def check_topic(bootstrap: str, topic: str, *, timeout_seconds: float = 10) -> T
     """The topic's identity, once its settings are proved fit. Changes nothing; blocks.
 
     Raises `TopicUnfit` for a topic that is missing or set up wrongly, `BrokerUnreachable` when no
-    broker answers within ``timeout_seconds``.
+    broker answers within ``timeout_seconds``, and `BrokerTooOld`.
     """
     admin, deadline = connect(bootstrap, timeout_seconds)
     return _check(admin, bootstrap, topic, deadline=deadline, wait=False)
+
+
+def examine_topic(bootstrap: str, topic: str, *, timeout_seconds: float = 10) -> TopicReport:
+    """The topic with every setting that matters, fit or not. Raises as `check_topic` otherwise."""
+    admin, deadline = connect(bootstrap, timeout_seconds)
+    return _examine(admin, bootstrap, topic, deadline=deadline, wait=False)
 
 
 def wait_for_broker(
@@ -143,6 +178,16 @@ def _client(bootstrap: str) -> AdminClient:
 def _check(
     admin: AdminClient, bootstrap: str, topic: str, *, deadline: float, wait: bool
 ) -> TopicIdentity:
+    report = _examine(admin, bootstrap, topic, deadline=deadline, wait=wait)
+    for found in report.settings:
+        if found.verdict is Verdict.UNFIT:
+            raise _unfit(bootstrap, topic, found)
+    return report.identity
+
+
+def _examine(
+    admin: AdminClient, bootstrap: str, topic: str, *, deadline: float, wait: bool
+) -> TopicReport:
     while True:
         described = admin.describe_topics(
             TopicCollection([topic]), request_timeout=_left(deadline)
@@ -160,14 +205,14 @@ def _check(
             if not wait or time.monotonic() > deadline:
                 raise _missing(topic) from problem
         time.sleep(_POLL_SECONDS)
+    if str(description.topic_id) in _NO_ID:
+        raise BrokerTooOld(bootstrap)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     configs = admin.describe_configs([resource], request_timeout=_left(deadline))[resource]
-    settings = _result(bootstrap, configs, deadline)
-    for name in ("message.timestamp.type", "cleanup.policy"):
-        found, wanted = str(settings[name].value), _SETTINGS[name]
-        if found != wanted:
-            raise _unfit(bootstrap, topic, setting=name, found=found, wanted=wanted)
-    return TopicIdentity(topic, str(description.topic_id), len(description.partitions))
+    settings = {name: entry.value for name, entry in _result(bootstrap, configs, deadline).items()}
+    copies = min(len(partition.replicas) for partition in description.partitions)
+    identity = TopicIdentity(topic, str(description.topic_id), len(description.partitions))
+    return TopicReport(identity, judge(settings, copies))
 
 
 def _missing(topic: str) -> TopicUnfit:
@@ -181,15 +226,20 @@ def _missing(topic: str) -> TopicUnfit:
     )
 
 
-def _unfit(bootstrap: str, topic: str, *, setting: str, found: str, wanted: str) -> TopicUnfit:
+def _unfit(bootstrap: str, topic: str, found: Judged) -> TopicUnfit:
+    note = (
+        " (events already in the topic keep the time they were given: better make a new topic)"
+        if found.setting == "message.timestamp.type"
+        else ""
+    )
+    value = found.wanted.removeprefix("at least ")
     return TopicUnfit(
         topic,
-        setting=setting,
-        found=found,
-        wanted=wanted,
-        remedy=f"run 'kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
-        f"--entity-name {topic} --add-config {setting}={wanted}' (events already in the topic keep "
-        "the time they were given: better make a new topic)",
+        setting=found.setting,
+        found=found.found,
+        wanted=found.wanted,
+        remedy=f"{found.why}; run 'kafka-configs.sh --bootstrap-server {bootstrap} --alter "
+        f"--entity-type topics --entity-name {topic} --add-config {found.setting}={value}'{note}",
     )
 
 
