@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 mkdir -p secrets
 chmod 700 secrets
-for name in store_password reader_password grafana_password; do
+for name in owner_password worker_password reader_password grafana_password; do
     [ -s "secrets/$name" ] || head -c 24 /dev/urandom | base64 | tr -d '\n=' | tr '+/' '-_' >"secrets/$name"
 done
 [ -s secrets/webhook_secret ] || printf 'whsec_%s' "$(head -c 32 /dev/urandom | base64 | tr -d '\n')" >secrets/webhook_secret

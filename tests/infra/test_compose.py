@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from meterstream_aggregator.store.address import PostgresAddress, parse_address
+from meterstream_aggregator.store.postgres.roles import names
 from meterstream_consumers.webhooks import secret_key
 from tests.infra.commands import accept, is_read
 
 if TYPE_CHECKING:
-    from meterstream_infra.database import EmbeddedDatabase
+    from tests.databases import Postgres
 
 FOLDER: Final = Path(__file__).parents[2] / "infra"
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
@@ -166,7 +167,8 @@ def test_no_secret_is_in_the_file() -> None:
             address = parse_address(text)
             assert isinstance(address, PostgresAddress)
             assert address.url == text
-            assert "://meterstream@postgres" in text
+            assert address.schema == "meterstream"
+            assert re.match(r"postgresql://[a-z]+@postgres:5432/", text)
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
@@ -181,23 +183,30 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert made[0] == made[1]
     assert set(made[0]) == set(COMPOSE["secrets"])
     assert len(secret_key(made[0]["webhook_secret"])) == 32
-    assert len(base64.urlsafe_b64decode(made[0]["store_password"])) == 24
-    assert len(set(made[0].values())) == 4
+    assert len(base64.urlsafe_b64decode(made[0]["owner_password"])) == 24
+    assert len(set(made[0].values())) == 5
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
 
 
-def test_the_readers_role_can_only_read(postgres: EmbeddedDatabase) -> None:
-    """What the owner makes afterwards can be read by it, and not written."""
-    script = (FOLDER / "postgres/reader.sh").read_text("utf-8")
+def test_logins_have_the_roles_that_migrate_grants_to(postgres: Postgres) -> None:
+    """Worker and reader may log in, own nothing, and stand behind the two roles of the store."""
+    script = (FOLDER / "postgres/roles.sh").read_text("utf-8")
     [sql] = re.findall(r"<<'SQL'\n(.*?)\nSQL", script, re.DOTALL)
-    reader = "meterstream_reader_of_a_test"
-    sql = sql.replace("meterstream_reader", reader).replace(":'password'", "'of a test'")
+    # Roles are the whole server's: those of this test have names of their own, and go again.
+    sql = re.sub(r"\b(?=(?:meterstream_)?(?:worker|reader)\b)", "of_a_test_", sql)
+    sql = re.sub(r":'\w+'", "'of a test'", sql)
 
     with psycopg.connect(postgres.url) as connection:
         connection.execute(sql.encode())
-        connection.execute("CREATE SCHEMA of_a_reader CREATE TABLE kept (id integer)")
-        connection.execute(f"SET ROLE {reader}".encode())
-        assert connection.execute("SELECT count(*) FROM of_a_reader.kept").fetchone() == (0,)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("INSERT INTO of_a_reader.kept VALUES (1)")
+        found = connection.execute(
+            "SELECT member.rolname, role.rolname FROM pg_auth_members"
+            " JOIN pg_roles AS member ON member.oid = pg_auth_members.member"
+            " JOIN pg_roles AS role ON role.oid = roleid WHERE member.rolname LIKE 'of_a_test_%'"
+            " AND member.rolcanlogin AND NOT member.rolsuper AND NOT member.rolcreaterole"
+        ).fetchall()
         connection.rollback()
+
+    wanted = {"worker", "reader"}
+    stores = {name.removeprefix("meterstream_") for name in names(PostgresAddress("x"))}
+    assert stores == wanted
+    assert set(found) == {(f"of_a_test_{who}", f"of_a_test_meterstream_{who}") for who in wanted}
