@@ -1,26 +1,32 @@
-"""Workers in trouble on one SQLite file: everything that may happen to them while they fold a log.
+"""Workers in trouble on one store: everything that may happen to them while they fold a log.
 
 They die before, inside and after their commits, come back with empty memories, read records again,
 win and lose partitions, and go on writing as zombies, which the store must fence. Inside a commit
-they die at a random instruction of SQLite's own machine.
+they die at a random instruction of SQLite's own machine, or PostgreSQL ends their session at a
+random statement.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
+from meterstream_aggregator.store.opening import open_store
+from meterstream_aggregator.store.postgres.connection import Connection, connect
+from meterstream_aggregator.store.postgres.store import PostgresStore
 from meterstream_aggregator.store.sqlite import SqliteStore
 from tests.simulation.driver import BINDING, Folder
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from meterstream_aggregator.batch import LogRecord
     from meterstream_aggregator.catalogue import Catalogue
+    from meterstream_aggregator.store.address import PostgresAddress, StoreAddress
+    from meterstream_aggregator.store.port import Store
 
 Log = dict[int, list["LogRecord"]]
 
@@ -37,10 +43,10 @@ def by_partition(records: Sequence[LogRecord]) -> Log:
 class _Worker:
     """One process: its connection, its memory, and the partitions it is to have."""
 
-    path: Path
+    place: StoreAddress
     catalogue: Catalogue
     owned: set[int]
-    store: SqliteStore = field(init=False)
+    store: Store = field(init=False)
     folder: Folder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +54,7 @@ class _Worker:
 
     def begin(self) -> None:
         """Start as a new process does."""
-        self.store = SqliteStore(self.path)
+        self.store = open_store(self.place)
         self.claim()
 
     def claim(self) -> None:
@@ -85,7 +91,7 @@ def _mixed(batch: list[LogRecord], rng: random.Random) -> list[LogRecord]:
 
 
 def fold_with_accidents(
-    path: Path,
+    place: StoreAddress,
     catalogue: Catalogue,
     records: Sequence[LogRecord],
     rng: random.Random,
@@ -98,7 +104,7 @@ def fold_with_accidents(
     log = by_partition(records)
     homes = {partition: rng.randrange(3) for partition in log}
     workers = [
-        _Worker(path, catalogue, {p for p, home in homes.items() if home == number})
+        _Worker(place, catalogue, {p for p, home in homes.items() if home == number})
         for number in range(3)
     ]
     happened = {"inside": 0, "after": 0, "fenced": 0, "moved": 0, "restarted": 0}
@@ -147,7 +153,29 @@ def _folds(worker: _Worker, log: Log, rng: random.Random) -> bool:
 
 
 def _dies_inside(worker: _Worker, log: Log, rng: random.Random) -> bool:
-    """One commit that SQLite breaks off at some instruction, if it lasts that long."""
+    """One commit that the database breaks off somewhere, if it lasts that long."""
+    store = worker.store
+    try:
+        with _broken_off(store, rng):
+            _folds(worker, log, rng)
+    except StoreUnavailable:
+        if rng.random() < 0.5:
+            worker.die()
+        elif isinstance(store, PostgresStore):
+            worker.claim()
+        return True
+    return False
+
+
+@contextmanager
+def _broken_off(store: Store, rng: random.Random) -> Generator[None]:
+    if isinstance(store, PostgresStore):
+        with store._link.session() as connection:
+            pass
+        with _ended(store._address, connection, rng.randrange(1, 30)):
+            yield
+        return
+    assert isinstance(store, SqliteStore)
     steps = rng.choice((1, 10, 100, 1_000, 10_000))
     left = rng.randrange(1, 10)
 
@@ -156,19 +184,32 @@ def _dies_inside(worker: _Worker, log: Log, rng: random.Random) -> bool:
         left -= 1
         return left == 0  # once: what takes it back is not disturbed
 
-    database = worker.store._db
-    database.set_progress_handler(broken, steps)
+    store._db.set_progress_handler(broken, steps)
     try:
-        _folds(worker, log, rng)
-    except StoreUnavailable:
-        database.set_progress_handler(None, 0)
-        if rng.random() < 0.5:
-            worker.die()
-        return True
+        yield
     finally:
-        if worker.store._db is database:
-            database.set_progress_handler(None, 0)
-    return False
+        store._db.set_progress_handler(None, 0)
+
+
+@contextmanager
+def _ended(address: PostgresAddress, connection: Connection, left: int) -> Generator[None]:
+    """Before so many statements more the server ends the session."""
+    execute = connection.execute
+    backend = connection.info.backend_pid
+
+    def counted(*asked: Any, **more: Any) -> Any:  # noqa: ANN401 - as psycopg takes it
+        nonlocal left
+        left -= 1
+        if left == 0:
+            with connect(address, "migrate") as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+        return execute(*asked, **more)
+
+    connection.execute = counted  # type: ignore[method-assign] # of this one session
+    try:
+        yield
+    finally:
+        connection.execute = execute  # type: ignore[method-assign] # as it was
 
 
 def _moves(old: _Worker, new: _Worker, rng: random.Random) -> bool:

@@ -95,7 +95,7 @@ def the_store_is_a_function_of_the_log(seed: int, events: int, place: Path) -> N
 
     path = place / "accidents.sqlite3"
     SqliteStore(path).close()
-    reader, bounds = open_reader(path), _bounds(records, rng)
+    reader, bounds = open_reader(path), bounds_of(records, rng)
     watch = Watch(bounds)
     fold_with_accidents(path, catalogue, records, rng, lambda: watch.look(reader))
     assert everything(reader, catalogue) == expected
@@ -127,7 +127,7 @@ def the_catalogue_may_change(seed: int, events: int) -> None:
     fold_into(store, parse_catalogue(later), cut(records[at:], rng), by_columns)
     answer = counting.count(text, _for_oracle(records), change=(at, later))
     assert differences_from(store, answer) == []
-    assert figure_differences(store, answer, _bounds(records, rng)) == []
+    assert figure_differences(store, answer, bounds_of(records, rng)) == []
 
 
 def _read(
@@ -170,7 +170,7 @@ def _tallies(reader: StoreReader) -> list[tuple[int, int, int, int]]:
     return [(row.partition, row.counted, row.duplicates, row.refused) for row in rows]
 
 
-def _bounds(records: Sequence[LogRecord], rng: random.Random) -> list[int]:
+def bounds_of(records: Sequence[LogRecord], rng: random.Random) -> list[int]:
     """A few boundaries on whole hours somewhere in the world's time, and where the log ends."""
     times = [record.event.time for record in records if record.event.time > 10 * HOUR]
     middle = rng.choice(times) // HOUR * HOUR
