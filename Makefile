@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 TESTS ?=
 
-.PHONY: help install demo test test-quick test-unit test-integration lint format bench metrics promtool lock clean
+.PHONY: help install demo test test-quick test-unit test-integration lint format bench campaign metrics promtool lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: $(INSTALLED) ## rewrite sources to the one style
 
 bench: $(INSTALLED) ## measurements, as JSON
 	@$(PYTHON) -m benchmarks
+
+campaign: $(INSTALLED) ## kill everything at random, then judge: CYCLES=30 SEED=… STORE=sqlite|postgres
+	@$(PYTHON) -m tests.campaign --cycles $(or $(CYCLES),30) --store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED))
 
 metrics: $(INSTALLED) ## docs/metrics.md, from what the processes declare
 	@$(PYTHON) -m meterstream_services.metrics_page > docs/metrics.md
