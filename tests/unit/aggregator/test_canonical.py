@@ -219,7 +219,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite3"
     with closing(sqlite3.connect(other)) as db, db:
         db.execute("CREATE TABLE mine (a)")
-    with pytest.raises(StoreMismatch, match="has version 0"):
+    with pytest.raises(StoreMismatch, match="version 0, and no store of meterstream"):
         canonical_hash(other)
     noise = tmp_path / "noise.sqlite3"
     shutil.copyfile(__file__, noise)
