@@ -48,17 +48,17 @@ def next_steps(old: TopicIdentity, new: TopicIdentity) -> list[str]:
     return [
         f"Start workers for {new.topic} with a new store; leave those of {old.topic} running.",
         (
-            f"Set METERSTREAM_TOPIC={new.topic} for every producer and gateway, and start them anew, "
-            "one by one: each closes with the old topic and begins with the new one."
+            f"Set METERSTREAM_TOPIC={new.topic} for every producer and gateway, and start them "
+            "anew, one by one: each closes with the old topic and begins with the new one."
         ),
         (
             f"Spools of processes that died before hold events for {old.topic}: send them with "
-            "`meterstream spool`."
+            "`meterstream spool send`."
         ),
         f"Repeat `meterstream topics drained --topic {old.topic} --store STORE` until it says so.",
         (
-            f"Then stop the workers of {old.topic} and keep its store: it answers for its time, and a "
-            "period that both have counted is the sum of both."
+            f"Then stop the workers of {old.topic} and keep its store: it answers for its time, "
+            "and a period that both have counted is the sum of both."
         ),
     ]
 
@@ -113,7 +113,7 @@ def _unsettled(producers: list[ProducerRow]) -> Iterator[Hindrance]:
             yield Hindrance(
                 f"{counted(numbers, 'number')} missing",
                 where,
-                "send its spool with `meterstream spool`; `meterstream reconcile` tells the rest",
+                "send its spool with `meterstream spool send`; `meterstream reconcile` tells the rest",
             )
         elif not row.closed:
             yield Hindrance(
