@@ -6,13 +6,20 @@ rounds, the median counts.
 
 What there is to measure, by ``--only``:
 
-- ``record``, ``up``, ``worker``: what calls, starts and the worker cost; ``worker`` also with a
-  catalogue in which every aggregate occurs;
+- ``worker``: the worker beside the bare consume loop, over SQLite and PostgreSQL, by the
+  ``--shape`` of the traffic, and with a catalogue in which every aggregate occurs; with
+  ``--profile`` by stage;
+- ``streams``: the worker beside Kafka Streams (needs Maven);
+- ``quix``, ``arroyo``, ``bytewax``: the worker beside these, each in an environment of its own;
+- ``two``: two workers on two cores against one;
+- ``latency``: from append to answer, at steady rates;
+- ``memory``: a worker's, with a million series behind it;
+- ``flat``: what an event costs with ever more behind it, and memory on the way;
+- ``rebuild``: the log folded again, held against the worker on the same topic, and ``verify``;
+- ``answers``: a month of one tenant over many rows, through the reader and over HTTP;
+- ``record``, ``up``: what calls and starts cost;
 - ``peers``: a call of the SDK beside plain Kafka and four published clients (extra ``peers``);
 - ``offline``: the SDK's memory while the broker is away;
-- ``answers``: a month of one tenant over many rows, through the reader and over HTTP;
-- ``rebuild``: the log folded again, held against the worker on the same topic, and ``verify``;
-- ``flat``: what an event costs with ever more behind it, and memory on the way;
 - ``before``: this state against an older one: ``--against DIR`` names a checkout of it.
 """
 
@@ -85,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--events", type=int, nargs="+", default=[2_000_000])
     parser.add_argument("--rows", type=int, default=10_000_000, help="answers: usage rows")
     parser.add_argument("--questions", type=int, default=300, help="answers: of each kind")
     parser.add_argument(

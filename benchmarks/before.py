@@ -7,14 +7,13 @@ costs more, and the median of the rounds counts.
 from __future__ import annotations
 
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
 from benchmarks.ladder import FIGURE, filled_topic, work
-from benchmarks.running import load, run, say
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.running import load, run, say, scratch
+from benchmarks.servers import kafka
 
 _UNSETTLED: Final = 1
 """Batches left out at the beginning of a log: they make most of the series."""
@@ -22,8 +21,7 @@ _UNSETTLED: Final = 1
 
 def measure_before(checkout: Path, events: int, rounds: int) -> dict[str, Any]:
     """Folding and storing without Kafka, and the worker on a broker. ``checkout`` is the older."""
-    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as text:
-        directory = Path(text)
+    with scratch() as directory:
         folded = _folded(checkout, directory, events, rounds)
         worked = _worked(checkout, directory, events, rounds)
     return {"events": events, "load_after": load(), "fold_and_store": folded, "worker": worked}
@@ -58,7 +56,7 @@ def _folded(checkout: Path, directory: Path, events: int, rounds: int) -> dict[s
 def _worked(checkout: Path, directory: Path, events: int, rounds: int) -> dict[str, Any]:
     catalogue = traffic.catalogue_text(traffic.since(events))
     pairs: list[tuple[float, float]] = []
-    with EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with kafka(directory) as broker:
         place = filled_topic(broker.bootstrap_servers, events)
         for turn in range(rounds):
             say(f"before: worker, round {turn + 1}, load {load()}")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
@@ -28,6 +28,8 @@ from meterstream_aggregator.store.port import TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
 from meterstream_consumers.decode import Decoder
 from meterstream_schemas.registry import BundledSchemas
+
+_TOLD_EVERY: Final = 1_000_000
 
 
 def main() -> None:
@@ -92,6 +94,8 @@ def _fold(
         behind += records
         del raw, folded
         worked(records)
+        if behind // _TOLD_EVERY > (behind - records) // _TOLD_EVERY:
+            sys.stderr.write(f"    {behind:,} events folded, {1e6 * cpu / records:.2f} µs each\n")
         told.append(
             {
                 "behind": behind - records,

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
-from benchmarks.databases import SETTINGS, Server, postgres
 from benchmarks.ratios import ratios
 from benchmarks.running import at_fifths, load, middle, run, say, scratch
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import SETTINGS, Server, kafka, postgres
 from meterstream_infra.topics import ensure_topics
 
 PARTITIONS: Final = 8
@@ -43,7 +42,7 @@ def measure_worker(
     """The ladder for each shape of traffic and number of events; ratios to bare consuming first."""
     results: dict[str, Any] = {}
     with scratch() as directory, ExitStack() as stack:
-        broker = stack.enter_context(EmbeddedBroker(directory / "broker", progress=say))
+        broker = stack.enter_context(kafka(directory))
         server = stack.enter_context(postgres(directory)) if "postgres" in steps else None
         ladder = _Ladder(directory, rounds, [step for step in LADDER if step in steps], server)
         for shape in shapes:

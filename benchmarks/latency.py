@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import traffic
-from benchmarks.databases import Server, postgres
 from benchmarks.ladder import PARTITIONS
 from benchmarks.member import members
 from benchmarks.pacing import MARKER_SECONDS, MARKER_TYPE, markers_in
 from benchmarks.ratios import percentile
 from benchmarks.running import load, read_result, run, say, scratch, started
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import Server, kafka, postgres
 from meterstream_infra.topics import ensure_topics
 
 RATES: Final = (5_000, 20_000)
@@ -35,7 +34,7 @@ def measure_latency(rates: Sequence[int], seconds: float, *, stores: list[str]) 
     """Milliseconds from append to answer, by store and rate, and the worker's share of a core."""
     results: dict[str, Any] = {}
     with scratch() as directory, ExitStack() as stack:
-        broker = stack.enter_context(EmbeddedBroker(directory / "broker", progress=say))
+        broker = stack.enter_context(kafka(directory))
         server = stack.enter_context(postgres(directory)) if "postgres" in stores else None
         for kind in stores:
             for rate in rates:

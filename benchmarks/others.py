@@ -16,7 +16,7 @@ from benchmarks.environments import ENGINES, NotInstalled, python_of
 from benchmarks.ladder import FIGURE, filled_topic, work
 from benchmarks.ratios import Mark, median, rates
 from benchmarks.running import ROOT, load, result_of, run, say, scratch
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import kafka
 
 _SCHEMA: Final = ROOT / "schemas" / "meterstream_schemas" / "avro" / "meter_event.v1.avsc"
 _TIMEOUT_SECONDS: Final = 900.0
@@ -34,7 +34,7 @@ def measure_engine(name: str, events: int, rounds: int, *, engine_events: int) -
     except NotInstalled as problem:
         return {"not_run": str(problem)}
     told: list[dict[str, dict[str, Any]]] = []
-    with scratch() as directory, EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with scratch() as directory, kafka(directory) as broker:
         place = filled_topic(broker.bootstrap_servers, events, "wide")
         catalogue = traffic.catalogue_text(traffic.since(events, traffic.SHAPES["wide"]))
         for turn in range(rounds + 1):

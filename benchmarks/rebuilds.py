@@ -8,14 +8,14 @@ from typing import Any
 from benchmarks import traffic
 from benchmarks.ladder import FIGURE, filled_topic, work
 from benchmarks.running import load, run, say, scratch
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import kafka
 
 
 def measure_rebuild(events: int, rounds: int) -> dict[str, Any]:
     """Worker, rebuild and verify in turns; ratios of one round each, and their medians."""
     catalogue = traffic.catalogue_text(traffic.since(events))
     told: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    with scratch() as directory, EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with scratch() as directory, kafka(directory) as broker:
         place = filled_topic(broker.bootstrap_servers, events)
         for turn in range(rounds):
             say(f"rebuild, round {turn + 1}, load {load()}")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks import traffic
 from benchmarks.ladder import PARTITIONS, work
 from benchmarks.running import at_fifths, load, say, scratch
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import kafka
 from meterstream_infra.topics import ensure_topics
 
 EVENTS: Final = 1_000_000
@@ -30,7 +30,7 @@ _TOPIC: Final = "bench.memory"
 def measure_memory() -> dict[str, Any]:
     """Resident megabytes by phase."""
     told: dict[str, Any] = {}
-    with scratch() as directory, EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with scratch() as directory, kafka(directory) as broker:
         bootstrap = broker.bootstrap_servers
         ensure_topics(bootstrap, partitions=PARTITIONS, events_topic=_TOPIC)
         catalogue = traffic.catalogue_text(traffic.since(EVENTS))

@@ -94,6 +94,8 @@ def started(
             yield process
         finally:
             end(process)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def end(process: subprocess.Popen[str], timeout_seconds: float = 10) -> None:

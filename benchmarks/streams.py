@@ -20,7 +20,7 @@ from benchmarks import traffic
 from benchmarks.ladder import FIGURE, filled_topic, work
 from benchmarks.ratios import Mark, from_mark, median, rates
 from benchmarks.running import ROOT, load, result_of, run, say, scratch
-from meterstream_infra.broker import EmbeddedBroker
+from benchmarks.servers import kafka
 
 PROGRAM: Final = ROOT / "benchmarks" / "kafka_streams"
 WARM_AFTER: Final = 1_000_000
@@ -40,7 +40,7 @@ def measure_streams(events: int, rounds: int, *, commits: Sequence[int]) -> dict
     if events <= WARM_AFTER:
         raise SystemExit(f"streams: more than {WARM_AFTER:,} events are needed")
     told: list[dict[str, dict[str, Any]]] = []
-    with scratch() as directory, EmbeddedBroker(directory / "broker", progress=say) as broker:
+    with scratch() as directory, kafka(directory) as broker:
         place = filled_topic(broker.bootstrap_servers, events, "wide")
         since = traffic.since(events, traffic.SHAPES["wide"])
         catalogue = traffic.catalogue_text(since)

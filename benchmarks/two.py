@@ -21,12 +21,12 @@ from typing import Any, Final
 import psutil
 
 from benchmarks import traffic
-from benchmarks.databases import Server, postgres
 from benchmarks.ladder import PARTITIONS
 from benchmarks.measuring import tree_cpu_seconds
 from benchmarks.member import members
 from benchmarks.ratios import median
 from benchmarks.running import load, say, scratch
+from benchmarks.servers import Server, kafka, postgres
 from meterstream_aggregator.store.address import parse_address
 from meterstream_aggregator.store.opening import open_reader
 from meterstream_infra.broker import EmbeddedBroker
@@ -40,7 +40,7 @@ def measure_two(events: int, rounds: int, *, stores: list[str]) -> dict[str, Any
     """For each kind of store: the rates of one worker and of two, and their ratios."""
     results: dict[str, Any] = {}
     with scratch() as directory, ExitStack() as stack:
-        broker = stack.enter_context(EmbeddedBroker(directory / "broker", progress=say))
+        broker = stack.enter_context(kafka(directory))
         server = stack.enter_context(postgres(directory)) if "postgres" in stores else None
         runs = _Runs(directory, broker, server, events)
         for kind in stores:

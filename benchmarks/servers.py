@@ -1,4 +1,4 @@
-"""The stores that a worker is measured over: files, and schemas of one embedded PostgreSQL."""
+"""The servers that measurements run on: an embedded Kafka broker, and an embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Final, NamedTuple
 from benchmarks.running import say
 from meterstream_aggregator.store.address import PostgresAddress, parse_address
 from meterstream_aggregator.store.postgres.migrations import migrate
+from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.database import EmbeddedDatabase
 
 SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 """Beyond PostgreSQL's defaults; commits are synchronous and pages are written in full."""
+_START_SECONDS: Final = 300.0
+"""More than a user would wait for: the machine may be busy with other things."""
 
 
 class Server(NamedTuple):
@@ -36,8 +39,19 @@ class Server(NamedTuple):
 
 
 @contextmanager
+def kafka(directory: Path) -> Generator[EmbeddedBroker]:
+    """An embedded broker, stopped at the end. Raises what starting it raises."""
+    broker = EmbeddedBroker(directory / "broker", progress=say)
+    broker.start(_START_SECONDS)
+    with broker:
+        yield broker
+
+
+@contextmanager
 def postgres(directory: Path) -> Generator[Server]:
     """An embedded PostgreSQL, stopped at the end. Raises what starting it raises."""
-    with EmbeddedDatabase(directory / "database", settings=SETTINGS, progress=say) as database:
+    database = EmbeddedDatabase(directory / "database", settings=SETTINGS, progress=say)
+    database.start(_START_SECONDS)
+    with database:
         assert database.pid is not None
         yield Server(database.url, database.pid)
