@@ -80,7 +80,7 @@ def explain(
 ) -> None:
     """Rows, rules, producers and log positions of one figure.
 
-    With --events it reads the store's file and Kafka; exit status 1 when the events do not add up.
+    With --events it reads the store and Kafka; exit status 1 when the events do not add up.
     """
     words: dict[str, Any] = {
         "tenant": tenant,
@@ -93,7 +93,7 @@ def explain(
         path = find_store(store=store, data=data)
         if path is None:
             raise CommandError(
-                "--events reads the store's file; pass --store FILE, or --data DIR",
+                "--events reads the store itself; pass --store PATH or URL, or --data DIR",
                 status=WRONG_ARGUMENTS,
             )
         address = find_bootstrap(bootstrap=bootstrap, data=data).address
