@@ -152,7 +152,7 @@ def test_explain_tells_a_figure(api: Stub, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["explain", *SPAN, "--events"], "--events reads the store's file"),
+        (["explain", *SPAN, "--events"], "--events reads the store itself"),
         (["verify", "--bootstrap", "127.0.0.1:1"], "no store is named"),
         (["rebuild", "--into", "x", "--bootstrap", "127.0.0.1:1"], "neither a store nor"),
     ],
