@@ -10,6 +10,9 @@ one, so an equal sum means that every record was canonical and nothing followed 
 than 32 bits, which it cuts, is the exception.) Otherwise the batch is cut in two and each half
 tried again; small pieces go through `codec.decode_body`, which says for every single record whether
 it is an event, and why not.
+
+The usual batch, of one writer schema and with nothing amiss, is decoded with its frames on: see
+`framing`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from meterstream_aggregator.batch import (
     batch_of_columns,
 )
 from meterstream_aggregator.refusals import Reason, Refusal
+from meterstream_consumers import framing
 from meterstream_consumers.records import RawBatch
 from meterstream_schemas import codec, wire
 from meterstream_schemas.errors import UndecodableRecord, UnknownSchema
@@ -55,17 +59,21 @@ class Decoder:
     def __init__(self, schemas: WriterSchemas) -> None:
         self._schemas = schemas
         self._parsed: dict[int, tuple[str, codec.Schema]] = {}
+        self._framed: dict[bytes, str | None] = {}
 
     def decode(self, raw: RawBatch) -> Decoded:
         """All events of a raw batch in its order, and every record that is not one."""
+        usual = self._usual(raw)
+        if usual is not None:
+            return Decoded(batch_of_columns(usual, *raw.places()), [])
         refused: list[tuple[int, Refusal]] = []
         bodies, by_schema = self._sort(raw, refused)
         if len(by_schema) == 1 and not refused:
-            # The usual batch: one writer schema, nothing amiss. No row needs to be named.
+            # One writer schema, nothing amiss in the frames. No row needs to be named.
             [schema_id] = by_schema
-            usual = native_columns(bodies, self._parsed[schema_id][0])
-            if usual is not None:
-                return Decoded(batch_of_columns(usual, *raw.places()), refused)
+            whole = native_columns(bodies, self._parsed[schema_id][0])
+            if whole is not None:
+                return Decoded(batch_of_columns(whole, *raw.places()), refused)
         pieces: list[ArrowColumns] = []
         rows: list[int] = []
         for schema_id, of_schema in by_schema.items():
@@ -82,6 +90,28 @@ class Decoder:
         refused.sort(key=lambda pair: pair[0])
         places = raw.places() if whole else (place[at] for place in raw.places())
         return Decoded(batch_of_columns(columns, *places), refused)
+
+    def _usual(self, raw: RawBatch) -> ArrowColumns | None:
+        """The columns of a batch of one writer schema with nothing amiss; None for any other."""
+        values = raw.values
+        if not values or values[0] is None or not all(values):
+            return None
+        known = cast("list[bytes]", values)
+        header = known[0][: wire.HEADER_BYTES]
+        if known[-1][: wire.HEADER_BYTES] != header or not framing.can_be_fields(header):
+            return None
+        if header not in self._framed:
+            if self._learn(header) is not None:
+                return None
+            text, _ = self._parsed[int.from_bytes(header[1:], "big")]
+            self._framed[header] = framing.with_frame(text)
+        framed, sizes = self._framed[header], list(map(len, known))
+        if framed is None or max(sizes) > EVENT_BYTES_MAX:
+            return None
+        decoded = _natively(known, framed)
+        if decoded is None or not framing.all_framed(decoded, header):
+            return None
+        return _vouched(decoded, sum(sizes) - wire.HEADER_BYTES * len(sizes))
 
     def _sort(
         self, raw: RawBatch, refused: list[tuple[int, Refusal]]
@@ -176,14 +206,17 @@ class _Piece:
 def native_columns(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
     """The columns of these Avro bodies, or None where the native decoder cannot vouch for them."""
     decoded = _natively(bodies, schema_text)
-    if decoded is None:
-        return None
+    return None if decoded is None else _vouched(decoded, sum(map(len, bodies)))
+
+
+def _vouched(decoded: ArrowColumns, size: int) -> ArrowColumns | None:
+    """The columns of bodies that have so many bytes together, if they are those of events."""
     try:
         columns = _projected(decoded)
     except (ValueError, pa.ArrowException, KeyError):
         # A writer schema with other fields or types than ours: the exact decoder reads it.
         return None
-    if _canonical_bytes(columns) != sum(map(len, bodies)) or not _ints_are_sure(columns):
+    if _canonical_bytes(columns) != size or not _ints_are_sure(columns):
         return None
     return columns
 
@@ -263,11 +296,14 @@ def _long_bytes(values: np.ndarray[Any, np.dtype[np.int64]]) -> int:
     if not len(values):
         return 0
     zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
-    total, largest = len(values), int(zigzag.max())
+    total, least, largest = len(values), int(zigzag.min()), int(zigzag.max())
     for bits in range(7, 64, 7):
         if largest < 1 << bits:
             break
-        total += int(np.count_nonzero(zigzag >= np.uint64(1 << bits)))
+        if least >= 1 << bits:
+            total += len(values)
+        else:
+            total += int(np.count_nonzero(zigzag >= np.uint64(1 << bits)))
     return total
 
 

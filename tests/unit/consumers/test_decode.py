@@ -16,6 +16,7 @@ from meterstream_schemas import codec
 from meterstream_schemas.errors import SchemaUnavailable, UndecodableRecord, UnknownSchema
 from meterstream_schemas.events import EVENT_BYTES_MAX, EventKind, MeterEvent
 from meterstream_schemas.registry import BundledSchemas
+from meterstream_schemas.wire import header
 from tests.integration.hostile_records import HEADER, blocked, good, small_records, varint
 from tests.unit.aggregator.making import NOW, boundary, nasty_events, numbered
 from tests.unit.consumers.making import SCHEMA, framed, raw_values
@@ -33,6 +34,10 @@ BASES = [
     )
 ]
 BLOCKED = blocked(good(7, tenant="t", lane=1, time=NOW))
+FRAMES = [
+    HEADER, HEADER[:-1] + b"\x03", HEADER[:-1] + b"\x81\x00", b"\x80\x00" + HEADER[1:],
+    b"\x01" + HEADER[1:], HEADER[:4], b"",
+]  # fmt: skip
 INTEGERS = st.sampled_from(
     (-1, -2, 7, 2**31, -(2**31) - 1, 2**32, 2**33 + 1, 2**40, 2**62, 2**63, 2**64 + 1, -(2**63))
 )
@@ -96,6 +101,43 @@ def test_company_changes_nothing(bodies: list[bytes]) -> None:
     values = [HEADER + body for body in bodies]
 
     assert decoded(values) == [each for value in values for each in decoded([value])]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.sampled_from(FRAMES), mutated()), min_size=1, max_size=12))
+@example([(HEADER, BASES[0]), (FRAMES[1], BASES[0]), (HEADER, BASES[0])])
+@example([(HEADER, BASES[0]), (FRAMES[2], BASES[0][1:]), (HEADER, BASES[0])])
+def test_frames_are_read_as_if_they_were_cut_off(told: list[tuple[bytes, bytes]]) -> None:
+    """Whatever frames a batch has, decoding them with their records changes nothing."""
+    values = [frame + body for frame, body in told]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "_usual", lambda _self, _raw: None)
+        apart = decoded(values)
+
+    assert decoded(values) == apart
+
+
+class _Everything:
+    """The one schema under every id."""
+
+    def schema_text(self, schema_id: int) -> str:
+        """Whatever the id."""
+        assert schema_id
+        return TEXT
+
+
+@pytest.mark.parametrize("schema_id", [1, 63, 64, 127, 128, 300, 2**31, 2**32 - 1])
+def test_any_schema_id_is_decoded(schema_id: int) -> None:
+    """Those whose frame is five Avro integers with it, the others without."""
+    values = [header(schema_id) + body for body in BASES]
+    decoder = Decoder(_Everything())
+
+    batch, refused = decoder.decode(raw_values([*values]))
+
+    assert not refused
+    assert batch.events(np.arange(3)) == [codec.decode_body(body, SCHEMA) for body in BASES]
+    assert bool(decoder._framed) == (max(header(schema_id)) < 128)
 
 
 @settings(max_examples=100)
