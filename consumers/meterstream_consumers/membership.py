@@ -14,6 +14,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
+from meterstream_consumers.errors import (
+    ConsumersError,
+    InstanceFenced,
+    InstanceHeld,
+    LogUnusable,
+)
 from meterstream_consumers.settings import GroupProtocol, WorkerSettings
 from meterstream_schemas.kafka_settings import client_settings
 
@@ -54,3 +60,23 @@ def configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dict
     if settings.instance is not None:
         chosen["group.instance.id"] = settings.instance
     return chosen
+
+
+def fatal(told: str, settings: WorkerSettings) -> ConsumersError:
+    """What a fatal error of the client means for a worker.
+
+    The client hands out all of them under one code: the broker's own is in the sentence alone.
+    """
+    if "fenced by other consumer" in told:
+        return InstanceFenced(settings.instance, told)
+    if "still used by another member" in told:
+        return InstanceHeld(
+            f"the group still has a member of instance {settings.instance!r}: one that ended "
+            "without leaving is forgotten after its session timeout"
+        )
+    if settings.group_protocol is GroupProtocol.CONSUMER and "upport" in told:
+        return LogUnusable(
+            f"METERSTREAM_GROUP_PROTOCOL={settings.group_protocol}: the broker does not offer it "
+            f"({told}); set it to classic, or have brokers of Kafka 4.0 or later that do"
+        )
+    return LogUnusable(f"the consumer cannot go on: {told}")

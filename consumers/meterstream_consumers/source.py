@@ -24,13 +24,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from meterstream_consumers.errors import (
-    InstanceFenced,
-    InstanceHeld,
-    LogUnsure,
-    LogUnusable,
-)
-from meterstream_consumers.membership import configuration
+from meterstream_consumers.errors import LogUnsure, LogUnusable
+from meterstream_consumers.membership import configuration, fatal
 from meterstream_consumers.receiving import receive
 from meterstream_consumers.records import RawBatch
 from meterstream_consumers.settings import WorkerSettings
@@ -224,21 +219,8 @@ class Source:
             self.out_of_range.add(partition)
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {told}")
-        elif code == KafkaError.FENCED_INSTANCE_ID:
-            raise InstanceFenced(self._settings.instance, told)
-        elif code == KafkaError.UNRELEASED_INSTANCE_ID:
-            raise InstanceHeld(
-                f"the group still has a member of instance {self._settings.instance!r}: one that "
-                "ended without leaving is forgotten after its session timeout"
-            )
-        elif code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):  # noqa: SLF001 - its public name
-            raise LogUnusable(
-                f"METERSTREAM_GROUP_PROTOCOL={self._settings.group_protocol}: the broker does not "
-                f"offer it ({told}); set it to classic, or have a broker of Kafka 4.0 or later "
-                "with group.version=1"
-            )
-        elif problem.fatal():
-            raise LogUnusable(f"the consumer cannot go on: {told}")
+        elif problem.fatal() or code == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            raise fatal(told, self._settings)
         else:
             self._warn(f"Kafka: {told}")
 

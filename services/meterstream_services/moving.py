@@ -113,7 +113,7 @@ def _unsettled(producers: list[ProducerRow]) -> Iterator[Hindrance]:
             yield Hindrance(
                 f"{counted(numbers, 'number')} missing",
                 where,
-                "send its spool with `meterstream spool send`; `meterstream reconcile` tells the rest",
+                "`meterstream spool send`, if its spool is still there; see `reconcile`",
             )
         elif not row.closed:
             yield Hindrance(

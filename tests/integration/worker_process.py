@@ -3,22 +3,79 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from meterstream_consumers import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
+    from pathlib import Path
+    from sqlite3 import Connection
 
+    from meterstream_aggregator.changes import Changes
+    from meterstream_aggregator.store.sqlite import SqliteStore
     from meterstream_consumers.settings import WorkerSettings
 
 
 @contextmanager
 def running_worker(settings: WorkerSettings) -> Iterator[BaseProcess]:
     """A worker that runs inside the block; at its end it is drained, and killed if it does not."""
-    process = multiprocessing.get_context("spawn").Process(target=worker.run, args=(settings,))
+    with _running(worker.run, settings) as process:
+        yield process
+
+
+@contextmanager
+def stops_inside_a_commit(settings: WorkerSettings, mark: Path) -> Iterator[BaseProcess]:
+    """As `running_worker`; it stops itself (SIGSTOP) in its first transaction of a batch.
+
+    After the writes and before COMMIT. ``mark`` is there from then on.
+    """
+    with _running(_run_and_stop, settings, mark) as process:
+        yield process
+
+
+@contextmanager
+def impatient_worker(settings: WorkerSettings) -> Iterator[BaseProcess]:
+    """As `running_worker`; to it a locked store is away after a second, not after a minute."""
+    with _running(_run_impatient, settings) as process:
+        yield process
+
+
+def _run_and_stop(settings: WorkerSettings, mark: Path) -> int:
+    from meterstream_aggregator.store import sqlite_writing  # noqa: PLC0415 - of this process only
+
+    last = sqlite_writing.write_letters
+
+    def stop(db: Connection, changes: Changes) -> None:
+        last(db, changes)
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    sqlite_writing.write_letters = stop
+    return worker.run(settings)
+
+
+def _run_impatient(settings: WorkerSettings) -> int:
+    from meterstream_aggregator.store.sqlite import SqliteStore  # noqa: PLC0415 - of this process only
+
+    opened = SqliteStore.__init__
+
+    def open_impatiently(store: SqliteStore, path: Path) -> None:
+        opened(store, path)
+        store._db.execute("PRAGMA busy_timeout = 1000")
+
+    setattr(SqliteStore, "__init__", open_impatiently)  # noqa: B010 - of this process only
+    return worker.run(settings)
+
+
+@contextmanager
+def _running(target: Callable[..., int], *arguments: object) -> Iterator[BaseProcess]:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
     try:
         yield process
