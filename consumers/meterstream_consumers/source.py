@@ -245,6 +245,8 @@ class Source:
             taken.append(self._place(number, offset))
             self.assigned.add(number)
         consumer.incremental_assign(taken)
+        # The client remembers what was paused in an earlier assignment: it would never be read.
+        consumer.resume(taken)
         self.hold(waiting)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
