@@ -1,4 +1,4 @@
-"""Requests and the store: a reader each, closed whatever happens, over a real file."""
+"""Requests and the store: a reader each, closed whatever happens, over real stores."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 from meterstream_aggregator.catalogue import MINUTE
 from meterstream_aggregator.catalogue_file import parse_catalogue
 from meterstream_aggregator.changes import Changes, SeriesKey, UsageKey, usage_deltas
+from meterstream_aggregator.store.opening import open_store
 from meterstream_aggregator.store.port import Advance, TopicBinding
-from meterstream_aggregator.store.sqlite import SqliteStore
+from meterstream_aggregator.store.postgres.migrations import migrate
 from meterstream_aggregator.store.sqlite_reader import SqliteReader, open_reader
 from meterstream_services.http.app import create_app
 from meterstream_services.http.settings import Settings
+from tests.databases import drop
 from tests.unit.services.http.conftest import CATALOGUE, moment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fastapi import FastAPI
+
+    from meterstream_aggregator.store.address import StoreAddress
+    from meterstream_aggregator.store.port import Store
+    from tests.databases import Postgres
 
 QUESTION = "/v1/usage?meter=hourly&from=2026-03-01&to=2026-03-02&total=true"
 
@@ -35,7 +42,7 @@ def _get(app: FastAPI, url: str) -> httpx.Response:
     return asyncio.run(ask())
 
 
-def _commit(store: SqliteStore, offset: int) -> None:
+def _commit(store: Store, offset: int) -> None:
     """One transaction that adds one to each of 24 windows."""
     start = moment("2026-03-01")
     meter = parse_catalogue(CATALOGUE).meter("hourly")
@@ -46,17 +53,23 @@ def _commit(store: SqliteStore, offset: int) -> None:
     store.commit([Advance(0, 1, previous, offset - 1, offset, start, 24, 0, 0)], changes)
 
 
-def _open(path: Path) -> SqliteStore:
-    store = SqliteStore(path)
+def _open(address: StoreAddress) -> Store:
+    store = open_store(address)
     store.bind(TopicBinding("meterstream.events", "id", 1), parse_catalogue(CATALOGUE))
     store.claim(0, "w")
     return store
 
 
-def test_answers_come_from_one_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_answers_come_from_one_state(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path
+) -> None:
     """While a worker commits, every answer is the whole of some commit, never a part of one."""
-    store = _open(tmp_path / "store.sqlite3")
-    app = create_app(Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3"))
+    address: StoreAddress = tmp_path / "store.sqlite3"
+    if kind == "postgres":
+        address = request.getfixturevalue("postgres_address")
+    store = _open(address)
+    app = create_app(Settings(address, tmp_path / "accounts.sqlite3"))
     asked: list[int] = []
 
     def ask(_: int) -> None:
@@ -73,7 +86,30 @@ def test_answers_come_from_one_state(tmp_path: Path) -> None:
 
     assert [value % 24 for value in asked] == [0] * 30
     assert _get(app, QUESTION).json()["rows"][0]["value"] == str(40 * 24)
-    app.state.parts.directory.close()
+    asyncio.run(_shut_down(app))
+
+
+async def _shut_down(app: FastAPI) -> None:
+    """What the server does at its end: the directory and what was kept of connections go."""
+    async with app.router.lifespan_context(app):
+        pass
+
+
+def test_a_schema_may_come_later(postgres: Postgres, tmp_path: Path) -> None:
+    """Without a store the service is not ready and says why; made meanwhile, it answers."""
+    with postgres.store() as address:
+        drop(address)
+        app = create_app(Settings(address, tmp_path / "accounts.sqlite3"))
+        before = _get(app, "/health/ready")
+        migrate(address)
+        unbound = _get(app, "/health/ready")
+        _open(address).close()
+        after = _get(app, "/health/ready").status_code
+        asyncio.run(_shut_down(app))
+
+    assert (before.status_code, unbound.status_code, after) == (503, 503, 200)
+    assert "there is no store yet; make it: meterstream migrate" in before.text
+    assert "no worker has bound this store yet" in unbound.text
 
 
 def test_readers_are_closed(tmp_path: Path) -> None:
@@ -89,8 +125,10 @@ def test_readers_are_closed(tmp_path: Path) -> None:
         def tenants(self) -> list[str]:
             raise RuntimeError("broken")
 
-    settings = Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3")
-    app = create_app(settings, open_store=lambda: Watched(settings.store))
+    path = tmp_path / "store.sqlite3"
+    app = create_app(
+        Settings(path, tmp_path / "accounts.sqlite3"), open_store=lambda: Watched(path)
+    )
 
     statuses = [
         _get(app, url).status_code
