@@ -118,6 +118,7 @@ class Session:
                 self._failures = 0
             except (StoreUnavailable, SchemaUnavailable, LogUnsure) as problem:
                 self._hold(problem)
+        self._metrics.paused.set(len(self._source.held))
         self._health.tell(self._why_not())
 
     def drain(self) -> None:
@@ -310,7 +311,6 @@ class Session:
 
     def _tell_assigned(self) -> None:
         self._metrics.assigned.set(0 if self._work is None else len(self._work.owned))
-        self._metrics.paused.set(len(self._source.held))
 
     def _warn(self, text: str) -> None:
         self._log.warning("kafka", problem=text)

@@ -2,173 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from meterstream_aggregator.errors import StoreUnavailable
-from meterstream_aggregator.store.opening import open_reader
-from meterstream_consumers.settings import WorkerSettings
-from tests.integration.hostile_records import encode, good
+from tests.integration import counting
+from tests.integration.counting import (
+    CATALOGUE,
+    PARTITIONS,
+    Sender,
+    check_counted_once,
+    folded,
+    positions,
+    wait_until_folded,
+)
 from tests.integration.worker_process import running_worker
 from tests.unit.consumers.test_metrics import free_port, get
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from meterstream_aggregator.store.address import StoreAddress
-    from meterstream_aggregator.store.told import PositionRow
+    from meterstream_consumers.settings import WorkerSettings
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration
-
-CATALOGUE = """
-metering_since: 2026-01-01T00:00:00Z
-meters:
-  - {name: api.total, type: api.request, aggregate: sum}
-  - {name: api.calls, type: api.request, aggregate: count}
-"""
-PARTITIONS = 4
-
-
-class _Sender:
-    """Numbers its events per lane as an SDK does; partition n has tenant-n and lane n."""
-
-    def __init__(self, broker: Broker, topic: str) -> None:
-        self._topic = topic
-        self._producer = Producer(
-            {"bootstrap.servers": broker.bootstrap_servers, "linger.ms": 5, "acks": "all"}
-        )
-        self.numbers = [0] * PARTITIONS
-        self.resent = 0
-        self._time = time.time_ns() // 1000 - 60_000_000
-
-    def send(self, count: int) -> None:
-        """New events, spread over all partitions."""
-        for n in range(count):
-            partition = n % PARTITIONS
-            self.numbers[partition] += 1
-            self._produce(partition, self.numbers[partition])
-
-    def resend(self, last: int) -> None:
-        """The last numbers of each partition once more, as after a lost receipt."""
-        for partition, number in enumerate(self.numbers):
-            for again in range(max(number - last, 0), number):
-                self.resent += 1
-                self._produce(partition, again + 1)
-
-    def flush(self) -> None:
-        """Wait for the log to have everything."""
-        assert self._producer.flush(60) == 0
-
-    def _produce(self, partition: int, number: int) -> None:
-        event = good(number, tenant=f"tenant-{partition}", lane=partition, time=self._time)
-        self._producer.produce(
-            self._topic, encode(event), event.tenant, partition, on_delivery=_delivered
-        )
-        self._producer.poll(0)
-
-
-def _delivered(problem: object, message: object) -> None:
-    assert problem is None, (problem, message)
 
 
 @pytest.fixture
 def settings(broker: Broker, topic: str, tmp_path: Path) -> WorkerSettings:
     """A worker of a fresh topic, store and group; a dead member is missed after six seconds."""
-    catalogue = tmp_path / "meters.yaml"
-    catalogue.write_text(CATALOGUE, "utf-8")
-    return WorkerSettings(
-        bootstrap_servers=broker.bootstrap_servers,
-        topic=topic,
-        group=topic,
-        catalogue=catalogue,
-        store=tmp_path / "store.sqlite3",
-        session_timeout_seconds=6,
-    )
+    return counting.worker_settings(broker, topic, tmp_path)
 
 
 @pytest.fixture
-def sender(broker: Broker, topic: str) -> _Sender:
+def sender(broker: Broker, topic: str) -> Sender:
     """A sender of numbered events."""
-    return _Sender(broker, topic)
+    return Sender(broker.bootstrap_servers, topic)
 
 
-def _positions(store: StoreAddress) -> list[PositionRow]:
-    try:
-        reader = open_reader(store)
-    except StoreUnavailable:
-        return []
-    try:
-        return reader.positions()
-    finally:
-        reader.close()
-
-
-def _made(settings: WorkerSettings) -> bool:
-    assert isinstance(settings.store, Path)
-    return settings.store.exists()
-
-
-def _folded(store: StoreAddress) -> int:
-    return sum(row.counted + row.duplicates + row.refused for row in _positions(store))
-
-
-def _wait_until_folded(settings: WorkerSettings, sender: _Sender) -> None:
-    sender.flush()
-    wanted = sum(sender.numbers) + sender.resent
-    eventually(lambda: _folded(settings.store) >= wanted, timeout_seconds=60)
-
-
-def _check(settings: WorkerSettings, sender: _Sender) -> None:
-    """Every number counted once, every resend a duplicate, nothing missing, nothing refused."""
-    reader = open_reader(settings.store)
-    try:
-        figures = {
-            name: sorted(
-                (tenant, sum(r.events for r in rows), sum(r.quantity for r in rows))
-                for tenant in reader.tenants()
-                if (
-                    rows := list(
-                        reader.usage(
-                            reader.catalogue().meter(name), tenants=[tenant], start=0, end=2**60
-                        )
-                    )
-                )
-            )
-            for name in ("api.total", "api.calls")
-        }
-        positions, producers = reader.positions(), reader.producers()
-        letters = reader.dead_letters()
-    finally:
-        reader.close()
-    assert figures["api.total"] == [
-        (f"tenant-{p}", top, top * (top + 1) // 2) for p, top in enumerate(sender.numbers)
-    ]
-    assert [row[:2] for row in figures["api.calls"]] == [row[:2] for row in figures["api.total"]]
-    assert sum(row.counted for row in positions) == sum(sender.numbers)
-    assert sum(row.duplicates for row in positions) == sender.resent
-    assert letters == []
-    assert [(row.seen, row.missing) for row in producers] == [(top, ()) for top in sender.numbers]
-
-
-def test_counts_and_tells(settings: WorkerSettings, sender: _Sender) -> None:
+def test_counts_and_tells(settings: WorkerSettings, sender: Sender) -> None:
     """Events and resends are counted and told in metrics; SIGTERM drains and ends with 0."""
     port = free_port()
     settings = replace(settings, metrics=f"127.0.0.1:{port}")
     sender.send(4_000)
     sender.resend(25)
     with running_worker(settings) as worker:
-        _wait_until_folded(settings, sender)
+        wait_until_folded(settings, sender)
         eventually(lambda: get(port, "/health/ready")[0] == 200)
         no_lag = f'meterstream_consumer_lag_events{{partition="3",topic="{settings.topic}"}} 0.0'
         eventually(lambda: no_lag in get(port, "/metrics")[1])
@@ -176,56 +63,56 @@ def test_counts_and_tells(settings: WorkerSettings, sender: _Sender) -> None:
         worker.terminate()
         worker.join(30)
         assert worker.exitcode == 0
-    _check(settings, sender)
+    check_counted_once(settings, sender)
     assert 'events_processed_total{result="counted"} 4000.0' in metrics
     assert 'events_processed_total{result="duplicate"} 100.0' in metrics
     assert "meterstream_assigned_partitions 4.0" in metrics
     assert "meterstream_db_commit_duration_seconds_count 0.0" not in metrics
 
 
-def test_sigterm_under_load_loses_nothing(settings: WorkerSettings, sender: _Sender) -> None:
+def test_sigterm_under_load_loses_nothing(settings: WorkerSettings, sender: Sender) -> None:
     """Stopped in the middle of a backlog it ends with 0; the next goes on exactly there."""
     sender.send(60_000)
     sender.flush()
     small = replace(settings, batch_events_max=2_000)
     with running_worker(small) as worker:
-        eventually(lambda: _folded(settings.store) > 0, timeout_seconds=60)
+        eventually(lambda: folded(settings.store) > 0, timeout_seconds=counting.LONG)
         worker.terminate()
         worker.join(30)
         assert worker.exitcode == 0
     with running_worker(settings):
-        _wait_until_folded(settings, sender)
-    _check(settings, sender)
+        wait_until_folded(settings, sender)
+    check_counted_once(settings, sender)
 
 
-def test_sigkill_again_and_again(settings: WorkerSettings, sender: _Sender) -> None:
+def test_sigkill_again_and_again(settings: WorkerSettings, sender: Sender) -> None:
     """Killed five times while events and resends come: each number is counted once."""
     settings = replace(settings, instance="always-the-same")
     for _ in range(5):
-        before = _folded(settings.store)
+        before = folded(settings.store)
         with running_worker(settings) as worker:
             sender.send(3_000)
             sender.resend(50)
-            eventually(lambda seen=before: _folded(settings.store) > seen, timeout_seconds=60)  # type: ignore[misc] # bound now
+            eventually(partial(_is_beyond, settings, before), timeout_seconds=counting.LONG)
             sender.send(2_000)
             worker.kill()
             worker.join()
         sender.resend(200)
     with running_worker(settings):
-        _wait_until_folded(settings, sender)
-    _check(settings, sender)
+        wait_until_folded(settings, sender)
+    check_counted_once(settings, sender)
 
 
-def test_workers_come_and_go(settings: WorkerSettings, sender: _Sender) -> None:
+def test_workers_come_and_go(settings: WorkerSettings, sender: Sender) -> None:
     """Partitions move between two workers under load, and back: each number is counted once."""
 
     def owners() -> int:
-        return len({row.owner for row in _positions(settings.store)})
+        return len({row.owner for row in positions(settings.store)})
 
     first, second = replace(settings, instance="first"), replace(settings, instance="second")
     with running_worker(first) as leaving:
         sender.send(4_000)
-        eventually(lambda: _folded(settings.store) > 0, timeout_seconds=60)
+        eventually(lambda: folded(settings.store) > 0, timeout_seconds=counting.LONG)
         with running_worker(second):
             while owners() < 2:
                 sender.send(400)
@@ -235,29 +122,17 @@ def test_workers_come_and_go(settings: WorkerSettings, sender: _Sender) -> None:
             leaving.join(30)
             assert leaving.exitcode == 0
             sender.send(4_000)
-            _wait_until_folded(settings, sender)
-    _check(settings, sender)
+            wait_until_folded(settings, sender)
+    check_counted_once(settings, sender)
 
 
-def test_a_zombie_writes_nothing(settings: WorkerSettings, sender: _Sender) -> None:
-    """A worker that stood still while another took over is fenced when it wakes."""
-    sender.send(4_000)
-    with running_worker(settings) as zombie:
-        assert zombie.pid is not None
-        eventually(lambda: _folded(settings.store) > 0, timeout_seconds=60)
-        os.kill(zombie.pid, signal.SIGSTOP)
-        try:
-            sender.send(4_000)
-            with running_worker(settings):
-                _wait_until_folded(settings, sender)
-        finally:
-            os.kill(zombie.pid, signal.SIGCONT)
-        sender.send(4_000)
-        _wait_until_folded(settings, sender)
-        _check(settings, sender)
-        zombie.terminate()
-        zombie.join(30)
-        assert zombie.exitcode == 0
+def _is_beyond(settings: WorkerSettings, before: int) -> bool:
+    return folded(settings.store) > before
+
+
+def _made(settings: WorkerSettings) -> bool:
+    assert isinstance(settings.store, Path)
+    return settings.store.exists()
 
 
 def _run(settings: WorkerSettings, **changes: str) -> tuple[int, str]:
@@ -272,7 +147,9 @@ def _run(settings: WorkerSettings, **changes: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "meterstream_services.cli.main", "worker"]
     for name, value in options.items():
         command += [f"--{name}", value]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=counting.LONG, check=False
+    )
     return done.returncode, done.stderr.strip()
 
 
@@ -285,10 +162,10 @@ def _is_one_sentence(told: tuple[int, str], *words: str) -> None:
         assert word in sentence
 
 
-def _fold_some(settings: WorkerSettings, sender: _Sender) -> None:
+def _fold_some(settings: WorkerSettings, sender: Sender) -> None:
     sender.send(40)
     with running_worker(settings):
-        _wait_until_folded(settings, sender)
+        wait_until_folded(settings, sender)
 
 
 def test_a_topic_with_producers_clocks_is_refused(broker: Broker, settings: WorkerSettings) -> None:
@@ -320,18 +197,18 @@ def test_a_catalogue_with_a_mistake_is_told(settings: WorkerSettings) -> None:
     _is_one_sentence(_run(settings), "meters.yaml:5: meters.1.aggregate 'cuont'", "write 'count'")
 
 
-def test_a_changed_meter_is_refused(settings: WorkerSettings, sender: _Sender) -> None:
+def test_a_changed_meter_is_refused(settings: WorkerSettings, sender: Sender) -> None:
     """What was counted one way is not counted on in another."""
     _fold_some(settings, sender)
     settings.catalogue.write_text(CATALOGUE.replace("aggregate: sum", "aggregate: max"), "utf-8")
 
     _is_one_sentence(_run(settings), "'api.total'", "'sum' → 'max'", "from: ")
 
-    _check(settings, sender)
+    check_counted_once(settings, sender)
 
 
 def test_the_store_of_another_topic_is_refused(
-    broker: Broker, settings: WorkerSettings, sender: _Sender
+    broker: Broker, settings: WorkerSettings, sender: Sender
 ) -> None:
     """A store is never fed from two topics, nor from a topic made anew under its old name."""
     _fold_some(settings, sender)
@@ -340,13 +217,15 @@ def test_the_store_of_another_topic_is_refused(
     config = {"message.timestamp.type": "LogAppendTime"}
     admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config)])[name].result(30)
 
-    _is_one_sentence(_run(settings, topic=name), settings.topic, name, "name another store")
+    told = _run(settings, topic=name, group=name)
 
-    _check(settings, sender)
+    _is_one_sentence(told, settings.topic, name, "name another store")
+
+    check_counted_once(settings, sender)
 
 
 def test_retention_that_overtook_is_told(
-    broker: Broker, settings: WorkerSettings, sender: _Sender
+    broker: Broker, settings: WorkerSettings, sender: Sender
 ) -> None:
     """When the log no longer has what follows the position, nothing is skipped in silence."""
     _fold_some(settings, sender)
@@ -356,13 +235,13 @@ def test_retention_that_overtook_is_told(
     gone = [TopicPartition(settings.topic, partition, 60) for partition in range(PARTITIONS)]
     for future in admin.delete_records(gone).values():
         future.result(30)
-    before = _positions(settings.store)
+    before = positions(settings.store)
 
     status, told = _run(settings)
 
     assert status not in {0, 2}, told
     assert "retention overtook this worker" in told.splitlines()[-1]
-    after = _positions(settings.store)
+    after = positions(settings.store)
     assert [row.next_offset for row in after] == [row.next_offset for row in before]
 
 
@@ -370,7 +249,7 @@ def test_a_metrics_port_in_use_is_told(settings: WorkerSettings) -> None:
     """A worker whose metrics cannot be served does not begin."""
     port = free_port()
     with running_worker(replace(settings, metrics=f"127.0.0.1:{port}")):
-        eventually(lambda: _answers(port), timeout_seconds=60)
+        eventually(lambda: _answers(port), timeout_seconds=counting.LONG)
 
         _is_one_sentence(_run(settings, metrics=f"127.0.0.1:{port}"), "name a free HOST:PORT")
 
