@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BREATH_CYCLES: Final = 20
-_CAUGHT_UP_SECONDS: Final = 240.0
+_CAUGHT_UP_SECONDS: Final = 600.0
 _TIMEOUTS_SECONDS: Final = 2.0
 _JUDGE_SECONDS: Final = 1_800.0
 
