@@ -88,11 +88,7 @@ class Webhook:
         chance: Callable[[], float] = random.random,
     ) -> None:
         check_url(settings.url)
-        self._keys = [secret_key(secret) for secret in settings.secrets]
-        if not self._keys:
-            raise ConsumersError(
-                "a webhook needs a secret; set METERSTREAM_WEBHOOK_SECRET to whsec_ and base64"
-            )
+        self._keys = secret_keys(settings.secrets)
         self._settings = settings
         self._client = client
         self._metrics = metrics
@@ -220,6 +216,15 @@ def check_url(url: str) -> None:
             "a webhook's address has no user, password or fragment; "
             "the signature tells the receiver who sends"
         )
+
+
+def secret_keys(secrets: Sequence[str]) -> list[bytes]:
+    """The keys of all secrets. Raises `ConsumersError` for one that is none, and for no secret."""
+    if not secrets:
+        raise ConsumersError(
+            "a webhook needs a secret; set METERSTREAM_WEBHOOK_SECRET to whsec_ and base64"
+        )
+    return [secret_key(secret) for secret in secrets]
 
 
 def secret_key(secret: str) -> bytes:

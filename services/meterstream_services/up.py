@@ -6,7 +6,7 @@
     DIR/broker/            the embedded Kafka's own directory
     DIR/store.sqlite3      usage, sessions, positions
     DIR/accounts.sqlite3   accounts
-    DIR/logs/              broker.log, worker.log, serve.log
+    DIR/logs/              broker.log, worker.log, serve.log, notices.log
     DIR/processes.json     process ids by part, while it runs
     DIR/connection.toml    addresses, from readiness to the end
 
@@ -57,7 +57,8 @@ class UpSettings:
     """What runs, and where. ``bootstrap_servers`` names an external broker, which then is used.
 
     ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
-    further workers take the ports behind it; without it each takes any free port.
+    further workers take the ports behind it; without it each takes any free port. ``webhook`` says
+    that notices go to the address and with the secret of the environment.
     """
 
     data: Path
@@ -70,6 +71,7 @@ class UpSettings:
     partitions: int = 8
     metrics: tuple[str, int] | None = None
     registry_url: str | None = None
+    webhook: bool = False
     policy: RestartPolicy | None = None
 
 
@@ -135,6 +137,8 @@ class _Machine:
         for number in range(1, self._settings.workers + 1):
             self._start(_worker_name(number), partial(self._worker, bootstrap, number))
         self._start("serve", self._serve)
+        if self._settings.webhook:
+            self._start("notices", lambda: ["notices", "--bootstrap", bootstrap])
         if not self._wait_until_ready():
             return 1
         if self._supervisor.stop_requested:

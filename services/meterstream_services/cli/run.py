@@ -23,6 +23,7 @@ from meterstream_services.cli.addresses import (
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json, line
+from meterstream_services.cli.thresholds import has_webhook
 from meterstream_services.cli.worker_options import (
     AcceptGapOption,
     GroupOption,
@@ -129,7 +130,10 @@ def up(
     registry_url: RegistryOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Run broker, worker and services on this machine, in the foreground."""
+    """Run broker, worker and services on this machine, in the foreground.
+
+    With METERSTREAM_WEBHOOK_URL and its secret, notices of thresholds are sent there as well.
+    """
     # Imported here, as everywhere in these commands: `meterstream --help` must not wait for it.
     from meterstream_services.up import UpSettings, run_up  # noqa: PLC0415 - loaded by its command
 
@@ -146,6 +150,7 @@ def up(
         partitions=partitions,
         metrics=host_and_port(metrics, option="--metrics") if metrics else None,
         registry_url=registry_url,
+        webhook=has_webhook(os.environ),
     )
     raise typer.Exit(run_up(settings, say=say))
 

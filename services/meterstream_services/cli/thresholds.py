@@ -119,6 +119,22 @@ def notices(
     raise typer.Exit(run(settings))
 
 
+def has_webhook(environment: Mapping[str, str]) -> bool:
+    """Whether the environment names a webhook, which then is found fit or refused.
+
+    Raises `ConsumersError` for an address or a secret that is none: a sender that ends at once
+    would take everything else that `up` runs with it.
+    """
+    url = environment.get("METERSTREAM_WEBHOOK_URL")
+    if not url:
+        return False
+    from meterstream_consumers.webhooks import check_url, secret_keys  # noqa: PLC0415 - loaded by its command
+
+    check_url(url)
+    secret_keys(_secret(environment).split())
+    return True
+
+
 def _secret(environment: Mapping[str, str]) -> str:
     """The secret itself, or what is in the file that is named. Never in a command line."""
     if (file := environment.get("METERSTREAM_WEBHOOK_SECRET_FILE")) is None:

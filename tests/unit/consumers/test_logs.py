@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 
 from meterstream_consumers.logs import configure, masked
+from tests.unit.kept_logging import kept_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _put_back() -> Iterator[None]:
-    """Logging is the process's own: it is left as it was found."""
-    root, ours = logging.getLogger(), logging.getLogger("meterstream")
-    handlers, levels = list(root.handlers), (root.level, ours.level)
-    root.handlers = []  # `configure` closes those that it finds
-    yield
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-    structlog.reset_defaults()
+    with kept_logging():
+        yield
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

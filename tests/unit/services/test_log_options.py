@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
 
+from meterstream_consumers.errors import ConsumersError
 from meterstream_services.cli.app import app
 from meterstream_services.cli.log_options import VARIABLE, LogFormat, as_json, line
+from meterstream_services.cli.thresholds import has_webhook
+from tests.unit.kept_logging import kept_logging
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    with kept_logging():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -67,3 +78,16 @@ def test_a_webhook_secret_may_lie_in_a_file(
 
     assert "is not whsec_ followed by" in str(wrong.exception)
     assert "cannot be read" in str(missing.exception)
+
+
+def test_up_sends_notices_where_a_webhook_is_named() -> None:
+    """Named and fit; not named; and refused at once where its secret could not sign."""
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    url = {"METERSTREAM_WEBHOOK_URL": "https://example.com/notices"}
+
+    assert has_webhook({}) is False
+    assert has_webhook(url | {"METERSTREAM_WEBHOOK_SECRET": f"{secret} {secret}"}) is True
+    with pytest.raises(ConsumersError, match="a webhook needs a secret"):
+        has_webhook(url)
+    with pytest.raises(ConsumersError, match="is no address for a webhook"):
+        has_webhook({"METERSTREAM_WEBHOOK_URL": "example.com"})
