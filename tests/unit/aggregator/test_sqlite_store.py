@@ -22,6 +22,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.errors import StoreMismatch, StoreUnavailable
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_aggregator.sessions import Session, SessionKey, Start
+from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.store import sqlite, sqlite_series
 from meterstream_aggregator.store.port import Advance, TopicBinding
 from meterstream_aggregator.store.sqlite import SqliteStore
@@ -316,3 +317,43 @@ def test_a_limited_question_reads_little(store: SqliteStore, path: Path) -> None
 
     assert everything > 2_000
     assert {name: steps for name, steps in costs.items() if steps > everything / 10} == {}
+
+
+def test_what_a_worker_does_reads_no_table_from_end_to_end(store: SqliteStore, path: Path) -> None:
+    """No statement of a commit, nor of what is asked before it, costs more with more behind it."""
+    said: list[str] = []
+    store._db.set_trace_callback(said.append)
+    claim = store.claim(0, "a")
+    changes = whole()
+    more = {row(0, arrival=NOW): (-1, 2), row(0, meter="credit.least", tenant="t"): (1, 1)}
+    changes.usage += added(more).usage
+    changes.refused[RefusedNumber(0, PRODUCER, 7, 2)] = False
+    store.commit([Advance(0, claim.epoch, None, 0, 4, NOW, 1, 0, 1)], changes)
+    store._series.clear()
+    store.commit([Advance(0, claim.epoch, 4, 4, 9, NOW, 1, 0, 1)], changes)
+    store.numbers(changes.numbers)
+    store.refused_numbers(changes.refused)
+    store.refused_offsets(0, 3)
+    store.caller_keys(0, [("acme", "k")])
+    store.known_sessions(changes.sessions)
+    store.due_sessions(0, NOW)
+    store.known_subjects(changes.subjects)
+    store.due_subjects(0, NOW)
+    owner = SeriesOwner(0, "acme", CATALOGUE.meter("credit").version)
+    assert store.known_series([owner])[owner]
+    store.groups_in_use("credit", owner.version, 5)
+    store._db.set_trace_callback(None)
+
+    db = sqlite3.connect(path)
+    small = {"position", "made", "binding", "catalogue_version"}
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")} - small
+    asked = [said_ for said_ in said if said_.lstrip().startswith(("SELECT", "WITH", "INS", "DEL"))]
+    scans = [
+        (said_, step)
+        for said_ in asked
+        for *_, step in db.execute(f"EXPLAIN QUERY PLAN {said_}")
+        if step.startswith("SCAN") and not tables.isdisjoint(step.split()[1:2])
+    ]
+    db.close()
+    assert len(asked) > 40
+    assert scans == []
