@@ -217,6 +217,9 @@ class Session:
 
     def _judge_gap(self, work: Work, partition: int) -> None:
         """The log has no record at a partition's position: why, and what follows."""
+        # A topic made anew looks like this, too, and is none of the following.
+        self._confirmation.ask()
+        self._confirmation.check()
         at = work.owned[partition].position
         first, end = self._source.bounds(partition)
         if first <= at <= end:
@@ -270,6 +273,8 @@ class Session:
         if time.monotonic() < self._again_at:
             return
         try:
+            self._confirmation.ask()
+            self._confirmation.check()
             self._work = self._begin()
             self._take_all(self._work)
         except (StoreUnavailable, SchemaUnavailable, LogUnsure) as problem:

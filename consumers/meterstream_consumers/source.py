@@ -124,9 +124,11 @@ class Source:
         """Read held partitions on from these offsets. Raises `LogUnsure`: then try again."""
         ours = [self._place(p, at) for p, at in positions.items() if p in self.assigned]
         try:
-            for place in ours:
-                self._consumer.seek(place)
             if ours:
+                # Taken out and in again, where a seek would do as well: but one whose position
+                # the log has not is stopped inside the client, which refuses to seek in it.
+                self._consumer.incremental_unassign(ours)
+                self._consumer.incremental_assign(ours)
                 self._consumer.resume(ours)
         except KafkaException as problem:
             raise LogUnsure(f"partitions cannot be read on just now: {problem}") from problem

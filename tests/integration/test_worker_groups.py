@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meterstream_consumers.settings import GroupProtocol, WorkerSettings
-from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.groups import other_topics
 from meterstream_infra.topics import ensure_topics
 from tests.conftest import Broker
@@ -73,14 +72,21 @@ def test_a_zombie_writes_nothing(
         assert zombie.exitcode == 0
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_zombie_inside_the_stores_transaction(
-    settings: WorkerSettings, sender: Sender, tmp_path: Path
+    settings: WorkerSettings,
+    sender: Sender,
+    tmp_path: Path,
+    kind: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Stopped between its first write and its COMMIT, it holds the store: nobody counts double.
 
     The next owner can only wait for it. Whichever of the two the transaction belongs to in the
     end, it is whole.
     """
+    if kind == "postgres":
+        settings = replace(settings, store=request.getfixturevalue("postgres_address"))
     sender.send(2_000)
     sender.flush()
     mark = tmp_path / "inside"
@@ -123,13 +129,9 @@ def test_of_two_workers_of_one_name_the_older_stops(
 def test_a_broker_without_the_protocol_is_told(settings: WorkerSettings, tmp_path: Path) -> None:
     """With the name of the setting, and what to set it to."""
     classic_only = {"group.coordinator.rebalance.protocols": "classic"}
-    with EmbeddedBroker(tmp_path / "broker", settings=classic_only) as broker:
-        ensure_topics(broker.bootstrap_servers, partitions=4, events_topic=settings.topic)
-        there = replace(
-            settings,
-            bootstrap_servers=broker.bootstrap_servers,
-            group_protocol=GroupProtocol.CONSUMER,
-        )
+    with counting.own_broker(tmp_path / "broker", classic_only) as address:
+        ensure_topics(address, partitions=4, events_topic=settings.topic)
+        there = replace(settings, bootstrap_servers=address, group_protocol=GroupProtocol.CONSUMER)
         with counting.worker_command(there) as worker:
             status, told = worker.end()
 

@@ -6,14 +6,14 @@ import multiprocessing
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from meterstream_consumers import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
     from sqlite3 import Connection
 
     from meterstream_aggregator.changes import Changes
@@ -46,18 +46,39 @@ def impatient_worker(settings: WorkerSettings) -> Iterator[BaseProcess]:
 
 
 def _run_and_stop(settings: WorkerSettings, mark: Path) -> int:
+    kind = _stop_in_sqlite if isinstance(settings.store, Path) else _stop_in_postgres
+    kind(mark)
+    return worker.run(settings)
+
+
+def _stop(mark: Path) -> None:
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _stop_in_sqlite(mark: Path) -> None:
     from meterstream_aggregator.store import sqlite_writing  # noqa: PLC0415 - of this process only
 
     last = sqlite_writing.write_letters
 
-    def stop(db: Connection, changes: Changes) -> None:
+    def write(db: Connection, changes: Changes) -> None:
         last(db, changes)
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
+        _stop(mark)
 
-    sqlite_writing.write_letters = stop
-    return worker.run(settings)
+    sqlite_writing.write_letters = write
+
+
+def _stop_in_postgres(mark: Path) -> None:
+    from meterstream_aggregator.store.postgres.store import PostgresStore  # noqa: PLC0415 - as above
+
+    written = PostgresStore._write
+
+    def write(store: PostgresStore, *given: Any) -> None:  # noqa: ANN401 - whatever it takes
+        written(store, *given)
+        _stop(mark)
+
+    setattr(PostgresStore, "_write", write)  # noqa: B010 - of this process only
 
 
 def _run_impatient(settings: WorkerSettings) -> int:
