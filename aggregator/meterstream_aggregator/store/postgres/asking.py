@@ -15,6 +15,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.store import rows
+from meterstream_aggregator.store.postgres.arrays import columns
 from meterstream_aggregator.store.postgres.connection import Connection
 from meterstream_aggregator.subjects import Subject, SubjectKey, undump
 
@@ -25,13 +26,13 @@ _SESSION_FACTS: Final = (
 _NUMBERS: Final = """
     SELECT new.place, known.upto, known.irregular, known.closed, known.counted, known.duplicates,
         known.refused, known.last_append
-    FROM unnest(%s::integer[], %s::text[]) WITH ORDINALITY AS new (partition, producer, place)
+    FROM unnest(%s::bigint[], %s::text[]) WITH ORDINALITY AS new (partition, producer, place)
     JOIN producer AS known
     ON known.producer = new.producer AND known.partition = new.partition
 """
 _REFUSED_NUMBERS: Final = """
     SELECT new.place
-    FROM unnest(%s::integer[], %s::text[], %s::integer[], %s::bigint[])
+    FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[])
         WITH ORDINALITY AS new (partition, producer, lane, sequence, place)
     JOIN refused_number AS known
     ON known.producer = new.producer AND known.partition = new.partition
@@ -44,7 +45,7 @@ _CALLER_KEYS: Final = """
     ON known.partition = %s AND known.tenant = new.tenant AND known.key = new.key
 """
 _OF_SESSIONS: Final = (
-    "unnest(%s::integer[], %s::text[], %s::text[], {}) WITH ORDINALITY"
+    "unnest(%s::bigint[], %s::text[], %s::text[], {}) WITH ORDINALITY"
     " AS new (partition, tenant, type, name, place)"
 )
 _SESSIONS: Final = f"""
@@ -68,7 +69,7 @@ _DUE_SUBJECTS: Final = (
 _GROUPS: Final = "SELECT DISTINCT groups FROM series WHERE meter = %s AND version = %s LIMIT %s"
 _SERIES: Final = """
     SELECT new.place, known.groups
-    FROM unnest(%s::integer[], %s::text[], %s::text[])
+    FROM unnest(%s::bigint[], %s::text[], %s::text[])
         WITH ORDINALITY AS new (partition, tenant, version, place)
     JOIN series AS known
     ON known.version = new.version AND known.tenant = new.tenant
@@ -97,7 +98,9 @@ def refused_numbers(
     keys = list(wanted)
     if not keys:
         return set()
-    return {keys[place - 1] for (place,) in connection.execute(_REFUSED_NUMBERS, _columns(keys))}
+    return {
+        keys[place - 1] for (place,) in connection.execute(_REFUSED_NUMBERS, columns("itii", keys))
+    }
 
 
 def refused_offsets(connection: Connection, partition: int, first: int) -> list[int]:
@@ -112,7 +115,7 @@ def caller_keys(
     keys = list(wanted)
     if not keys:
         return {}
-    found = connection.execute(_CALLER_KEYS, (*_columns(keys), partition))
+    found = connection.execute(_CALLER_KEYS, (*columns("tt", keys), partition))
     return {
         (tenant, key): CallerKey(partition, tenant, key, content, at, KeyState(state), time)
         for _, tenant, key, content, at, state, time in found
@@ -126,7 +129,7 @@ def known_sessions(
     keys = list(wanted)
     if not keys:
         return {}
-    found = connection.execute(_SESSIONS, _columns(keys))
+    found = connection.execute(_SESSIONS, columns("ittt", keys))
     return {keys[row[0] - 1]: session_of_row(row[1:]) for row in found}
 
 
@@ -151,8 +154,8 @@ def known_subjects(
     keys = list(wanted)
     if not keys:
         return {}
-    *columns, names = _columns(keys)
-    found = connection.execute(_SUBJECTS, (*columns, [name.encode() for name in names]))
+    asked = ((*key[:3], key.subject.encode()) for key in keys)
+    found = connection.execute(_SUBJECTS, columns("ittb", asked))
     return {keys[place - 1]: undump(facts) for place, facts in found}
 
 
@@ -174,7 +177,7 @@ def known_series(
     owners = list(wanted)
     found: dict[SeriesOwner, set[tuple[str, ...]]] = {owner: set() for owner in owners}
     if owners:
-        for place, groups in connection.execute(_SERIES, _columns(owners)):
+        for place, groups in connection.execute(_SERIES, columns("itt", owners)):
             found[owners[place - 1]].add(tuple(json.loads(groups)))
     return found
 
@@ -185,7 +188,3 @@ def groups_in_use(
     """The group values of all series of a definition; None where there are more than limit."""
     found = connection.execute(_GROUPS, (meter, version, limit + 1)).fetchall()
     return None if len(found) > limit else {tuple(json.loads(groups)) for (groups,) in found}
-
-
-def _columns(keys: Collection[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*keys, strict=True)]

@@ -16,7 +16,7 @@ import orjson
 
 from meterstream_aggregator.catalogue import ADDED, KEPT, MINUTE, MOMENT, Aggregate
 from meterstream_aggregator.changes import Item, ItemKey, SeriesKey, UsageDelta
-from meterstream_aggregator.store.postgres.arrays import Integers
+from meterstream_aggregator.store.postgres.arrays import Column, Integers, columns, integers
 from meterstream_aggregator.store.postgres.connection import Connection
 
 WINDOWS_PER_BLOCK: Final = 16
@@ -65,8 +65,8 @@ _NOT_LATE: Final = f"""
 _KEEP_GREATER: Final = """
     INSERT INTO item AS known
         (series, start, item, arrival, "time", sequence, producer, "offset", quantity, scale)
-    SELECT * FROM unnest(%s::bigint[], %s::integer[], %s::bytea[], %s::bigint[], %s::bigint[],
-        %s::bigint[], %s::text[], %s::bigint[], %s::numeric[], %s::smallint[])
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bigint[],
+        %s::bigint[], %s::text[], %s::bigint[], %s::{amounts}[], %s::bigint[])
     ON CONFLICT (series, start, item, arrival) DO UPDATE SET
         "time" = excluded."time", sequence = excluded.sequence, producer = excluded.producer,
         "offset" = excluded."offset", quantity = excluded.quantity, scale = excluded.scale
@@ -76,7 +76,7 @@ _KEEP_GREATER: Final = """
            known.quantity, known.scale)
 """
 _OF_SERIES: Final = (
-    "unnest(%s::text[], %s::text[], %s::text[], %s::integer[], %s::text[])"
+    "unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[])"
     " WITH ORDINALITY AS new (meter, tenant, groups, partition, version, place)"
 )
 _FIND_SERIES: Final = f"""
@@ -140,43 +140,48 @@ def write_items(connection: Connection, ids: SeriesIds, items: Mapping[ItemKey, 
         (ids[key.series], key.start // MINUTE, key.item.encode(), key.arrival // SECOND, *item)
         for key, item in items.items()
     )
-    connection.execute(_KEEP_GREATER, [list(column) for column in zip(*rows, strict=True)])
+    quantities = [int(row[8]) for row in rows]
+    wide = any(not -(2**63) <= quantity < 2**63 for quantity in quantities)
+    given: list[Any] = list(columns("iibiiitiii", [(*row[:8], 0, row[9]) for row in rows]))
+    given[8] = quantities if wide else integers(quantities)
+    statement = _KEEP_GREATER.format(amounts="numeric" if wide else "bigint")
+    connection.execute(statement.encode(), given)
 
 
 def _write_alike(
     connection: Connection, ids: SeriesIds, joined: str, deltas: list[UsageDelta]
 ) -> None:
     parts = [_columns(delta, ids) for delta in deltas]
-    columns = _in_order([np.concatenate(column) for column in zip(*parts, strict=True)])
-    columns = _once(columns, _REDUCED[joined])
-    events, quantity = columns[5:]
+    new = _in_order([np.concatenate(column) for column in zip(*parts, strict=True)])
+    new = _once(new, _REDUCED[joined])
+    events, quantity = new[5:]
     if joined is _ADD:
         something = (events != 0) | (quantity != 0)
         if not something.all():
-            columns = [column[something] for column in columns]
-            events, quantity = columns[5:]
+            new = [column[something] for column in new]
+            events, quantity = new[5:]
     if not len(events):
         return
     wide = quantity.dtype == object
     connection.execute(
         _JOIN.format(amounts="numeric" if wide else "bigint", joined=joined).encode(),
-        [*_given(columns[:6]), quantity.tolist() if wide else Integers(quantity)],
+        [*_given(new[:6]), quantity.tolist() if wide else Integers(quantity)],
     )
-    late = columns[3] != 0
+    late = new[3] != 0
     if late.any():
-        connection.execute(_LATE, _given([column[late] for column in columns[:5]]))
+        connection.execute(_LATE, _given([column[late] for column in new[:5]]))
     if joined is _ADD:
         # In time, only what is taken back can bring a row to nothing; late, or of first moments,
         # anything can.
-        doubtful = (events < 0) | (quantity < 0) | late | (columns[4] >= MOMENT)
+        doubtful = (events < 0) | (quantity < 0) | late | (new[4] >= MOMENT)
         if doubtful.any():
-            connection.execute(_REMOVE_EMPTY, _given([c[doubtful] for c in columns[:5]]))
+            connection.execute(_REMOVE_EMPTY, _given([column[doubtful] for column in new[:5]]))
         if late.any():
-            connection.execute(_NOT_LATE, _given([column[late] for column in columns[:5]]))
+            connection.execute(_NOT_LATE, _given([column[late] for column in new[:5]]))
 
 
-def _given(columns: Columns) -> list[Integers]:
-    return [Integers(column) for column in columns]
+def _given(new: Columns) -> list[Integers]:
+    return [Integers(column) for column in new]
 
 
 def _columns(delta: UsageDelta, ids: SeriesIds) -> tuple[npt.NDArray[Any], ...]:
@@ -194,24 +199,24 @@ def _columns(delta: UsageDelta, ids: SeriesIds) -> tuple[npt.NDArray[Any], ...]:
     )
 
 
-def _in_order(columns: Columns) -> Columns:
+def _in_order(new: Columns) -> Columns:
     """In the order of the table's primary key: workers meet in no other, and pages are met once."""
-    order = np.lexsort(tuple(columns[4::-1]))
-    return [column[order] for column in columns]
+    order = np.lexsort(tuple(new[4::-1]))
+    return [column[order] for column in new]
 
 
-def _once(columns: Columns, reduced: np.ufunc) -> Columns:
+def _once(new: Columns, reduced: np.ufunc) -> Columns:
     """No key stands twice: one statement may touch a row once only."""
-    differs = np.zeros(max(len(columns[0]) - 1, 0), dtype=bool)
-    for column in columns[:5]:
+    differs = np.zeros(max(len(new[0]) - 1, 0), dtype=bool)
+    for column in new[:5]:
         differs |= column[1:] != column[:-1]
     if differs.all():
-        return columns
+        return new
     first = np.concatenate(([0], np.flatnonzero(differs) + 1))
     return [
-        *(column[first] for column in columns[:5]),
-        np.add.reduceat(columns[5], first),
-        _reduced(columns[6], first, reduced),
+        *(column[first] for column in new[:5]),
+        np.add.reduceat(new[5], first),
+        _reduced(new[6], first, reduced),
     ]
 
 
@@ -222,11 +227,11 @@ def _reduced(
     return np.asarray(reduced.reduceat(quantity.astype(object), first), dtype=object)
 
 
-def _series_columns(keys: list[SeriesKey]) -> list[list[Any]]:
-    return [
-        [key.meter for key in keys],
-        [key.tenant for key in keys],
-        [orjson.dumps(key.group).decode() for key in keys],
-        [key.partition for key in keys],
-        [key.version for key in keys],
-    ]
+def _series_columns(keys: list[SeriesKey]) -> list[Column]:
+    return columns(
+        "tttit",
+        (
+            (key.meter, key.tenant, orjson.dumps(key.group).decode(), key.partition, key.version)
+            for key in keys
+        ),
+    )

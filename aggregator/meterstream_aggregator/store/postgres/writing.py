@@ -14,6 +14,7 @@ from meterstream_aggregator.errors import Fenced
 from meterstream_aggregator.state import KEY_HORIZON
 from meterstream_aggregator.store import rows
 from meterstream_aggregator.store.port import Advance
+from meterstream_aggregator.store.postgres.arrays import columns
 from meterstream_aggregator.store.postgres.connection import Connection
 
 _LOCK: Final = (
@@ -25,7 +26,7 @@ _ADVANCE: Final = """
         next_offset = new.next_offset, appended = new.appended,
         counted = known.counted + new.counted, duplicates = known.duplicates + new.duplicates,
         refused = known.refused + new.refused
-    FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
         %s::bigint[], %s::bigint[], %s::bigint[])
         AS new (partition, epoch, previous, next_offset, appended, counted, duplicates, refused)
     WHERE known.partition = new.partition AND known.epoch = new.epoch
@@ -46,14 +47,18 @@ _READING: Final = """
 _PRODUCERS: Final = """
     INSERT INTO producer (partition, producer, upto, irregular, closed, counted, duplicates,
         refused, last_append)
-    SELECT * FROM unnest(%s::integer[], %s::text[], %s::bytea[], %s::text[], %s::boolean[],
-        %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+    SELECT partition, producer, upto, irregular, closed <> 0, counted, duplicates, refused,
+        last_append
+    FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::text[], %s::bigint[], %s::bigint[],
+        %s::bigint[], %s::bigint[], %s::bigint[])
+        AS new (partition, producer, upto, irregular, closed, counted, duplicates, refused,
+            last_append)
     ON CONFLICT (producer, partition) DO UPDATE SET
         upto = excluded.upto, irregular = excluded.irregular, closed = excluded.closed,
         counted = excluded.counted, duplicates = excluded.duplicates,
         refused = excluded.refused, last_append = excluded.last_append
 """
-_OF_NUMBERS: Final = "unnest(%s::integer[], %s::text[], %s::integer[], %s::bigint[])"
+_OF_NUMBERS: Final = "unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[])"
 _REFUSED: Final = f"INSERT INTO refused_number SELECT * FROM {_OF_NUMBERS} ON CONFLICT DO NOTHING"  # noqa: S608 - names of our own
 _NOT_REFUSED: Final = f"""
     DELETE FROM refused_number AS known
@@ -63,20 +68,20 @@ _NOT_REFUSED: Final = f"""
 """  # noqa: S608 - names of our own
 _KEYS: Final = """
     INSERT INTO caller_key (partition, tenant, key, content, append_time, state, "time")
-    SELECT * FROM unnest(%s::integer[], %s::text[], %s::text[], %s::bytea[], %s::bigint[],
-        %s::integer[], %s::bigint[])
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bytea[], %s::bigint[],
+        %s::bigint[], %s::bigint[])
     ON CONFLICT (partition, tenant, key) DO UPDATE SET
         content = excluded.content, append_time = excluded.append_time, state = excluded.state,
         "time" = excluded."time"
 """
 _OLD_KEYS: Final = """
-    DELETE FROM caller_key AS known USING unnest(%s::integer[], %s::bigint[]) AS old (partition, at)
+    DELETE FROM caller_key AS known USING unnest(%s::bigint[], %s::bigint[]) AS old (partition, at)
     WHERE known.partition = old.partition AND known.append_time < old.at AND known.state <> %s
 """
 _SESSIONS: Final = """
     INSERT INTO session (partition, tenant, type, session, start, "end", last_sign, last_append,
         deadline, subject, attributes, claims)
-    SELECT * FROM unnest(%s::integer[], %s::text[], %s::text[], %s::text[], %s::bigint[],
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[],
         %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[], %s::text[],
         %s::text[])
     ON CONFLICT (tenant, type, session, partition) DO UPDATE SET
@@ -86,7 +91,7 @@ _SESSIONS: Final = """
 """
 _SUBJECTS: Final = """
     INSERT INTO subject (partition, tenant, type, subject, facts, last_append, deadline)
-    SELECT * FROM unnest(%s::integer[], %s::text[], %s::text[], %s::bytea[], %s::text[],
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bytea[], %s::text[],
         %s::bigint[], %s::bigint[])
     ON CONFLICT (tenant, type, subject, partition) DO UPDATE SET
         facts = excluded.facts, last_append = excluded.last_append, deadline = excluded.deadline
@@ -97,21 +102,21 @@ _JOIN_SPANS: Final = """DO UPDATE SET
 """
 _PLACES: Final = f"""
     INSERT INTO place AS known (partition, hour, segment, first, last, events)
-    SELECT * FROM unnest(%s::integer[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
         %s::bigint[])
     ON CONFLICT (partition, hour, segment) {_JOIN_SPANS}
 """  # noqa: S608 - names of our own
 _PRESENCES: Final = f"""
     INSERT INTO presence AS known (partition, producer, segment, first, last, events)
-    SELECT * FROM unnest(%s::integer[], %s::text[], %s::integer[], %s::bigint[], %s::bigint[],
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
         %s::bigint[])
     ON CONFLICT (partition, segment, producer) {_JOIN_SPANS}
 """  # noqa: S608 - names of our own
 _LETTERS: Final = """
     INSERT INTO dead_letter (partition, "offset", append_time, reason, detail, tenant, type,
         producer, lane, sequence)
-    SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::text[], %s::bytea[],
-        %s::bytea[], %s::bytea[], %s::bytea[], %s::integer[], %s::bigint[])
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::bytea[],
+        %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[])
     ON CONFLICT (partition, "offset") DO UPDATE SET
         append_time = excluded.append_time, reason = excluded.reason, detail = excluded.detail,
         tenant = excluded.tenant, type = excluded.type, producer = excluded.producer,
@@ -120,7 +125,7 @@ _LETTERS: Final = """
 _MESSAGES: Final = """
     INSERT INTO outbox (partition, topic, key, value, headers)
     SELECT partition, topic, key, value, headers
-    FROM unnest(%s::integer[], %s::text[], %s::bytea[], %s::bytea[], %s::text[])
+    FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::bytea[], %s::text[])
         WITH ORDINALITY AS new (partition, topic, key, value, headers, place)
     ORDER BY place
 """
@@ -151,7 +156,7 @@ def advance_positions(
     ]
     with connection.pipeline():
         connection.execute(_LOCK, ([row[0] for row in given],))
-        moving = connection.execute(_ADVANCE, _columns(given))
+        moving = connection.execute(_ADVANCE, columns("iiiiiiii", given))
         connection.execute(
             _READING,
             (
@@ -171,6 +176,7 @@ def write_numbers(connection: Connection, changes: Changes) -> None:
     _put(
         connection,
         _PRODUCERS,
+        "itbtiiiii",
         (
             (
                 key.partition,
@@ -185,9 +191,14 @@ def write_numbers(connection: Connection, changes: Changes) -> None:
             for key, numbers in sorted(changes.numbers.items(), key=_name)
         ),
     )
-    _put(connection, _REFUSED, [number for number, refused in changes.refused.items() if refused])
+    _put(
+        connection,
+        _REFUSED,
+        "itii",
+        [number for number, refused in changes.refused.items() if refused],
+    )
     gone = [number for number, refused in changes.refused.items() if not refused]
-    _put(connection, _NOT_REFUSED, gone)
+    _put(connection, _NOT_REFUSED, "itii", gone)
 
 
 def write_keys(connection: Connection, changes: Changes, advances: Sequence[Advance]) -> None:
@@ -195,7 +206,7 @@ def write_keys(connection: Connection, changes: Changes, advances: Sequence[Adva
 
     A VOID that still waits is kept: that it never found its event is to be seen.
     """
-    _put(connection, _KEYS, sorted(changes.keys.values()))
+    _put(connection, _KEYS, "ittbiii", sorted(changes.keys.values()))
     if advances:
         connection.execute(
             _OLD_KEYS,
@@ -212,6 +223,7 @@ def write_sessions(connection: Connection, changes: Changes) -> None:
     _put(
         connection,
         _SESSIONS,
+        "itttiiiiibtt",
         [
             (*row[:9], None if row[9] is None else row[9].encode(), *row[10:])
             for row in sorted(rows.session_rows(changes), key=_session)
@@ -220,6 +232,7 @@ def write_sessions(connection: Connection, changes: Changes) -> None:
     _put(
         connection,
         _SUBJECTS,
+        "ittbtii",
         (
             (*row[:3], row[3].encode(), *row[4:])
             for row in (
@@ -232,10 +245,16 @@ def write_sessions(connection: Connection, changes: Changes) -> None:
 
 def write_log_index(connection: Connection, changes: Changes) -> None:
     """Places and presences, joined to what is there."""
-    _put(connection, _PLACES, sorted((*place, *span) for place, span in changes.places.items()))
+    _put(
+        connection,
+        _PLACES,
+        "iiiiii",
+        sorted((*place, *span) for place, span in changes.places.items()),
+    )
     _put(
         connection,
         _PRESENCES,
+        "itiiii",
         sorted((*where, *span) for where, span in changes.presences.items()),
     )
 
@@ -246,6 +265,7 @@ def write_letters(connection: Connection, changes: Changes) -> None:
     _put(
         connection,
         _LETTERS,
+        "iiitbbbbii",
         (
             (*row[:4], *map(_bytes, row[4:8]), *row[8:])
             for row in map(rows.row_of_dead_letter, letters.values())
@@ -259,18 +279,17 @@ def write_messages(connection: Connection, messages: Iterable[OutboxMessage]) ->
     _put(
         connection,
         _MESSAGES,
+        "itbbt",
         [(*message[:4], rows.dump_headers(message.headers)) for message in messages],
     )
 
 
-def _put(connection: Connection, statement: str, given: Iterable[tuple[Any, ...]]) -> None:
-    """Run a statement over the columns of these rows; nothing for none."""
-    if columns := _columns(given):
-        connection.execute(statement.encode(), columns)
-
-
-def _columns(given: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*given, strict=True)]
+def _put(
+    connection: Connection, statement: str, kinds: str, given: Iterable[tuple[Any, ...]]
+) -> None:
+    """Run a statement over the columns of these rows, see `arrays.columns`; nothing for none."""
+    if made := columns(kinds, given):
+        connection.execute(statement.encode(), made)
 
 
 def _bytes(text: str | None) -> bytes | None:
