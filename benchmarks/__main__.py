@@ -71,16 +71,23 @@ def main() -> None:
     arguments = _arguments()
     wanted = arguments.only or PARTS
     result: dict[str, Any] = {"machine": machine()}
+    text = ""
     for part in PARTS:
         if part not in wanted or (part == "before" and arguments.against is None):
             continue
-        result[part] = _measure(part, arguments)
+        try:
+            result[part] = _measure(part, arguments)
+        except SystemExit as problem:
+            # One that cannot run here leaves the others; a signal ends all of it.
+            if arguments.only or isinstance(problem.code, int):
+                raise
+            result[part] = {"not_run": str(problem)}
         if part != "worker":
             say(f"{part}: {json.dumps(result[part])}")
-    text = json.dumps(result, indent=2)
+        text = json.dumps(result, indent=2)
+        if arguments.json is not None:
+            arguments.json.write_text(text + "\n", "utf-8")
     sys.stdout.write(text + "\n")
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", "utf-8")
 
 
 def _arguments() -> argparse.Namespace:
