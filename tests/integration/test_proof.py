@@ -15,52 +15,44 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import load_catalogue
-from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store.canonical_sqlite import snapshot_into
-from meterstream_aggregator.store.opening import open_reader
 from meterstream_consumers.errors import LogTooShort, RebuildRefused
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_infra.topics import ensure_topics
-from meterstream_schemas.events import EventKind, MeterEvent
-from meterstream_schemas.placement import lane_of, partition_of
+from meterstream_schemas.placement import partition_of
 from meterstream_services import proving
 from meterstream_services.cli.main import main
-from tests.integration.hostile_records import encode, good
+from tests.integration.day import (
+    LANE,
+    METER_NAMES,
+    METERS,
+    PARTITIONS,
+    a_day,
+    end_of_log,
+    explained,
+    fold,
+    positions,
+    produce,
+    wait_until_folded,
+)
+from tests.integration.hostile_records import encode
 from tests.integration.worker_process import running_worker
 from tests.simulation.generator import CATALOGUE, world
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from meterstream_aggregator.store.address import StoreAddress
     from tests.conftest import Broker
 
 pytestmark = pytest.mark.integration
-
-PARTITIONS = 4
-TENANT = "acme"
-LANE = lane_of(TENANT)
-METERS = """
-metering_since: 2026-01-01T00:00:00Z
-meters:
-  - {name: calls, type: api, aggregate: count, group_by: [route], grace: 1h}
-  - {name: tokens, type: api, aggregate: sum, grace: 1h}
-  - {name: mean, type: llm, aggregate: average, value: attributes.tokens, grace: 1h}
-  - {name: least, type: llm, aggregate: min, value: attributes.tokens, grace: 1h}
-  - {name: most, type: llm, aggregate: max, value: attributes.tokens, grace: 1h}
-  - {name: seats, type: seat, aggregate: unique, value: subject, operation: attributes.op,
-     grace: 1h}
-  - {name: level, type: disk, aggregate: latest, grace: 1h}
-  - {name: disk.used, type: disk, aggregate: time_weighted, grace: 1h}
-  - {name: runs, type: run, aggregate: session, group_by: [plan], timeout: 1h, grace: 1h}
-"""
 
 
 @pytest.fixture
@@ -87,41 +79,10 @@ def log(broker: Broker) -> proving.Log:
     return proving.Log(bootstrap_servers=broker.bootstrap_servers, batch_events_max=777)
 
 
-def _produce(broker_address: str, topic: str, records: Iterable[tuple[int, bytes]]) -> None:
-    producer = Producer({"bootstrap.servers": broker_address, "linger.ms": 5, "acks": "all"})
-    for partition, value in records:
-        producer.produce(topic, value, b"k", partition)
-        producer.poll(0)
-    assert producer.flush(60) == 0
-
-
-def _end_of_log(settings: WorkerSettings) -> dict[int, int]:
-    with LogReader(settings.bootstrap_servers, settings.topic) as reader:
-        return {p: end for p, (_, end) in reader.bounds(range(PARTITIONS)).items()}
-
-
-def _positions(store: StoreAddress) -> dict[int, int]:
-    try:
-        with closing(open_reader(store)) as reader:
-            return {row.partition: max(row.next_offset, 0) for row in reader.positions()}
-    except StoreUnavailable:
-        return {}
-
-
-def _wait_until_folded(settings: WorkerSettings) -> None:
-    ends = {partition: end for partition, end in _end_of_log(settings).items() if end}
-
-    def folded() -> bool:
-        positions = _positions(settings.store)
-        return all(positions.get(partition, 0) >= end for partition, end in ends.items())
-
-    eventually(folded, timeout_seconds=60)
-
-
 def _ticking(settings: WorkerSettings, records: Sequence[tuple[int, bytes]]) -> None:
     """Produce in pieces, so that there is work while workers die."""
     for at in range(0, len(records), 500):
-        _produce(settings.bootstrap_servers, settings.topic, records[at : at + 500])
+        produce(settings.bootstrap_servers, settings.topic, records[at : at + 500])
 
 
 @pytest.mark.timeout(300)
@@ -141,10 +102,10 @@ def test_a_rebuild_repeats_any_history(
     quarter = len(records) // 4
     for life in range(2):
         with running_worker(first) as one, running_worker(second) as other:
-            before = sum(_positions(settings.store).values())
+            before = sum(positions(settings.store).values())
             _ticking(settings, records[life * quarter : (life + 1) * quarter])
             eventually(
-                lambda seen=before: sum(_positions(settings.store).values()) > seen,  # type: ignore[misc] # bound now
+                lambda seen=before: sum(positions(settings.store).values()) > seen,  # type: ignore[misc] # bound now
                 timeout_seconds=60,
             )
             time.sleep(rng.uniform(0, 0.05))
@@ -165,7 +126,7 @@ def test_a_rebuild_repeats_any_history(
         _ticking(settings, records[2 * quarter :])
         verdict = proving.verify(settings.store, log, _scratch(tmp_path, "meanwhile"))
         assert verdict.same, verdict.tables
-        _wait_until_folded(settings)
+        wait_until_folded(settings)
 
     whole = proving.verify(settings.store, log, _scratch(tmp_path, "whole"))
     assert whole.same, [table for table in whole.tables if table.different]
@@ -192,7 +153,7 @@ def test_what_differs_is_told(
     settings: WorkerSettings, log: proving.Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One row altered behind the workers' back: found, shown in full, and status 1."""
-    _fold(settings, _day())
+    fold(settings, a_day())
     arguments = ["verify", "--store", str(settings.store), "--bootstrap", log.bootstrap_servers]
     assert main(arguments) == 0
     assert "the same: " in capsys.readouterr().out
@@ -215,7 +176,7 @@ def test_a_rebuild_is_refused_rather_than_wrong(
     settings: WorkerSettings, log: proving.Log, tmp_path: Path
 ) -> None:
     """A target with something in it, a topic made anew, and a log without its beginning."""
-    _fold(settings, _day())
+    fold(settings, a_day())
     target = tmp_path / "new.sqlite3"
     target.write_text("something", "utf-8")
     scratch = _scratch(tmp_path, "scratch")
@@ -249,15 +210,15 @@ def test_a_record_that_is_gone_is_named(
     settings: WorkerSettings, log: proving.Log, tmp_path: Path
 ) -> None:
     """A copy of the log without one record: reconcile names producer, lane and number."""
-    day = _day()
-    _fold(settings, day)
+    day = a_day()
+    fold(settings, day)
     copied = f"test.{uuid.uuid4().hex}.copy"
     ensure_topics(log.bootstrap_servers, partitions=PARTITIONS, events_topic=copied)
     partition, lost = partition_of(LANE, PARTITIONS), 4
     with LogReader(log.bootstrap_servers, settings.topic) as reader:
-        ranges = [Range(p, 0, end) for p, end in _end_of_log(settings).items()]
+        ranges = [Range(p, 0, end) for p, end in end_of_log(settings).items()]
         for raw in reader.read(ranges):
-            _produce(
+            produce(
                 log.bootstrap_servers,
                 copied,
                 [
@@ -297,25 +258,20 @@ def _reconcile(store: StoreAddress, tmp_path: Path) -> dict[str, Any]:
     return dict(answer.json())
 
 
-METER_NAMES = (
-    "calls", "tokens", "mean", "least", "most", "seats", "level", "disk.used", "runs",
-)  # fmt: skip
-
-
 def test_the_events_of_every_figure_add_up(
     settings: WorkerSettings, log: proving.Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Late ones, repeats, VOIDs, sessions: the log's events make the very rows and figure."""
-    _fold(settings, _day())
+    fold(settings, a_day())
 
     for meter in METER_NAMES:
-        status, told = _explained(settings, log, meter, capsys)
+        status, told = explained(settings, log, meter, capsys)
         assert told["mismatches"] == [], (meter, told["mismatches"])
         assert (told["adds_up"], status) == (True, 0), (meter, told["of_events"], told["value"])
         assert told["events"] == told["of_events"]["events"] > 0
         assert told["figure_hash"]
 
-    _, calls = _explained(settings, log, "calls", capsys, "--group", "route=/pay")
+    _, calls = explained(settings, log, "calls", capsys, "--group", "route=/pay")
     outcomes = [event["outcome"] for event in calls["event_list"]]
     assert calls["value"] == "2"
     assert sorted(set(outcomes)) == ["counted", "counted late", "duplicate", "taken back"]
@@ -326,101 +282,12 @@ def test_events_that_do_not_add_up_are_told(
     settings: WorkerSettings, log: proving.Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row was altered: the figure does not follow from its events, and the row is told."""
-    _fold(settings, _day())
+    fold(settings, a_day())
     with closing(sqlite3.connect(_file(settings))) as db, db:
         db.execute("UPDATE usage SET quantity_low = quantity_low + 1 WHERE quantity_low = 60")
 
-    status, told = _explained(settings, log, "tokens", capsys)
+    status, told = explained(settings, log, "tokens", capsys)
 
     assert (status, told["adds_up"]) == (1, False)
     [mismatch] = told["mismatches"]
     assert (mismatch["store"]["amount"], mismatch["events"]["amount"]) == ("61", "60")
-
-
-def _explained(
-    settings: WorkerSettings,
-    log: proving.Log,
-    meter: str,
-    capsys: pytest.CaptureFixture[str],
-    *more: str,
-) -> tuple[int, dict[str, Any]]:
-    start = _hour() - 6 * HOUR
-    span = [
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at // 1_000_000))
-        for at in (start, start + 12 * HOUR)
-    ]
-    arguments = ["explain", "--tenant", TENANT, "--meter", meter, "--from", span[0]]
-    arguments += ["--to", span[1], "--events", "--format", "json", *more]
-    arguments += ["--store", str(settings.store), "--bootstrap", log.bootstrap_servers]
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    assert out, err
-    return status, json.loads(out)
-
-
-def _fold(settings: WorkerSettings, events: Sequence[MeterEvent]) -> None:
-    """Produce to where each tenant belongs, and wait until a worker has folded it."""
-    records = [(partition_of(lane_of(event.tenant), PARTITIONS), encode(event)) for event in events]
-    _produce(settings.bootstrap_servers, settings.topic, records)
-    with running_worker(settings):
-        _wait_until_folded(settings)
-
-
-def _hour() -> int:
-    now = time.time_ns() // 1000
-    return now - now % HOUR
-
-
-class _Day(list[MeterEvent]):
-    """What a tenant did of late, in one numbering lane."""
-
-    def say(self, kind: str = "USAGE", **changes: Any) -> None:  # noqa: ANN401 - any field
-        """One more event under the next number."""
-        number = max((event.sequence for event in self), default=0) + 1
-        plain = good(number, tenant=TENANT, lane=LANE, time=_hour())
-        plain = plain._replace(kind=EventKind(kind), quantity=0, attributes={})
-        self.append(plain._replace(**changes))
-
-    def again(self) -> None:
-        """The last event once more, as after a lost receipt."""
-        self.append(self[-1])
-
-
-def _day() -> list[MeterEvent]:
-    """Some of it told late, some twice, some taken back."""
-    soon, long_ago = _hour(), _hour() - 4 * HOUR
-    day = _Day()
-    for quantity in (10, 20, 30):
-        day.say(type="api", quantity=quantity)
-    day.again()
-    day.say(type="api", quantity=5, time=long_ago)
-    pay: dict[str, Any] = {"type": "api", "attributes": {"route": "/pay"}}
-    day.say(**pay, key="order-1")
-    day.again()
-    day.say(**pay, key="order-1")
-    day.say(**pay, time=long_ago)
-    day.say(**pay, key="order-2")
-    day.say("VOID", **pay, key="order-2")
-    for tokens, at in (("7", soon), ("1.5", soon), ("-2", soon + 1), ("9", long_ago)):
-        day.say(type="llm", attributes={"tokens": tokens}, time=at)
-    day.say(type="llm", attributes={"tokens": "many"})
-    for subject, at, op in (("u1", 0, ""), ("u2", 1, ""), ("u1", 2, "remove"), ("u3", 3, "")):
-        day.say(type="seat", subject=subject, time=soon + at, attributes={"op": op})
-    for level, at in ((4, soon + 10), (9, soon + 5), (7, long_ago)):
-        day.say(type="disk", quantity=level, time=at)
-    for session, start, end in (("s1", long_ago, soon), ("s2", soon + 1, None)):
-        run: dict[str, Any] = {"type": "run", "session": session, "attributes": {"plan": "pro"}}
-        if end is not None:
-            day.say("SESSION_END", **run, time=end)
-        day.say("SESSION_START", **run, time=start)
-        day.again()
-    day.say("SESSION_START", type="run", subject="u1", time=long_ago + 7)
-    day.say("SESSION_END", type="run", subject="u1", time=long_ago + HOUR)
-    others = [tenant for tenant in ("a", "b", "c", "d", "e") if lane_of(tenant) != LANE]
-    for number, tenant in enumerate(others, 1):
-        day.append(
-            good(number, tenant=tenant, lane=lane_of(tenant), time=soon)._replace(
-                type="api", producer="b" * 32, sequence=1
-            )
-        )
-    return day
