@@ -91,6 +91,15 @@ class Relay:
         self._producer.flush(seconds)
         self.step(partitions)
 
+    def close(self) -> None:
+        """Let go of the broker at once; what is under way stays in the store, and is sent again.
+
+        Left to the collector of garbage, clients would pile up, each of which goes on trying.
+        """
+        self._warn = _say_nothing
+        self._producer.purge()
+        self._producer.close()
+
     def _send(self, row: int, message: OutboxMessage) -> None:
         self._under_way.add(row)
         try:
@@ -118,6 +127,10 @@ class Relay:
         if problem is not None and problem.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._to_cut.add(row)
         self._warn(f"an outbox message was not taken and will be sent again: {problem}")
+
+
+def _say_nothing(_: str) -> None:
+    """What is dropped on purpose is no trouble."""
 
 
 def cut(message: OutboxMessage) -> OutboxMessage:

@@ -159,7 +159,8 @@ class Work:
         self._relay.flush(list(self.owned), _FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the broker and the store."""
+        self._relay.close()
         self._store.close()
 
     def _new_folding(self, catalogue: Catalogue) -> Folding:
