@@ -202,6 +202,7 @@ class Stack:
             process.terminate()
         for number, process in self.producers.items():
             end(f"producer {number}", process)
+        self.producers.clear()
         self.adopt_meanwhile(self.spool)
         for process in self._adopters:
             if process.wait(_ADOPT_SECONDS):
