@@ -53,7 +53,8 @@ _SUBJECT: Final = (
 _DUE_SUBJECTS: Final = (
     "SELECT tenant, type, subject, facts FROM subject WHERE partition = ? AND deadline <= ?"
 )
-_GROUPS: Final = "SELECT DISTINCT groups FROM series WHERE meter = ? AND version = ? LIMIT ?"
+_GROUPS: Final = "SELECT DISTINCT groups FROM series WHERE version = ? LIMIT ?"
+"""A version has its meter's name in it; asking for that too would look up every row of the index."""
 _SERIES: Final = """
     SELECT wanted.key, known.groups FROM json_each(?1) AS wanted CROSS JOIN series AS known
     WHERE known.partition = wanted.value ->> 0 AND known.tenant = wanted.value ->> 1
@@ -140,9 +141,7 @@ def known_series(
     return found
 
 
-def groups_in_use(
-    db: sqlite3.Connection, meter: str, version: str, limit: int
-) -> set[tuple[str, ...]] | None:
+def groups_in_use(db: sqlite3.Connection, version: str, limit: int) -> set[tuple[str, ...]] | None:
     """The group values of all series of a definition; None where there are more than limit."""
-    found = db.execute(_GROUPS, (meter, version, limit + 1)).fetchall()
+    found = db.execute(_GROUPS, (version, limit + 1)).fetchall()
     return None if len(found) > limit else {tuple(json.loads(groups)) for (groups,) in found}

@@ -203,7 +203,7 @@ class SqliteStore:
     def groups_in_use(self, meter: str, version: str, limit: int) -> set[tuple[str, ...]] | None:
         """The group values of all series of a definition; None where there are more than limit."""
         with unavailable(self._path):
-            return asking.groups_in_use(self._db, meter, version, limit)
+            return asking.groups_in_use(self._db, version, limit)
 
     def _open(self) -> None:
         self._is_new()
