@@ -27,7 +27,8 @@ from meterstream_infra.topics import ensure_topics
 RATES: Final = (5_000, 20_000)
 _UNSETTLED_SECONDS: Final = 3.0
 """Left out at the beginning: new series, first pages, a queue that fills."""
-_EXTRA_SECONDS: Final = 60.0
+_LOG_SHOWN: Final = 4_000
+_EXTRA_SECONDS: Final = 240.0
 
 
 def measure_latency(rates: Sequence[int], seconds: float, *, stores: list[str]) -> dict[str, Any]:
@@ -94,7 +95,8 @@ def _run(
     took = latencies(paced["appended_milliseconds"], seen["seen"])
     settled = took[round(_UNSETTLED_SECONDS / MARKER_SECONDS) :]
     if len(took) < markers or not settled:
-        raise SystemExit(f"latency: {len(took)} of {markers} markers were seen")
+        told = catalogue.with_suffix(".log").read_text("utf-8")[-_LOG_SHOWN:]
+        raise SystemExit(f"latency: {len(took)} of {markers} markers were seen; worker:\n{told}")
     return {
         "milliseconds": {
             "p50": round(percentile(settled, 50), 1),
