@@ -54,7 +54,7 @@ _DUE_SUBJECTS: Final = (
     "SELECT tenant, type, subject, facts FROM subject WHERE partition = ? AND deadline <= ?"
 )
 _GROUPS: Final = "SELECT DISTINCT groups FROM series WHERE version = ? LIMIT ?"
-"""A version has its meter's name in it; asking for that too would look up every row of the index."""
+"""The version is of one meter; asking for its name too would look up every row of the index."""
 _SERIES: Final = """
     SELECT wanted.key, known.groups FROM json_each(?1) AS wanted CROSS JOIN series AS known
     WHERE known.partition = wanted.value ->> 0 AND known.tenant = wanted.value ->> 1
