@@ -75,7 +75,8 @@ def test_workers_add_to_one_total(postgres_address: PostgresAddress, scope: str)
     assert not problems
     totals = rows(postgres_address, "SELECT value FROM threshold_total WHERE who = 'acme'")
     assert totals == [(str(WORKERS * COMMITS),)] * 2
-    told = rows(postgres_address, "SELECT value FROM outbox")
-    reached = sorted(json.loads(str(bytes(value[0]), "utf-8"))["data"]["at"] for value in told)  # type: ignore[arg-type]
+    with closing(open_store(postgres_address)) as store:
+        told = [row.message.value or b"" for row in store.outbox(range(WORKERS), 100)]
+    reached = sorted(json.loads(value)["data"]["at"] for value in told)
     assert reached == ["10", "20", "24"]
     assert rows(postgres_address, "SELECT count(*) FROM threshold_total WHERE value = ''") == [(0,)]
