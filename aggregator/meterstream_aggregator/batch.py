@@ -101,6 +101,7 @@ class Batch:
     """Attributes read as amounts, by name; filled by `values.column_amounts`."""
     _attributes: dict[str, Codes] = field(default_factory=dict)
     _sessions: Codes | None = None
+    _senders: tuple[Int64Array, Int64Array] | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -108,6 +109,16 @@ class Batch:
     def has_key(self) -> BoolArray:
         """Rows that carry a caller's key."""
         return _not_null(self.columns.column("key"))
+
+    def senders(self) -> tuple[Int64Array, Int64Array]:
+        """The distinct (partition, producer), packed, and which of them each row has.
+
+        The partition times the number of the batch's producers, plus the producer's code.
+        """
+        if self._senders is None:
+            width = len(self.producer.values)
+            self._senders = distinct(self.partition * width + self.producer.codes)
+        return self._senders
 
     def sessions(self) -> Codes:
         """The session ids as a column."""
@@ -151,8 +162,12 @@ class Batch:
         codes = np.full(len(self), -1, dtype=np.int64)
         if not len(places):
             return Codes(codes, [])
-        rows = np.searchsorted(offsets, places + first, side="right") - 1
-        found = _codes(maps.items.take(pa.array(places + first)))
+        rows = np.repeat(np.arange(len(self)), np.diff(offsets))
+        if len(places) == len(rows):
+            found = _codes(maps.items.slice(first, len(rows)))
+        else:
+            found = _codes(maps.items.take(pa.array(places + first)))
+            rows = rows[places]
         codes[rows] = found.codes
         return Codes(codes, found.values)
 
@@ -165,7 +180,7 @@ def log_times(
     ``before`` is the highest before these rows, for each of their partitions. The very array where
     nothing falls, as is usual (about 3 ns a row).
     """
-    if not len(append_time) or _never_falls(partition, append_time, before):
+    if not len(append_time) or rises(partition, append_time, before, by=0):
         return append_time
     risen = append_time.copy()
     for of in np.unique(partition).tolist():
@@ -174,19 +189,25 @@ def log_times(
     return risen
 
 
-def _never_falls(partition: Int64Array, append_time: Int64Array, before: Mapping[int, int]) -> bool:
-    """Look inside the runs of rows of one partition, then from run to run."""
+def rises(partition: Int64Array, values: Int64Array, floors: Mapping[int, int], *, by: int) -> bool:
+    """Whether values rise by at least ``by`` from row to row within every partition.
+
+    The first of each is at least what ``floors`` has for its partition; False where it has none.
+    Looks inside the runs of rows of one partition, then from run to run.
+    """
     turns = partition[1:] != partition[:-1]
-    if ((append_time[1:] < append_time[:-1]) & ~turns).any():
+    if ((values[1:] < values[:-1] + by) & ~turns).any():
         return False
     begins = np.flatnonzero(np.r_[True, turns])
     order = np.argsort(partition[begins], kind="stable")
     first, of = begins[order], partition[begins][order]
     last = np.r_[begins[1:], len(partition)][order] - 1
     starts = np.r_[True, of[1:] != of[:-1]]
-    floor = np.r_[0, append_time[last[:-1]]]
-    floor[starts] = [before[each] for each in of[starts].tolist()]
-    return bool((append_time[first] >= floor).all())
+    floor = np.r_[0, values[last[:-1]] + by]
+    if not floors.keys() >= set(of.tolist()):
+        return False
+    floor[starts] = [floors[each] for each in of[starts].tolist()]
+    return bool((values[first] >= floor).all())
 
 
 def appended_after(
@@ -194,8 +215,11 @@ def appended_after(
 ) -> dict[int, int]:
     """The highest append time per partition once records with these places are folded."""
     after = dict(before)
-    for of in np.unique(partition).tolist():
-        after[of] = max(after[of], int(append_time[partition == of].max()))
+    if len(partition):
+        highest = np.zeros(int(partition.max()) + 1, dtype=np.int64)
+        np.maximum.at(highest, partition, append_time)
+        for of in np.flatnonzero(np.bincount(partition)).tolist():
+            after[of] = max(after[of], int(highest[of]))
     return after
 
 
@@ -259,8 +283,8 @@ def distinct_maps(batch: Batch, rows: Int64Array) -> tuple[Int64Array, list[dict
         found, entry = distinct(names.codes * len(texts.values) + texts.codes)
         for at in range(int(counts.max())):
             there = counts > at
-            code = code * (len(found) + 1)
-            code[there] += 1 + entry[offsets[:-1][there] - first + at]
+            code = code * len(found)
+            code[there] += entry[offsets[:-1][there] - first + at]
             _, code = distinct(code)
     _, code = distinct(code)
     one = np.empty(int(code.max()) + 1, dtype=np.int64)

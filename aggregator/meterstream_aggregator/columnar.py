@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -52,6 +53,9 @@ from meterstream_schemas.events import (
     TIME_MAX_MICROSECONDS,
     EventKind,
 )
+
+_ID_SURE: Final = 64
+"""Characters of a session id that is surely not too long, if they are plain."""
 
 
 def fold_columns(batch: Batch, state: State, readings: Readings) -> Changes:
@@ -165,14 +169,16 @@ def _is_clean_tenant(tenant: str) -> bool:
 
 def _session_ids_fit(batch: Batch, session: BoolArray) -> BoolArray:
     """True for rows whose session id needs no closer look."""
-    fits = np.zeros(len(batch), dtype=np.bool_)
-    rows = np.flatnonzero(session)
-    ids = batch.columns.column("session").take(rows).to_pylist()
-    fits[rows] = [
-        text is not None and 0 < len(text) <= 64 and text.isascii() and text.isprintable()
-        for text in ids
-    ]
-    return fits
+    ids = batch.sessions()
+    sizes = list(map(len, ids.values)) or [1]
+    if min(sizes) > 0 and max(sizes) <= _ID_SURE and _is_ascii("".join(ids.values)):
+        return session & (ids.codes >= 0)
+    fit = [0 < len(text) <= _ID_SURE and _is_ascii(text) for text in ids.values]
+    return np.array([*fit, False])[ids.codes] & session
+
+
+def _is_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _judge_rare_rows(

@@ -1,13 +1,14 @@
 """Taking the numbers of a whole batch: compared run by run, one run being one producer's lane.
 
-Most runs simply continue what was seen. The others are walked number by number, and with them the
-marks between their numbers: since when a lane has a hole is told by the order of both. Producers
-that may have been silent for too long are left to the judge, who sees them record by record.
+Most runs simply continue what was seen; some repeat some of it on the way. The others are walked
+number by number, and with them the marks between their numbers: since when a lane has a hole is
+told by the order of both. Producers that may have been silent for too long are left to the judge,
+who sees them record by record.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from meterstream_aggregator.dedup import PRODUCER_HORIZON, Numbers, ProducerKey,
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_aggregator.state import State
 from meterstream_schemas.events import LANES
+
+_NUMBER_SURE: Final = 2**31
+"""Below this, numbers and runs fit side by side into 63 bits."""
 
 
 class Taken(NamedTuple):
@@ -60,11 +64,19 @@ def take_numbers(
 
 def owners_of(batch: Batch, rows: Int64Array) -> tuple[list[ProducerKey], Int64Array]:
     """The (partition, producer) pairs of these rows, and which one each row has."""
-    width = len(batch.producer.values)
-    pairs, owner = distinct(batch.partition[rows] * width + batch.producer.codes[rows])
+    pairs, owner = batch.senders()
+    owner = owner[rows]
+    used = np.bincount(owner, minlength=len(pairs)) > 0
+    if not used.all():
+        owner, pairs = (np.cumsum(used) - 1)[owner], pairs[used]
+    return producer_keys(batch, pairs), owner
+
+
+def producer_keys(batch: Batch, pairs: Int64Array) -> list[ProducerKey]:
+    """The keys of pairs as `Batch.senders` packs them."""
     names = batch.producer.values
-    keys = [ProducerKey(pair // width, names[pair % width]) for pair in pairs.tolist()]
-    return keys, owner
+    width = len(names)
+    return [ProducerKey(pair // width, names[pair % width]) for pair in pairs.tolist()]
 
 
 def _silent(batch: Batch, states: list[Numbers]) -> list[int]:
@@ -118,12 +130,45 @@ def _take(
             known = int(upto.reshape(-1)[runs.lane[run]]) if seen is None else seen
             continues[run] &= int(runs.batch.sequence[row]) <= known
     upto.reshape(-1)[runs.lane[continues]] = runs.number[runs.ends[continues] - 1]
+    taken.fresh[runs.rows[np.repeat(continues, runs.ends - runs.begins)]] = True
+    asked = ~continues
+    asked[list(marks_of)] = False
+    for at, numbers in enumerate(states):
+        if numbers.since:
+            asked &= runs.lane // LANES != at
+    walked = ~continues
+    walked[_take_repeats(runs, np.flatnonzero(asked), upto.reshape(-1), taken)] = False
     for at, numbers in enumerate(states):
         numbers.upto[:] = upto[at]
-    taken.fresh[runs.rows[np.repeat(continues, runs.ends - runs.begins)]] = True
-    for run in np.flatnonzero(~continues).tolist():
+    for run in np.flatnonzero(walked).tolist():
         rows = runs.rows[runs.begins[run] : runs.ends[run]].tolist()
         _walk(runs.batch, rows, marks_of.get(run, []), states[runs.lane[run] // LANES], taken)
+
+
+def _take_repeats(runs: _Runs, asked: Int64Array, upto: Int64Array, taken: Taken) -> Int64Array:
+    """Take the runs among ``asked`` in which every number is the next one or a repeat; which.
+
+    They are of lanes without a hole, so that what was seen is all up to the highest so far.
+    """
+    if not len(asked):
+        return asked
+    lengths = (runs.ends - runs.begins)[asked]
+    ends = np.cumsum(lengths)
+    at = np.arange(ends[-1]) + np.repeat(runs.begins[asked] - ends + lengths, lengths)
+    run = np.repeat(np.arange(len(asked)), lengths)
+    number, seen = runs.number[at], upto[runs.lane[asked]]
+    if max(int(number.max()), int(seen.max())) >= _NUMBER_SURE or len(asked) >= _NUMBER_SURE:
+        return asked[:0]
+    # Within each run the highest so far: runs are far apart in one rising sequence.
+    highest = np.maximum.accumulate(run * _NUMBER_SURE + np.maximum(number, seen[run]))
+    highest -= run * _NUMBER_SURE
+    before = np.r_[0, highest[:-1]]
+    before[ends - lengths] = seen
+    whole = ~np.logical_or.reduceat(number > before + 1, ends - lengths)
+    fresh = (number == before + 1) & whole[run]
+    taken.fresh[runs.rows[at[fresh]]] = True
+    upto[runs.lane[asked[whole]]] = highest[ends - 1][whole]
+    return asked[whole]
 
 
 def _marks_of(runs: _Runs, marks: BoolArray, owners: list[ProducerKey]) -> dict[int, list[int]]:

@@ -8,9 +8,11 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from meterstream_aggregator.batch import KINDS, Batch, distinct
+from meterstream_aggregator.batch import KINDS, Batch, Int64Array, distinct
 from meterstream_aggregator.catalogue import Aggregate
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
+from meterstream_aggregator.lanes import producer_keys
+from meterstream_aggregator.packing import Packed, one_of_each
 from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.sessions import SessionKey
 from meterstream_aggregator.state import Memory, Readings, SeriesOwner, State
@@ -54,10 +56,7 @@ def load_state(  # noqa: PLR0917 - each is another kind of knowledge, and all ar
 
 
 def _load_numbers(batch: Batch, reader: StateReader, numbers: dict[ProducerKey, Numbers]) -> None:
-    width = len(batch.producer.values)
-    pairs = np.unique(batch.partition * width + batch.producer.codes).tolist() if width else []
-    names = batch.producer.values
-    keys = (ProducerKey(pair // width, names[pair % width]) for pair in pairs)
+    keys = producer_keys(batch, batch.senders()[0])
     unknown = [key for key in keys if key.producer and key not in numbers]
     if unknown:
         numbers.update(reader.numbers(unknown))
@@ -67,9 +66,8 @@ def _load_refused(batch: Batch, reader: StateReader, state: State) -> None:
     """Ask about the numbers that may have been seen before: few, unless much is delivered again."""
     if not len(batch):
         return
-    names = batch.producer.values
-    pairs, owner = distinct(batch.partition * len(names) + batch.producer.codes)
-    keys = [ProducerKey(pair // len(names), names[pair % len(names)]) for pair in pairs.tolist()]
+    pairs, owner = batch.senders()
+    keys = producer_keys(batch, pairs)
     known = [state.numbers.get(key) for key in keys]
     upto = np.stack([_NO_NUMBERS if numbers is None else numbers.upto for numbers in known])
     lane = np.clip(batch.lane, 0, LANES - 1)
@@ -107,25 +105,48 @@ def _load_sessions(batch: Batch, reader: StateReader, state: State) -> None:
     rows = np.flatnonzero(_TELLS_OF_SESSIONS[batch.kind])
     if not len(rows):
         return
-    sessions: set[SessionKey] = set()
-    subjects: set[SubjectKey] = set()
-    tenants, types = batch.tenant.values, batch.type.values
-    told = batch.columns.select(["session", "subject"]).take(pa.array(rows))
-    for partition, tenant, of_type, session, subject in zip(
-        batch.partition[rows].tolist(),
-        batch.tenant.codes[rows].tolist(),
-        batch.type.codes[rows].tolist(),
-        *(column.to_pylist() for column in told.columns),
-        strict=True,
-    ):
-        if session is not None:
-            sessions.add(SessionKey(partition, tenants[tenant], types[of_type], session))
-        else:
-            subjects.add(SubjectKey(partition, tenants[tenant], types[of_type], subject or ""))
+    ids = batch.sessions()
+    named = ids.codes[rows] >= 0
+    sessions = _session_keys(batch, rows[named])
+    subjects = _subject_keys(batch, rows[~named])
     if sessions:
         state.sessions = reader.known_sessions(sessions)
     if subjects:
         state.subjects = reader.known_subjects(subjects)
+
+
+def _session_keys(batch: Batch, rows: Int64Array) -> list[SessionKey]:
+    """The sessions of these rows, each once."""
+    if not len(rows):
+        return []
+    partition = batch.partition[rows]
+    packed = Packed(partition, int(partition.max()) + 1)
+    for column in (batch.tenant, batch.type, batch.sessions()):
+        packed.add(column.codes[rows], len(column.values))
+    rows = rows[one_of_each(distinct(packed.codes)[1])]
+    texts = [
+        [column.values[code] for code in column.codes[rows].tolist()]
+        for column in (batch.tenant, batch.type, batch.sessions())
+    ]
+    told = zip(batch.partition[rows].tolist(), *texts, strict=True)
+    return list(map(SessionKey._make, told))
+
+
+def _subject_keys(batch: Batch, rows: Int64Array) -> set[SubjectKey]:
+    """Those of whom boundaries without a session id tell."""
+    if not len(rows):
+        return set()
+    tenants, types = batch.tenant.values, batch.type.values
+    return {
+        SubjectKey(partition, tenants[tenant], types[of_type], subject or "")
+        for partition, tenant, of_type, subject in zip(
+            batch.partition[rows].tolist(),
+            batch.tenant.codes[rows].tolist(),
+            batch.type.codes[rows].tolist(),
+            batch.columns.column("subject").take(pa.array(rows)).to_pylist(),
+            strict=True,
+        )
+    }
 
 
 def _load_due(reader: StateReader, state: State) -> None:

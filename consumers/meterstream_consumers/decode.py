@@ -93,25 +93,33 @@ class Decoder:
 
     def _usual(self, raw: RawBatch) -> ArrowColumns | None:
         """The columns of a batch of one writer schema with nothing amiss; None for any other."""
-        values = raw.values
-        if not values or values[0] is None or not all(values):
+        values = cast("list[bytes]", raw.values)
+        framed, header = self._frame_of(raw.values)
+        if framed is None:
             return None
-        known = cast("list[bytes]", values)
-        header = known[0][: wire.HEADER_BYTES]
-        if known[-1][: wire.HEADER_BYTES] != header or not framing.can_be_fields(header):
+        try:
+            sizes = list(map(len, values))
+        except TypeError:  # a record without a value
             return None
-        if header not in self._framed:
-            if self._learn(header) is not None:
-                return None
-            text, _ = self._parsed[int.from_bytes(header[1:], "big")]
-            self._framed[header] = framing.with_frame(text)
-        framed, sizes = self._framed[header], list(map(len, known))
-        if framed is None or max(sizes) > EVENT_BYTES_MAX:
+        if max(sizes) > EVENT_BYTES_MAX:
             return None
-        decoded = _natively(known, framed)
+        decoded = _natively(values, framed)
         if decoded is None or not framing.all_framed(decoded, header):
             return None
         return _vouched(decoded, sum(sizes) - wire.HEADER_BYTES * len(sizes))
+
+    def _frame_of(self, values: list[bytes | None]) -> tuple[str | None, bytes]:
+        """The schema of records with their frame, and that frame, by the first and the last."""
+        ends = {(value or b"")[: wire.HEADER_BYTES] for value in (*values[:1], *values[-1:])}
+        header = ends.pop() if len(ends) == 1 else b""
+        if not header or not framing.can_be_fields(header):
+            return None, header
+        if header not in self._framed:
+            if self._learn(header) is not None:
+                return None, header
+            text, _ = self._parsed[int.from_bytes(header[1:], "big")]
+            self._framed[header] = framing.with_frame(text)
+        return self._framed[header], header
 
     def _sort(
         self, raw: RawBatch, refused: list[tuple[int, Refusal]]

@@ -136,6 +136,7 @@ class Folding:
     def _fold(self, raw: RawBatch) -> Folded:
         before = {partition: progress.appended for partition, progress in self.owned.items()}
         partitions, _, append_times = raw.places()
+        highest = int(append_times.max())
         raw.read_at(log_times(partitions, append_times, before))
         after = appended_after(before, partitions, raw.places().append_time)
         decoded = self._decoder.decode(raw)
@@ -166,23 +167,27 @@ class Folding:
             duplicates=sum(advance.duplicates for advance in advances),
             refused=sum(advance.refused for advance in advances),
             positions={advance.partition: advance.next_offset for advance in advances},
-            appended=max(raw.append_times) * 1000,
+            appended=highest,
             changes=changes,
         )
 
     def _advances(self, raw: RawBatch, changes: Changes, appended: dict[int, int]) -> list[Advance]:
         partitions, offsets, _ = raw.places()
+        # Offsets rise within each partition: of an assignment to one place the last one stays.
+        first = np.zeros(int(partitions.max()) + 1, dtype=np.int64)
+        last = first.copy()
+        first[partitions[::-1]] = offsets[::-1]
+        last[partitions] = offsets
         advances: list[Advance] = []
-        for partition in np.unique(partitions).tolist():
+        for partition in np.flatnonzero(np.bincount(partitions)).tolist():
             progress, tally = self.owned[partition], changes.tally(partition)
-            of_partition = offsets[partitions == partition]
             advances.append(
                 Advance(
                     partition=partition,
                     epoch=progress.epoch,
                     previous=progress.stored,
-                    first=int(of_partition.min()),
-                    next_offset=int(of_partition.max()) + 1,
+                    first=int(first[partition]),
+                    next_offset=int(last[partition]) + 1,
                     appended=appended[partition],
                     counted=tally.counted,
                     duplicates=tally.duplicates,

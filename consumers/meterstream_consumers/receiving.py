@@ -27,10 +27,16 @@ def receive(raw: RawBatch, found: list[Message], following: dict[int, int]) -> i
     # What was consumed has a place: casts in place of two checks for every record.
     partitions = cast("list[int]", [message.partition() for message in found])
     offsets = cast("list[int]", [message.offset() for message in found])
-    raw.values.extend([message.value() for message in found])
+    values = [message.value() for message in found]
+    raw.values.extend(values)
     raw.partitions.extend(partitions)
     raw.offsets.extend(offsets)
     raw.append_times.extend(append_times)
     raw.messages.extend(cast("list[Any]", found))
-    following.update(zip(partitions, [offset + 1 for offset in offsets], strict=True))
-    return sum(map(len, found))
+    if partitions.count(partitions[0]) == len(partitions):
+        following[partitions[0]] = offsets[-1] + 1
+    else:
+        # Of several entries for one partition the last one stays.
+        last = dict(zip(partitions, offsets, strict=True))
+        following.update((partition, offset + 1) for partition, offset in last.items())
+    return sum([len(value) for value in values if value is not None])

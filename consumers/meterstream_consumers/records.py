@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from meterstream_aggregator.batch import rises
+
 
 class Message(Protocol):
     """The part of a consumed message that is asked for rarely: what a dead letter keeps."""
@@ -79,6 +81,8 @@ def rows_to_fold(raw: RawBatch, positions: dict[int, int]) -> npt.NDArray[np.int
     that are not ours any more. ``positions``: owned partition → first offset that is not folded.
     """
     partitions, offsets, _ = raw.places()
+    if not len(raw) or rises(partitions, offsets, positions, by=1):
+        return np.arange(len(raw))
     keep = np.zeros(len(raw), dtype=np.bool_)
     for partition, position in positions.items():
         rows = np.flatnonzero(partitions == partition)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from meterstream_aggregator import columnar
+from meterstream_aggregator import columnar, lanes
 from meterstream_aggregator.batch import LogRecord, batch_of_records
 from meterstream_aggregator.catalogue import HOUR
 from meterstream_aggregator.catalogue_file import parse_catalogue
@@ -214,3 +214,48 @@ def test_only_silent_producers_are_left_to_the_judge() -> None:
 
     assert comparable(fast) == comparable(plainly(records, state)[0])
     assert (fast.tallies[0].counted, fast.tallies[0].refused) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [1, 2, 3, 1, 2, 3, 4, 5],
+        [2, 1, 2],
+        [1, 1, 1, 2],
+        [1, 2, 4, 3, 4, 5],
+        [3, 1, 2, 2**31 + 5, 2**31 + 5],
+        [1, 2**40, 2, 3, 2**40],
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 5, 2**31])
+def test_what_is_sent_again_is_found_again(told: list[int], before: int) -> None:
+    """Runs that go back a little and on, of lanes that had numbers before; beside a whole one."""
+    state = known()
+    for producer in (PRODUCER, "b"):
+        numbers = state.numbers_of(ProducerKey(0, producer))
+        numbers.upto[3], numbers.last_append = before, NOW
+    said = [numbered(number) for number in told]
+    said += [numbered(number, lane=4) for number in (1, 2, 1, 2, 3)]
+    said += [numbered(before + number, producer="b") for number in (1, 2)]
+
+    fast, _ = by_columns(logged(said), state)
+    plain, _ = plainly(logged(said), state)
+
+    assert comparable(fast) == comparable(plain)
+
+
+def test_what_only_repeats_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole runs are compared at once, as long as no number is missing."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("walked")
+
+    monkeypatch.setattr(lanes, "_walk", never)
+    said = [numbered(number) for number in (1, 2, 3, 1, 2, 3, 4, 2, 5)]
+
+    fast, state = by_columns(logged(said), known())
+
+    assert (fast.tallies[0].counted, fast.tallies[0].duplicates) == (5, 4)
+    assert state.numbers[ProducerKey(0, PRODUCER)].upto[3] == 5
+    with pytest.raises(AssertionError, match="walked"):
+        by_columns(logged([numbered(1), numbered(3)]), known())

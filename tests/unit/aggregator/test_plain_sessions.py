@@ -14,8 +14,10 @@ from meterstream_aggregator import session_parts
 from meterstream_aggregator.batch import LogRecord, batch_of_records, distinct_maps
 from meterstream_aggregator.catalogue import HOUR, MINUTE, Catalogue, Threshold
 from meterstream_aggregator.catalogue_file import parse_catalogue
-from meterstream_aggregator.changes import Changes
+from meterstream_aggregator.changes import OVERFLOW, Changes
 from meterstream_aggregator.session_parts import split_many
+from meterstream_aggregator.sessions import Session, SessionKey, Start
+from meterstream_aggregator.state import Readings, State
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.windows import split
 from meterstream_schemas.events import MeterEvent
@@ -190,6 +192,7 @@ def test_what_is_to_be_decided_is_folded_record_by_record(name: str) -> None:
         ([("START", 0), ("END", 5)], [("HEARTBEAT", 9)]),
         ([("START", 0), ("END", 5)], [("START", 0), ("END", 5)]),
         ([("START", 0)], [("START", 0)]),
+        ([("START", 0)], [("START", 0), ("START", 1)]),
         ([("START", 0), ("START", 1)], [("END", 5)]),
         ([("END", 5)], [("START", 0)]),
         ([("START", 3)], [("END", 2)]),
@@ -219,6 +222,71 @@ def test_a_meter_that_gives_up_is_asked_record_by_record(minutes: int) -> None:
         *_, (fast, plain) = both(batches)
         assert bool(fast.sessions) == (minutes >= 30)
         assert comparable(fast) == comparable(plain)
+
+
+def test_a_watched_meter_hears_of_every_charge() -> None:
+    """Its moves are told one by one, so its sessions are folded one by one."""
+    [(fast, plain)] = both([said(("START", 0), ("END", 5), type="call")], WATCHING)
+
+    assert len(fast.charge_moves) == 2
+    assert fast.charge_moves == plain.charge_moves
+    assert comparable(fast) == comparable(plain)
+
+
+def test_what_was_given_up_before_is_not_plainly_open() -> None:
+    """Though no deadline is kept for it: a catalogue with a longer timeout may have kept it."""
+    key = SessionKey(0, "acme", "call", "s1")
+    told = Session((Start(SINCE, "", ()),), (), SINCE + 5 * MINUTE, SINCE)
+    at = SINCE + 61 * MINUTE
+    records = [LogRecord(0, 9, at, boundary("END", SINCE + 10 * MINUTE, type="call"))]
+
+    fast, plain = (
+        fold(
+            records,
+            State({0: SINCE + HOUR}, {0: at}, {}, sessions={key: told}),
+            Readings(CATALOGUE),
+        )
+        for fold in (by_columns, plainly)
+    )
+
+    assert comparable(fast) == comparable(plain)
+    assert sum(sum(delta.quantity.tolist()) for delta in fast.usage) == 5 * MINUTE
+
+
+def test_a_sign_of_life_from_before_is_not_forgotten() -> None:
+    """The latest of all batches is what the session was last heard of at."""
+    records = said(("START", 0), ("HEARTBEAT", 20), ("END", 9), type="idle")
+
+    _, (fast, plain) = both([records[:2], records[2:]])
+
+    assert fast.session_columns[0].last_sign == [SINCE + 20 * MINUTE]
+    assert comparable(fast) == comparable(plain)
+
+
+def test_groups_beyond_the_limit_come_in_the_order_of_the_log() -> None:
+    """Of a meter that is near its limit every session is folded by itself."""
+    records = [
+        LogRecord(0, n, SINCE, boundary("START", SINCE, type="full", session=route,
+                                        attributes={"route": route}))
+        for n, route in enumerate(("/c", "/a", "/b"))
+    ]  # fmt: skip
+
+    [(fast, plain)] = both([records])
+
+    assert comparable(fast) == comparable(plain)
+    assert (OVERFLOW,) in {key.series.group for delta in fast.usage for key in delta.rows()}
+
+
+@pytest.mark.parametrize("minutes", [10, 11, 12])
+def test_late_is_from_the_close_on(minutes: int) -> None:
+    """A window of a minute with ten of grace: at its close a record is late."""
+    start = said(("START", 0), type="call")[0]._replace(append_time=SINCE + minutes * MINUTE)
+
+    [(fast, plain)] = both([[start]])
+
+    assert not fast.sessions
+    assert comparable(fast) == comparable(plain)
+    assert [bool(delta.arrival) for delta in fast.usage] == [minutes >= 11]
 
 
 def test_one_id_in_many_places_is_many_sessions() -> None:
