@@ -44,6 +44,7 @@ from meterstream_services.supervisor import (
 )
 
 if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_infra.broker import EmbeddedBroker
 
 READY_SECONDS: Final = 90.0
@@ -58,7 +59,8 @@ class UpSettings:
 
     ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
     further workers take the ports behind it; without it each takes any free port. ``webhook`` says
-    that notices go to the address and with the secret of the environment.
+    that notices go to the address and with the secret of the environment. ``store`` is a file of
+    the data directory unless named.
     """
 
     data: Path
@@ -73,6 +75,7 @@ class UpSettings:
     registry_url: str | None = None
     webhook: bool = False
     policy: RestartPolicy | None = None
+    store: StoreAddress | None = None
 
 
 def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
@@ -185,7 +188,8 @@ class _Machine:
             "worker",
             *("--bootstrap", bootstrap),
             *("--topic", settings.topic),
-            *("--store", str(settings.data / "store.sqlite3")),
+            *self._store(),
+            *("--accounts", str(settings.data / "accounts.sqlite3")),
             *("--catalogue", str(self._catalogue)),
             *("--instance", f"worker-{number}"),
             *("--metrics", f"{in_url(host)}:{port}"),
@@ -194,11 +198,19 @@ class _Machine:
             arguments += ["--registry-url", settings.registry_url]
         return arguments
 
+    def _store(self) -> Sequence[str]:
+        """How a process is told of the store; its password never stands among arguments."""
+        store = self._settings.store or self._settings.data / "store.sqlite3"
+        if isinstance(store, Path):
+            return ("--store", str(store))
+        os.environ["METERSTREAM_STORE"] = store.full()
+        return ()
+
     def _serve(self) -> Sequence[str]:
         return [
             "serve",
             *("--http", f"{in_url(self._settings.host)}:{self._port}"),
-            *("--store", str(self._settings.data / "store.sqlite3")),
+            *self._store(),
             *("--accounts", str(self._settings.data / "accounts.sqlite3")),
         ]
 

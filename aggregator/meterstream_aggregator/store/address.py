@@ -31,6 +31,12 @@ class PostgresAddress(NamedTuple):
         netloc = f"{user}@{at[2]}" if user else at[2]
         return f"{parts.scheme}://{netloc}{parts.path}?schema={self.schema}"
 
+    def full(self) -> str:
+        """All of it, as `parse_address` takes it: for a process's environment, not for people."""
+        parts = urlsplit(self.url)
+        query = f"{parts.query}&schema={self.schema}" if parts.query else f"schema={self.schema}"
+        return urlunsplit(parts._replace(query=query))
+
     def __repr__(self) -> str:
         """As `__str__`: a password is never shown."""
         return f"PostgresAddress({str(self)!r})"

@@ -111,6 +111,7 @@ def up(
         Path | None,
         typer.Option("--data", envvar="METERSTREAM_DATA", help="Directory for everything kept."),
     ] = None,
+    store: StoreOption = None,
     http: HttpOption = DEFAULT_HTTP,
     catalogue: CatalogueOption = None,
     bootstrap: Annotated[
@@ -150,6 +151,7 @@ def up(
         partitions=partitions,
         metrics=host_and_port(metrics, option="--metrics") if metrics else None,
         registry_url=registry_url,
+        store=store_address(store) if store else None,
         webhook=has_webhook(os.environ),
     )
     raise typer.Exit(run_up(settings, say=say))
