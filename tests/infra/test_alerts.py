@@ -142,6 +142,9 @@ def test_alerts_fire_and_stay_quiet(promtool: str, tmp_path: Path) -> None:
     shutil.copytree(FOLDER, changed)
     rules = changed / "alerts.yml"
     rules.write_text(rules.read_text("utf-8").replace("> 0.001", "> 0.1"), "utf-8")
+    cases = yaml.safe_load((FOLDER / "alerts.test.yml").read_text("utf-8"))
+    cases["tests"] = [each for each in cases["tests"] if "refused" in each["name"]]
+    (changed / "alerts.test.yml").write_text(yaml.safe_dump(cases), "utf-8")
 
     ended = [
         subprocess.run(
