@@ -13,6 +13,8 @@ from meterstream_aggregator.changes import Numbered, SeriesKey
 from meterstream_aggregator.naming import SeriesNames
 from meterstream_aggregator.state import SeriesOwner, State
 
+NUMBERED_MIN = 128
+"""Fewer series than this are named sooner than looked up. Tests number any number of them."""
 _PACKED_MAX: Final = 2**62
 
 
@@ -58,6 +60,8 @@ class RowSeries:
         table = self._table
         if table is not None:
             return [table[code] for code in self.packed.codes[at].tolist()], None
+        if len(at) < NUMBERED_MIN:
+            return self._keys(at), None
         rows = self._rows[at]
         tenant = self._batch.tenant
         numbered = self._names.numbered(

@@ -39,6 +39,8 @@ from meterstream_schemas.events import EventKind
 
 _START: Final = KIND_CODES[EventKind.SESSION_START]
 _END: Final = KIND_CODES[EventKind.SESSION_END]
+ROWS_MIN = 256
+"""Fewer boundaries than this cost less one by one. Tests fold any number by columns."""
 _NEVER: Final = 2**61
 _NONE: Final = -1
 
@@ -47,6 +49,8 @@ def fold_plain_sessions(
     batch: Batch, rows: Int64Array, state: State, types: TypeReadings, changes: Changes
 ) -> Int64Array:
     """Fold the plain stories among boundaries and heartbeats that count; the rows of the others."""
+    if len(rows) < max(ROWS_MIN, 1):
+        return rows
     rest = batch.sessions().codes[rows] < 0
     told = rows[~rest]
     if not len(told):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterstream_aggregator import session_parts
+from meterstream_aggregator import plain_sessions, session_parts
 from meterstream_aggregator.batch import LogRecord, batch_of_records, distinct_maps
 from meterstream_aggregator.catalogue import HOUR, MINUTE, Catalogue, Threshold
 from meterstream_aggregator.catalogue_file import parse_catalogue
@@ -156,6 +156,17 @@ def test_an_open_session_goes_on_by_columns(told: list[tuple[str, int]], of_type
 
     for fast, plain in both([records[:1], records[1:]]):
         assert not fast.sessions
+        assert comparable(fast) == comparable(plain)
+
+
+def test_a_few_boundaries_are_folded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a number of them columns cost more than they save; the changes are the same."""
+    records = said(("START", 0), ("END", 5), type="idle")
+
+    for fewest, objects in ((2, 0), (3, 1)):
+        monkeypatch.setattr(plain_sessions, "ROWS_MIN", fewest)
+        [(fast, plain)] = both([records])
+        assert len(fast.sessions) == objects
         assert comparable(fast) == comparable(plain)
 
 
