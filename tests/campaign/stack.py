@@ -219,6 +219,7 @@ class Stack:
             process.terminate()
         for number, process in self.workers.items():
             end(f"worker {number}", process)
+        self.workers.clear()
 
     def supervise(self) -> None:
         """Start workers again that gave up, as whatever runs them does. A producer never may.
