@@ -90,11 +90,11 @@ def test_a_database_that_takes_no_writes_is_waited_for(postgres_address: Postgre
     with closing(open_store(postgres_address)) as store:
         store.bind(BINDING, CATALOGUE)
         claim = store.claim(0, "w")
-        with store._link.session() as own:  # type: ignore[attr-defined]
+        with store._link.session() as own:  # type: ignore[attr-defined] # that of PostgreSQL
             own.execute("SET default_transaction_read_only = on")
         with pytest.raises(StoreUnavailable, match="takes no writes"):
             commit(store, claim, added({row(): (1, 1)}))
-        with store._link.session() as own:  # type: ignore[attr-defined]
+        with store._link.session() as own:  # type: ignore[attr-defined] # that of PostgreSQL
             own.execute("SET default_transaction_read_only = off")
 
         commit(store, claim, added({row(): (1, 1)}))
