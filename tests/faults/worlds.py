@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import orjson
 from confluent_kafka import Producer
 
 from meterstream_aggregator.errors import StoreUnavailable
@@ -113,7 +113,7 @@ class World:
         )  # fmt: skip
         with self.said.open("ab") as said:
             process = subprocess.Popen(
-                [sys.executable, "-m", wrapped_worker.__name__, orjson.dumps(orders).decode()],
+                [sys.executable, "-m", wrapped_worker.__name__, json.dumps(orders)],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.DEVNULL,
                 stdout=said,

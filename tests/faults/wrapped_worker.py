@@ -13,14 +13,13 @@ the process of the test alone. Points, in the order in which a batch meets them:
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import orjson
 
 from meterstream_aggregator.store import sqlite, sqlite_writing
 from meterstream_consumers import worker
@@ -58,7 +57,7 @@ class Orders(NamedTuple):
 
 def main() -> None:
     """Work as ordered."""
-    orders = Orders(*orjson.loads(sys.argv[1]))
+    orders = Orders(*json.loads(sys.argv[1]))
     if orders.point:
         _touch(orders)
     if orders.clock_seconds:

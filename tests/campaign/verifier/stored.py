@@ -107,11 +107,16 @@ def _read(
         usage=_usage(select, series, aggregates, sqlite=sqlite),
         items=_items(select, series),
         sessions={
-            row[:4]: (*row[4:9], json.loads(row[9] or "{}"), json.loads(row[10] or "null"))
+            row[:4]: (
+                *row[4:8],
+                _text(row[8]),
+                json.loads(row[9] or "{}"),
+                json.loads(row[10] or "null"),
+            )
             for row in sessions
         },
         subjects={
-            row[:4]: (*json.loads(row[4])[:3], row[5])
+            (*row[:3], _text(row[3])): (*json.loads(row[4])[:3], row[5])
             for row in table("subject", "partition, tenant, type, subject, facts, last_append")
         },
         letters={row[:2]: (row[2], row[3]) for row in letters},
@@ -155,6 +160,11 @@ def _usage(
     return {key: row for key, row in rows.items() if any(row)}
 
 
+def _text(value: str | bytes | memoryview | None) -> Any:  # noqa: ANN401 - a text, or nothing
+    """Text that PostgreSQL keeps as bytes, since it may hold a NUL."""
+    return value if isinstance(value, str) or value is None else bytes(value).decode()
+
+
 def _row_key(series: tuple[Any, ...], start: int, arrival: int) -> RowKey:
     meter, tenant, group, partition = series
     return RowKey(meter, tenant, group, partition, start, arrival)
@@ -168,7 +178,7 @@ def _items(
         " FROM item"
     )
     return {
-        (_row_key(series[row[0]], row[1], row[2]), row[3]): Item(
+        (_row_key(series[row[0]], row[1], row[2]), _text(row[3])): Item(
             row[4], row[5], row[6], row[7], Fraction(int(row[8]), 10 ** row[9])
         )
         for row in rows
