@@ -21,6 +21,7 @@ from meterstream_aggregator.subjects import SubjectKey
 from meterstream_schemas.events import LANES
 
 _NO_NUMBERS: Final = np.zeros(LANES, dtype=np.int64)
+_ROWS_MANY: Final = 256
 _TELLS_OF_SESSIONS: Final = np.array([kind in SESSION_KINDS for kind in KINDS])
 
 
@@ -117,19 +118,18 @@ def _load_sessions(batch: Batch, reader: StateReader, state: State) -> None:
 
 def _session_keys(batch: Batch, rows: Int64Array) -> list[SessionKey]:
     """The sessions of these rows, each once."""
-    if not len(rows):
-        return []
-    partition = batch.partition[rows]
-    packed = Packed(partition, int(partition.max()) + 1)
-    for column in (batch.tenant, batch.type, batch.sessions()):
-        packed.add(column.codes[rows], len(column.values))
-    rows = rows[one_of_each(distinct(packed.codes)[1])]
+    if len(rows) >= _ROWS_MANY:
+        partition = batch.partition[rows]
+        packed = Packed(partition, int(partition.max()) + 1)
+        for column in (batch.tenant, batch.type, batch.sessions()):
+            packed.add(column.codes[rows], len(column.values))
+        rows = rows[one_of_each(distinct(packed.codes)[1])]
     texts = [
         [column.values[code] for code in column.codes[rows].tolist()]
         for column in (batch.tenant, batch.type, batch.sessions())
     ]
     told = zip(batch.partition[rows].tolist(), *texts, strict=True)
-    return list(map(SessionKey._make, told))
+    return list(dict.fromkeys(map(SessionKey._make, told)))
 
 
 def _subject_keys(batch: Batch, rows: Int64Array) -> set[SubjectKey]:

@@ -28,6 +28,9 @@ class Part(NamedTuple):
     quantity: Int64Array
 
 
+NOTHING: Final = Part(*(np.empty(0, dtype=np.int64) for _ in Part._fields))
+
+
 def summed(
     place: Int64Array, window: Int64Array, arrival: Int64Array, quantity: Int64Array | None = None
 ) -> Part:
@@ -43,18 +46,20 @@ def summed(
 
 def joined(parts: Sequence[Part]) -> Part:
     """One row for each (place, window, arrival), none for what comes to nothing."""
-    if not parts:
-        return Part(*(np.empty(0, dtype=np.int64) for _ in Part._fields))
     whole = Part(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     line, one = _lines(*whole[:3])
     events, quantity = np.zeros_like(one), np.zeros_like(one)
     np.add.at(events, line, whole.events)
     np.add.at(quantity, line, whole.quantity)
-    some = (events != 0) | (quantity != 0)
-    one = one[some]
-    return Part(
-        whole.place[one], whole.window[one], whole.arrival[one], events[some], quantity[some]
+    return with_something(
+        Part(whole.place[one], whole.window[one], whole.arrival[one], events, quantity)
     )
+
+
+def with_something(part: Part) -> Part:
+    """The rows that do not come to nothing."""
+    some = (part.events != 0) | (part.quantity != 0)
+    return part if some.all() else Part(*(column[some] for column in part))
 
 
 def split_many(

@@ -10,7 +10,14 @@ import numpy as np
 from meterstream_aggregator.batch import Int64Array
 from meterstream_aggregator.catalogue import Meter
 from meterstream_aggregator.changes import Changes, ChargeMove, Numbered, SeriesKey, UsageDelta
-from meterstream_aggregator.session_parts import Part, joined, split_many, summed
+from meterstream_aggregator.session_parts import (
+    NOTHING,
+    Part,
+    joined,
+    split_many,
+    summed,
+    with_something,
+)
 from meterstream_aggregator.sessions import Charge, longest_of, next_deadline
 from meterstream_aggregator.state import Readings, SeriesOwner, State
 from meterstream_aggregator.windows import arrival_of, closes_at
@@ -133,9 +140,12 @@ class SessionUsage:
         series, size = list(self._series), self.meter.window
         if self._rows:
             told = [(*key[:1], key[1] // size, key[2], *row) for key, row in self._rows.items()]
-            self._parts.append(Part(*np.array(told, dtype=np.int64).T))
-        part = joined(self._parts)
-        for arrival in np.unique(part.arrival).tolist() or [0]:
+            own = Part(*np.array(told, dtype=np.int64).T)
+        else:
+            own = NOTHING
+        # What was added up row by row needs no adding up, but may have come to nothing.
+        part = joined([*self._parts, own]) if self._parts else with_something(own)
+        for arrival in sorted(set(part.arrival.tolist())) or [0]:
             of = part.arrival == arrival
             yield UsageDelta(
                 meter=self.meter.name,
