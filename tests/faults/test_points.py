@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-_PIECE: Final = 400
-_PIECES: Final = 2 * len(POINTS) + 1
+_PIECE: Final = 100
+_PIECES: Final = 5 * len(POINTS) + 1
 
 
 def test_a_worker_dies_at_every_point_of_a_batch(
@@ -33,9 +33,14 @@ def test_a_worker_dies_at_every_point_of_a_batch(
 
     for point in POINTS:
         for times in (1, 3):
-            log.write(_PIECE)
-            with log.worker(point=point, times=times, batch=40) as worker:
-                assert worker.wait(PATIENCE_SECONDS) == -signal.SIGKILL, (point, times)
+            with log.worker(point=point, times=times) as worker:
+                while worker.poll() is None:
+                    log.write(_PIECE)
+                    eventually(
+                        lambda: log.is_folded() or worker.poll() is not None,
+                        timeout_seconds=PATIENCE_SECONDS,
+                    )
+                assert worker.wait() == -signal.SIGKILL, (point, times)
     log.write(log.left)
     with log.worker():
         eventually(log.is_folded, timeout_seconds=PATIENCE_SECONDS)
@@ -56,7 +61,7 @@ def test_a_worker_that_stood_still_is_fenced(
     log = World(broker, topic, tmp_path, seed=seed, events=2_000)
     log.write(1_000)
 
-    with log.worker(point=point, times=2, signal_=signal.SIGSTOP, instance=None, batch=40) as old:
+    with log.worker(point=point, signal_=signal.SIGSTOP, instance=None) as old:
         eventually(lambda: stands_still(old), timeout_seconds=PATIENCE_SECONDS)
         with log.worker(instance=None) as new:
             if point != "written":
