@@ -16,31 +16,47 @@ from meterstream_infra.errors import BrokerUnreachable, InfraError
 from meterstream_infra.topics import connect
 
 _OFFSETS: Final = "__consumer_offsets"
+# What a broker says that has just started, or has just taken over the group.
+_NOT_YET: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+_AGAIN_SECONDS: Final = 0.2
 _UNKNOWN: Final = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.INVALID_GROUP_ID})
 
 
 def other_topics(
-    bootstrap: str, group: str, topic: str, *, timeout_seconds: float = 10
+    bootstrap: str, group: str, topic: str, *, timeout_seconds: float = 30
 ) -> tuple[str, ...]:
     """Topics besides ``topic`` that the group has members or positions for, sorted. Blocks.
 
-    Raises `BrokerUnreachable`, and `InfraError` where the broker does not tell.
+    A broker that still reads its groups is asked again until ``timeout_seconds`` are over. Raises
+    `BrokerUnreachable`, and `InfraError` where the broker does not tell.
     """
     admin, deadline = connect(bootstrap, timeout_seconds)
     if _OFFSETS not in admin.list_topics(timeout=_left(deadline)).topics:
         # No group ever was. The client must not be asked: it crashed on such a broker, a new one
         # (segmentation fault of confluent-kafka 2.16.1 while the broker makes that topic).
         return ()
-    try:
-        found = _of_positions(admin, group, deadline) | _of_members(admin, group, deadline)
-    except TimeoutError as problem:
-        raise BrokerUnreachable(bootstrap, problem="it did not answer in time") from problem
-    except KafkaException as problem:
-        raise InfraError(
-            f"the broker at {bootstrap!r} does not describe consumer group {group!r}: "
-            f"{problem.args[0].str()}"
-        ) from problem
-    return tuple(sorted(found - {topic}))
+    while True:
+        try:
+            found = _of_positions(admin, group, deadline) | _of_members(admin, group, deadline)
+        except TimeoutError as problem:
+            raise BrokerUnreachable(bootstrap, problem="it did not answer in time") from problem
+        except KafkaException as problem:
+            if problem.args[0].code() not in _NOT_YET:
+                raise InfraError(
+                    f"the broker at {bootstrap!r} does not describe consumer group {group!r}: "
+                    f"{problem.args[0].str()}"
+                ) from problem
+            if time.monotonic() >= deadline:
+                raise BrokerUnreachable(bootstrap, problem=problem.args[0].str()) from problem
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return tuple(sorted(found - {topic}))
 
 
 def _of_positions(admin: AdminClient, group: str, deadline: float) -> set[str]:
