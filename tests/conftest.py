@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import uuid
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis
 import pytest
+import structlog
 
 from meterstream_infra.broker import EmbeddedBroker
 from meterstream_infra.topics import ensure_topics, wait_for_broker
@@ -37,6 +39,20 @@ class Broker(NamedTuple):
 
     bootstrap_servers: str
     kind: str
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_found() -> Iterator[None]:
+    """A process that a test played set logging up for itself: its handlers end with the test."""
+    root, ours = logging.getLogger(), logging.getLogger("meterstream")
+    levels = root.level, ours.level
+    yield
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
