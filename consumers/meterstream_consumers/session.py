@@ -136,9 +136,13 @@ class Session:
                 self._work.close()
 
     def take(self, partition: int, lowest: Callable[[], int]) -> int | None:
-        """A partition comes. What goes wrong is raised by the next `step`."""
+        """A partition comes. What goes wrong is raised by the next `step`.
+
+        Then the others that come with it are not asked for: where one waited for the store in vain
+        all would, and the group has a patience of minutes.
+        """
         self._metrics.rebalances.labels(kind="assigned").inc()
-        if self._work is None:
+        if self._work is None or self._problem is not None:
             return None
         try:
             return self._claim(self._work, partition, lowest)

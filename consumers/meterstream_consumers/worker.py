@@ -155,6 +155,7 @@ class Worker:
         )
 
     def _loop(self, session: Session) -> None:
+        gc.unfreeze()  # what an earlier session left
         gc.collect()
         gc.freeze()
         gc.set_threshold(200_000, 20, 100)
