@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -239,37 +240,48 @@ def worker(
     catalogues = _catalogues(catalogue)
     kept = _store(store, data)
     beside = _beside(kept, data)
-    scratch = tempfile.TemporaryDirectory(prefix="meterstream-")
-    try:
-        settings = WorkerSettings(
-            bootstrap_servers=address,
-            catalogue=join_files(catalogues, (beside or Path(scratch.name)) / _JOINED),
-            store=kept,
-            topic=topic,
-            group=group or group_of(topic),
-            group_protocol=GroupProtocol(group_protocol.value),
-            instance=instance,
-            store_replaced=store_replaced,
-            accepted_gaps=tuple(map(parse_gap, accept_gap or ())),
-            metrics=metrics,
-            registry_url=registry_url,
-            log_json=as_json(log_format, asked=log_json),
-            tick_seconds=tick_seconds,
-            deadletter_run_max=deadletter_run_max,
-            deadletter_ratio_max=deadletter_ratio_max,
-        )
-        directory = accounts or (beside / _ACCOUNTS if beside else None)
-        status = run(settings, account_lookup(directory) if directory else None)
-    except LogGap as problem:
-        raise CommandError(str(problem), status=STOPPED_BY_GAP) from problem
-    except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit, SettingRefused) as problem:
-        # `up` reads the status: a worker that a person must help is not started again and again.
-        raise CommandError(_with_way_out(str(problem)), status=MUST_BE_MENDED) from problem
-    except DeadLetterFlood as problem:
-        raise CommandError(str(problem), status=FLOODED) from problem
-    finally:
-        scratch.cleanup()
+    with _place_of_joined(catalogues, beside) as place:
+        try:
+            settings = WorkerSettings(
+                bootstrap_servers=address,
+                catalogue=join_files(catalogues, place),
+                store=kept,
+                topic=topic,
+                group=group or group_of(topic),
+                group_protocol=GroupProtocol(group_protocol.value),
+                instance=instance,
+                store_replaced=store_replaced,
+                accepted_gaps=tuple(map(parse_gap, accept_gap or ())),
+                metrics=metrics,
+                registry_url=registry_url,
+                log_json=as_json(log_format, asked=log_json),
+                tick_seconds=tick_seconds,
+                deadletter_run_max=deadletter_run_max,
+                deadletter_ratio_max=deadletter_ratio_max,
+            )
+            directory = accounts or (beside / _ACCOUNTS if beside else None)
+            status = run(settings, account_lookup(directory) if directory else None)
+        except LogGap as problem:
+            raise CommandError(str(problem), status=STOPPED_BY_GAP) from problem
+        except (CatalogueError, StoreMismatch, LogUnusable, TopicUnfit, SettingRefused) as problem:
+            # `up` reads the status: it starts no worker anew that a person must help.
+            raise CommandError(_with_way_out(str(problem)), status=MUST_BE_MENDED) from problem
+        except DeadLetterFlood as problem:
+            raise CommandError(str(problem), status=FLOODED) from problem
     raise typer.Exit(status)
+
+
+@contextmanager
+def _place_of_joined(catalogues: Sequence[Path], beside: Path | None) -> Generator[Path]:
+    """Where several catalogues become one: beside the store, else in a directory for the while.
+
+    None is made where none is needed: a worker that is killed would leave it behind.
+    """
+    if beside is not None or len(catalogues) == 1:
+        yield (beside or Path()) / _JOINED
+        return
+    with tempfile.TemporaryDirectory(prefix="meterstream-") as scratch:
+        yield Path(scratch) / _JOINED
 
 
 def _store(store: str | None, data: Path | None) -> StoreAddress:
