@@ -10,7 +10,6 @@ their numbers is missing, and the store has folded the log to its end.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from meterstream_aggregator.store.opening import open_reader
@@ -20,6 +19,7 @@ from meterstream_infra.topics import TopicIdentity, check_topic
 from meterstream_services.wording import counted
 
 if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
     from meterstream_aggregator.store.told import PositionRow, ProducerRow
 
 
@@ -63,7 +63,7 @@ def next_steps(old: TopicIdentity, new: TopicIdentity) -> list[str]:
     ]
 
 
-def hindrances(bootstrap_servers: str, topic: str, store: Path) -> list[Hindrance]:
+def hindrances(bootstrap_servers: str, topic: str, store: StoreAddress) -> list[Hindrance]:
     """What keeps the topic from being drained into this store; empty when it is. Blocks.
 
     Raises what `check_topic`, `LogReader` and `open_reader` raise.

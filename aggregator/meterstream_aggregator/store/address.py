@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 DEFAULT_SCHEMA: Final = "meterstream"
 _SCHEMES: Final = frozenset({"postgresql", "postgres"})
-_SCHEMA_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SCHEMA_NAME: Final = re.compile(r"(?!pg(_|$))[a-z_][a-z0-9_]{0,62}")
+"""PostgreSQL keeps names with ``pg_`` to itself, and roles are named after the schema."""
 
 
 class PostgresAddress(NamedTuple):
@@ -59,7 +60,7 @@ def parse_address(text: str) -> StoreAddress:
     if not _SCHEMA_NAME.fullmatch(schema):
         raise ValueError(
             f"schema={schema!r}: a schema's name has small letters, digits and underscores, "
-            "at most 63, and no digit first"
+            "at most 63, no digit first, and is neither pg nor pg_ something"
         )
     query = urlencode([pair for pair in pairs if pair[0] != "schema"])
     return PostgresAddress(urlunsplit(parts._replace(query=query)), schema)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.cli import output
-from meterstream_services.cli.addresses import BootstrapOption, DataOption, find_bootstrap
+from meterstream_services.cli.addresses import (
+    BootstrapOption,
+    DataOption,
+    find_bootstrap,
+    store_address,
+)
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import TopicOption
 
@@ -126,7 +130,13 @@ def move(
 def drained(
     *,
     store: Annotated[
-        Path, typer.Option("--store", envvar="METERSTREAM_STORE", help="The old topic's store.")
+        str,
+        typer.Option(
+            "--store",
+            envvar="METERSTREAM_STORE",
+            metavar="PATH|URL",
+            help="The old topic's store: a file, or postgresql://USER@HOST/DATABASE?schema=NAME.",
+        ),
     ],
     topic: TopicOption = EVENTS_TOPIC,
     output_format: FormatOption = Format.TABLE,
@@ -140,7 +150,7 @@ def drained(
     from meterstream_services.moving import hindrances  # noqa: PLC0415 - loaded by its command
 
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
-    found = hindrances(address, topic, store)
+    found = hindrances(address, topic, store_address(store))
     _print_hindrances(topic, found, output_format)
     if found:
         raise typer.Exit(1)

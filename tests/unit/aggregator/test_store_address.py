@@ -38,3 +38,13 @@ def test_what_is_neither_is_refused(text: str) -> None:
     """Another database, or a schema that would need quoting everywhere."""
     with pytest.raises(ValueError, match=r"a store is a file|schema="):
         parse_address(text)
+
+
+@pytest.mark.parametrize("schema", ["pg", "pg_usage"])
+def test_names_that_postgresql_keeps_are_refused(schema: str) -> None:
+    """A schema, or the roles named after it, that could not be made; its neighbours can."""
+    with pytest.raises(ValueError, match="neither pg nor pg_ something"):
+        parse_address(f"postgresql://h/d?schema={schema}")
+    assert parse_address("postgresql://h/d?schema=pgs") == PostgresAddress(
+        "postgresql://h/d", "pgs"
+    )

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from meterstream_services import directories
+from meterstream_aggregator.store.address import parse_address
+from meterstream_services import directories, moving
 from meterstream_services.cli.failures import sentence_and_status
 from meterstream_services.cli.main import main
 
@@ -206,3 +207,21 @@ def test_help_waits_for_no_heavy_module(arguments: list[str]) -> None:
     )
 
     assert heavy.isdisjoint(done.stderr.splitlines()[-1].split())
+
+
+def test_a_drained_topic_may_have_a_store_on_postgresql(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its URL reaches the proof as a database's address and not as a path."""
+    asked: list[tuple[object, ...]] = []
+
+    def nothing_in_the_way(*given: object) -> list[moving.Hindrance]:
+        asked.append(given)
+        return []
+
+    monkeypatch.setattr(moving, "hindrances", nothing_in_the_way)
+    url = "postgresql://owner@db/metering?schema=old"
+
+    assert main(["topics", "drained", "--bootstrap", "b:1", "--topic", "t", "--store", url]) == 0
+    assert asked == [("b:1", "t", parse_address(url))]
+    assert "topic t is drained" in capsys.readouterr().out

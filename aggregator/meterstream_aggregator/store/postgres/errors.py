@@ -34,10 +34,12 @@ _WAIT: Final = {
     "57P05": "the connection was idle for too long and was given up",
 }
 _MEND: Final = {
-    "28P01": "the password is wrong; see METERSTREAM_STORE_PASSWORD, or libpq's PGPASSFILE",
+    "28P01": "the password is wrong or missing; see METERSTREAM_STORE_PASSWORD,"
+    " METERSTREAM_STORE_PASSWORD_FILE, or libpq's PGPASSFILE",
     "28000": "it lets this user not in; see its pg_hba.conf",
     "3D000": "there is no such database; CREATE DATABASE it, or name another",
-    "42501": "this user may not do that; grant it the role: meterstream migrate --roles",
+    "42501": "this user may not do that: workers need GRANT SCHEMA_worker, readers GRANT"
+    " SCHEMA_reader ('meterstream migrate --roles' makes both), and only the owner makes tables",
     "22021": "the database's encoding is not UTF8; make it with ENCODING 'UTF8'",
     "0A000": "the store's tables changed while it was open; start again",
     "42703": "the store's tables changed while it was open; start again",
@@ -82,7 +84,8 @@ def explained(address: PostgresAddress, problem: psycopg.Error) -> StoreError | 
 def no_store(address: PostgresAddress) -> StoreError:
     """What is said where nothing was migrated yet: waiting helps while somebody does."""
     return StoreUnavailable(
-        f"{address}: there is no store yet; make it: meterstream migrate --store '{address}'"
+        f"{address}: there is no store yet; make it: meterstream migrate --store '{address}', "
+        "as the user who is to own the tables"
     )
 
 
