@@ -20,6 +20,7 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,14 +171,17 @@ class EmbeddedDatabase:
         password = self.data / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24), "utf-8")
-        self._cluster.mkdir(mode=0o700, exist_ok=True)
+        # Made under another name: one that is killed here is begun anew, and never taken for whole.
+        making = self.data / "cluster.new"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o700)
         if owner is not None:
-            for path in (password, self._cluster):
+            for path in (password, making):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         made = subprocess.run(
             [
                 binaries / "initdb",
-                f"--pgdata={self._cluster}",
+                f"--pgdata={making}",
                 f"--pwfile={password}",
                 f"--username={USER}",
                 "--auth=scram-sha-256",
@@ -196,6 +200,7 @@ class EmbeddedDatabase:
         if made.returncode != 0:
             self.log.write_text(made.stdout + made.stderr, "utf-8")
             raise self._failed(f"a database in {self._cluster} could not be made")
+        making.rename(self._cluster)
 
     def _choose_port(self) -> None:
         address = self.data / "address"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -23,6 +23,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_OF_RUN = ("capture_output", "check")
+_KEPT = {"address", "password", "cluster", "database.log"}
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -104,3 +106,32 @@ def test_a_setting_it_does_not_know_is_told(place: Path) -> None:
         database.start()
 
     assert not database.alive()
+
+
+def test_a_database_that_was_killed_while_it_was_made_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a cluster looks like a whole one to whoever looks for a file or two."""
+    run = subprocess.run
+
+    def killed(
+        command: list[str | Path],
+        **given: Any,  # noqa: ANN401 - as `subprocess.run` takes them
+    ) -> subprocess.CompletedProcess[str]:
+        cluster = next(Path(str(part)[9:]) for part in command if str(part)[:9] == "--pgdata=")
+        given = {name: value for name, value in given.items() if name not in _OF_RUN}
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **given
+        ) as making:
+            eventually((cluster / "PG_VERSION").exists, timeout_seconds=60)
+            making.kill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedDatabase(place / "data").start()
+    monkeypatch.setattr(subprocess, "run", run)
+
+    with EmbeddedDatabase(place / "data") as database:
+        assert _ask(database, "SELECT 1") == [(1,)]
+    assert {path.name for path in (place / "data").iterdir()} == _KEPT
