@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import threading
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
 from meterstream_aggregator.store.opening import open_reader, open_store
+from meterstream_aggregator.store.postgres import writing
 from meterstream_aggregator.store.postgres.connection import connect
 from meterstream_aggregator.store.postgres.store import PostgresStore
 from tests.contract.stores import BINDING, CATALOGUE, WINDOW, added, row, step
@@ -19,8 +21,11 @@ from tests.postgres.cutting import Cut, cutter
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meterstream_aggregator.store.address import PostgresAddress
-    from meterstream_aggregator.store.port import Store
+    from meterstream_aggregator.store.port import Advance, Store
+    from meterstream_aggregator.store.postgres.connection import Connection
 
 ONE = added({row(): (1, 5)})
 
@@ -176,3 +181,45 @@ def test_two_workers_share_one_total(postgres_address: PostgresAddress) -> None:
 
     assert not problems
     assert counted(postgres_address) == 60
+
+
+def test_what_the_database_is_set_to_does_not_change_a_commit(
+    postgres_address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stricter transactions as the default of a database would fail where workers share totals."""
+    strict = "options=-c%20default_transaction_isolation%3Dserializable"
+    joint = "&" if "?" in postgres_address.url else "?"
+    address = postgres_address._replace(url=f"{postgres_address.url}{joint}{strict}")
+    levels: list[object] = []
+    advance = writing.advance_positions
+
+    def noted(connection: Connection, advances: Sequence[Advance], version: str) -> None:
+        levels.extend(connection.execute("SHOW transaction_isolation").fetchall())
+        levels.extend(connection.execute("SHOW default_transaction_isolation").fetchall())
+        advance(connection, advances, version)
+
+    monkeypatch.setattr(writing, "advance_positions", noted)
+    with closing(bound(address)) as store:
+        store.commit([step(store.claim(0, "w"), 1, counted=1)], ONE)
+    assert levels == [("read committed",), ("serializable",)]
+
+
+def test_a_lost_commit_is_asked_after_for_a_minute_at_most(
+    postgres_address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each answer waits for a lock in vain, the worker's loop must still come round."""
+    clock = [0.0]
+    slow = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda _: None)
+    monkeypatch.setattr("meterstream_aggregator.store.postgres.store.time", slow)
+
+    def locked(*_: object) -> None:
+        clock[0] += 35
+        raise StoreUnavailable("a lock was not free in time")
+
+    with cutter(postgres_address) as (cut, through), closing(bound(through)) as store:
+        claim = store.claim(0, "w")
+        monkeypatch.setattr(writing, "positions", locked)
+        cut.arm("before")
+        with pytest.raises(StoreUnavailable, match="nobody answers"):
+            store.commit([step(claim, 1, counted=1)], ONE)
+    assert clock[0] == 70

@@ -53,8 +53,12 @@ from meterstream_aggregator.store.thresholds import settle, unwatched
 from meterstream_aggregator.subjects import Subject, SubjectKey
 from meterstream_aggregator.thresholds import Waiting
 
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Said, not left to what the database or the user is set to."""
 _TRIES: Final = 5
 _SETTLE_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
+_SETTLE_WITHIN_SECONDS: Final = 60.0
+"""No attempt begins later: each may wait for a lock, and a loop that stands still counts as dead."""
 _Answer = TypeVar("_Answer")
 
 
@@ -220,7 +224,7 @@ class PostgresStore:
         for tried in range(1, _TRIES + 1):
             with self._link.session() as connection:
                 try:
-                    connection.execute("BEGIN", prepare=False)
+                    connection.execute(_BEGIN, prepare=False)
                     answer = work(connection)
                 except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                     if tried == _TRIES:
@@ -228,32 +232,32 @@ class PostgresStore:
                     connection.execute("ROLLBACK", prepare=False)
                     self._series.clear()
                     continue
-                if self._committed(connection, advances):
-                    return answer
+                self._end(connection, advances)
+                return answer
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _committed(self, connection: Connection, advances: Sequence[Advance]) -> bool:
-        """COMMIT; False where the whole is to be tried again."""
+    def _end(self, connection: Connection, advances: Sequence[Advance]) -> None:
+        """COMMIT, and settle what came of it where the answer is lost."""
         try:
             ended = connection.execute("COMMIT", prepare=False).statusmessage
-        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-            return False
         except psycopg.Error:
             if not connection.closed:
                 raise
             self._link.drop()
             self._settle(advances)
-            return True
-        assert ended == "COMMIT", f"COMMIT was answered by {ended}"
-        return True
+        else:
+            assert ended == "COMMIT", f"COMMIT was answered by {ended}"
 
     def _settle(self, advances: Sequence[Advance]) -> None:
         """Is a transaction done whose COMMIT was never answered? Returns if so.
 
         Raises `StoreUnavailable` if not, or if nobody answers: the position tells later.
         """
+        until = time.monotonic() + _SETTLE_WITHIN_SECONDS
         for pause in _SETTLE_SECONDS:
             time.sleep(pause)
+            if time.monotonic() >= until:
+                break
             try:
                 with self._link.session() as connection:
                     known = writing.positions(connection, [each.partition for each in advances])
