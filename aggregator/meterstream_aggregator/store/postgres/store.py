@@ -58,7 +58,7 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _TRIES: Final = 5
 _SETTLE_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
 _SETTLE_WITHIN_SECONDS: Final = 60.0
-"""No attempt begins later: each may wait for a lock, and a loop that stands still counts as dead."""
+"""No attempt begins later: each may wait for a lock, and a loop that stands still is a dead one."""
 _Answer = TypeVar("_Answer")
 
 
