@@ -23,6 +23,9 @@ DEFAULT_HTTP: Final = "127.0.0.1:8080"
 DEFAULT_URL: Final = f"http://{DEFAULT_HTTP}"
 STORE_NAME: Final = "store.sqlite3"
 """The store's file in a data directory."""
+NO_STORE: Final = (
+    "no store is named; pass --store PATH or URL, or --data DIR, or set METERSTREAM_STORE"
+)
 
 DataOption = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from meterstream_services.cli import output
-from meterstream_services.cli.addresses import DataOption, find_store
+from meterstream_services.cli.addresses import NO_STORE, DataOption, find_store
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 from meterstream_services.cli.run import StoreOption
@@ -49,9 +49,7 @@ def migrate(
 
     address = find_store(store=store, data=data)
     if address is None:
-        raise CommandError(
-            "no store is named; pass --store PATH or URL, or --data DIR", status=WRONG_ARGUMENTS
-        )
+        raise CommandError(NO_STORE, status=WRONG_ARGUMENTS)
     if roles and isinstance(address, Path):
         raise CommandError(
             f"--roles: {address} is a file, which knows no roles", status=WRONG_ARGUMENTS

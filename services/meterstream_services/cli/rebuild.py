@@ -13,6 +13,7 @@ import typer
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.cli import output
 from meterstream_services.cli.addresses import (
+    NO_STORE,
     BootstrapOption,
     DataOption,
     find_bootstrap,
@@ -122,9 +123,7 @@ def verify(
 
     live = find_store(store=store, data=data)
     if live is None:
-        raise CommandError(
-            "no store is named; pass --store FILE, or --data DIR", status=WRONG_ARGUMENTS
-        )
+        raise CommandError(NO_STORE, status=WRONG_ARGUMENTS)
     log = proving.Log(
         bootstrap_servers=find_bootstrap(bootstrap=bootstrap, data=data).address,
         registry_url=registry_url,

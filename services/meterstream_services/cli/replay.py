@@ -15,6 +15,7 @@ import typer
 from meterstream_schemas.events import DEADLETTERS_TOPIC
 from meterstream_services.cli import output
 from meterstream_services.cli.addresses import (
+    NO_STORE,
     BootstrapOption,
     DataOption,
     find_bootstrap,
@@ -204,9 +205,7 @@ def mailroom_of(
 
     found = find_store(store=store, data=data)
     if found is None:
-        raise CommandError(
-            "no store is named; pass --store FILE, or --data DIR", status=WRONG_ARGUMENTS
-        )
+        raise CommandError(NO_STORE, status=WRONG_ARGUMENTS)
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
     return Mailroom(found, address, deadletters_topic, registry_url)
 

@@ -305,8 +305,10 @@ def _in_data(path: Path | None, data: Path | None, name: str, *, option: str) ->
         return path.absolute()
     directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
     if directory == Path():
+        or_set = " or set METERSTREAM_STORE" if option == "--store" else ""
         raise CommandError(
-            f"{option} is missing; pass it, or --data DIR for DIR/{name}", status=WRONG_ARGUMENTS
+            f"{option} is missing; pass it{or_set}, or --data DIR for DIR/{name}",
+            status=WRONG_ARGUMENTS,
         )
     return (directory / name).absolute()
 

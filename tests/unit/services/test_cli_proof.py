@@ -153,7 +153,7 @@ def test_explain_tells_a_figure(api: Stub, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "words"),
     [
         (["explain", *SPAN, "--events"], "--events reads the store itself"),
-        (["verify", "--bootstrap", "127.0.0.1:1"], "no store is named"),
+        (["verify", "--bootstrap", "127.0.0.1:1"], "or set METERSTREAM_STORE"),
         (["rebuild", "--into", "x", "--bootstrap", "127.0.0.1:1"], "neither a store nor"),
     ],
 )
