@@ -126,7 +126,7 @@ def test_what_is_just_allowed(accepted: MeterEvent) -> None:
 
 def test_every_reason_of_an_event_is_reached() -> None:
     """No reason is dead: the others are of records that are no events, and of what is known."""
-    of_records = {Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.TOO_LARGE}
+    of_records = {Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.TOO_LARGE, Reason.LOST}
     of_states = {Reason.KEY_CONFLICT, Reason.EXPIRED_PRODUCER, Reason.SETTLED_SESSION}
 
     assert {reason for _, reason, _ in REFUSED} == {*Reason} - of_records - of_states
