@@ -24,6 +24,7 @@ test-quick: $(INSTALLED) ## the loop of editing: unit tests, few examples of eve
 	@$(PYTHON) -m pytest -m "not integration" --quick tests/unit $(TESTS)
 
 test-unit: $(INSTALLED) ## tests without a broker
+	@test -x .venv/bin/promtool || sh infra/prometheus/promtool.sh || true
 	@$(PYTHON) -m pytest -m "not integration" $(TESTS)
 
 test-integration: $(INSTALLED) ## tests on a real broker; red when none of them ran
