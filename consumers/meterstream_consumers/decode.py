@@ -17,7 +17,7 @@ The usual batch, of one writer schema and with nothing amiss, is decoded with it
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from meterstream_aggregator.batch import (
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_consumers import framing
 from meterstream_consumers.records import RawBatch
+from meterstream_consumers.vouching import canonical_bytes, ints_are_sure, is_plain
 from meterstream_schemas import codec, wire
 from meterstream_schemas.errors import UndecodableRecord, UnknownSchema
 from meterstream_schemas.events import EVENT_BYTES_MAX, MeterEvent
@@ -41,9 +42,6 @@ from meterstream_schemas.registry import WriterSchemas
 
 _EXACT_RECORDS_MAX: Final = 32
 """Pieces of a bad batch as small as this are decoded record by record."""
-
-
-_INT_SURE: Final = 2**27
 
 
 class Decoded(NamedTuple):
@@ -224,7 +222,7 @@ def _vouched(decoded: ArrowColumns, size: int) -> ArrowColumns | None:
     except (ValueError, pa.ArrowException, KeyError):
         # A writer schema with other fields or types than ours: the exact decoder reads it.
         return None
-    if _canonical_bytes(columns) != size or not _ints_are_sure(columns):
+    if canonical_bytes(columns) != size or not ints_are_sure(columns):
         return None
     return columns
 
@@ -233,7 +231,7 @@ def _natively(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
     """What the native decoder makes of the bodies; None when it refuses one, or reads no text."""
     try:
         decoded = pyruhvro.deserialize_array(bodies, schema_text)  # pyright: ignore[reportAttributeAccessIssue] - compiled
-        decoded.validate(full=True)
+        decoded.validate(full=not all(map(is_plain, decoded.columns)))
     except (ValueError, pa.ArrowException):
         return None
     except BaseException as problem:
@@ -253,66 +251,6 @@ def _projected(decoded: ArrowColumns) -> ArrowColumns:
             column = column.view(pa.int64())
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=ARROW_SCHEMA)
-
-
-def _canonical_bytes(columns: ArrowColumns) -> int:
-    """How long the canonical Avro form of the whole batch is, in bytes."""
-    rows = len(columns)
-    total = rows  # the enum: one byte each
-    for name in ("tenant", "type", "producer"):
-        total += _text_bytes(columns.column(name))
-    for name in ("session", "subject", "key"):
-        column = columns.column(name)
-        total += rows  # the branch of the union
-        if column.null_count < rows:
-            total += _text_bytes(column.drop_null())
-    for name in ("time", "quantity", "scale", "lane", "sequence"):
-        total += _long_bytes(columns.column(name).to_numpy().astype(np.int64, copy=False))
-    attributes = columns.column("attributes")
-    offsets = np.asarray(attributes.offsets)
-    counts = np.diff(offsets).astype(np.int64)
-    total += rows + _long_bytes(counts[counts > 0])  # each map ends with an empty block
-    entries = slice(int(offsets[0]), int(offsets[-1]))
-    for texts in (attributes.keys, attributes.items):
-        total += _text_bytes(texts[entries])
-    return total
-
-
-def _ints_are_sure(columns: ArrowColumns) -> bool:
-    """False where an int is so large that it may be one of 33 bits or more, cut to 32.
-
-    The native decoder cuts without a word. What was cut has five bytes or more, so a value whose
-    canonical form has four at the most cannot be one of those.
-    """
-    ints = [columns.column(name).to_numpy() for name in ("scale", "lane")]
-    return all(low.min() >= -_INT_SURE and low.max() < _INT_SURE for low in ints if len(low))
-
-
-def _text_bytes(column: ArrowArray) -> int:
-    """Length prefixes and bytes of a text column without nulls."""
-    if not len(column):
-        return 0
-    buffers = column.buffers()
-    offsets = np.frombuffer(buffers[1], dtype=np.int32)[
-        column.offset : column.offset + len(column) + 1
-    ]
-    return int(offsets[-1] - offsets[0]) + _long_bytes(np.diff(offsets).astype(np.int64))
-
-
-def _long_bytes(values: np.ndarray[Any, np.dtype[np.int64]]) -> int:
-    """Bytes of zigzag varints."""
-    if not len(values):
-        return 0
-    zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
-    total, least, largest = len(values), int(zigzag.min()), int(zigzag.max())
-    for bits in range(7, 64, 7):
-        if largest < 1 << bits:
-            break
-        if least >= 1 << bits:
-            total += len(values)
-        else:
-            total += int(np.count_nonzero(zigzag >= np.uint64(1 << bits)))
-    return total
 
 
 def _joined(pieces: list[ArrowColumns]) -> ArrowColumns:
