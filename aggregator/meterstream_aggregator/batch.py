@@ -265,6 +265,21 @@ def distinct(values: Int64Array) -> tuple[Int64Array, Int64Array]:
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.int64)
 
 
+def ordered(values: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Rows so that equal values lie side by side, and where in that order each value begins.
+
+    Values are at least 0; rows of one value stay in their order. Value and row are sorted as one
+    integer, which takes half as long as `distinct`. Values ascend, unless they leave too few bits.
+    """
+    bits = len(values).bit_length()
+    if int(values.max(initial=0)).bit_length() + bits > 63:
+        _, values = distinct(values)
+    both = np.sort((values << bits) | np.arange(len(values)))
+    order, held = both & ((1 << bits) - 1), both >> bits
+    begins = np.flatnonzero(np.r_[len(values) > 0, held[1:] != held[:-1]])
+    return order, begins
+
+
 def distinct_maps(batch: Batch, rows: Int64Array) -> tuple[Int64Array, list[dict[str, str]]]:
     """The distinct attributes of some rows, and for each row which of them it has.
 

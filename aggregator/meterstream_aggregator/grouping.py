@@ -4,7 +4,7 @@
 2. Partition, tenant and group values are packed into one integer per row (see `packing`), that
    with window, arrival and scale into another. Where 64 bits are too few, codes of what occurs take
    the place of values.
-3. One hashing pass finds the distinct integers; amounts are joined by them.
+3. Sorted, equal integers lie side by side, and so do those of one series; amounts are joined so.
 4. Where a tenant would have more series than its meter's limit, the first in the log get theirs and
    the others share one; then step 3 is done again.
 """
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, distinct
+from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, distinct, ordered
 from meterstream_aggregator.catalogue import (
     EXTREMES,
     KEPT,
@@ -158,15 +158,17 @@ class _Grouped:
         scale = chosen.scale if meter.aggregate not in KEPT and chosen.scale.any() else None
         if scale is not None:
             packed.add(scale, _SCALES)
-        _, self.line = distinct(packed.codes)
-        one = one_of_each(self.line)
-        _, self._index = distinct(series.packed.codes[one])
+        order, begins = ordered(packed.codes)
+        self.events = np.diff(begins, append=len(order))
+        self.line = np.empty_like(order)
+        self.line[order] = np.repeat(np.arange(len(begins)), self.events)
+        one = order[begins]
+        self._index = _numbered(series.packed.codes[one])
         self._start = window[one] * meter.window
         self._scale = np.zeros_like(one) if scale is None else scale[one]
         self._arrival = None if late is None else late.codes[one]
         self._arrivals = [0] if late is None else late.values
         self.series, self._numbered = series.named(one[one_of_each(self._index)])
-        self.events = np.bincount(self.line)
 
     def deltas(
         self, events: Int64Array, totals: AnyArray, *, scale_added: int = 0
@@ -199,6 +201,18 @@ class _Grouped:
             self._start.tolist(),
             [arrivals[code] for code in arrival.tolist()],
         )
+
+
+def _numbered(series: Int64Array) -> Int64Array:
+    """Numbers from 0 on in place of the lines' series, which mostly lie side by side.
+
+    They do not where `Packed` had to name what it had together with windows.
+    """
+    if (series[1:] < series[:-1]).any():
+        return distinct(series)[1]
+    numbers = np.zeros_like(series)
+    np.cumsum(series[1:] != series[:-1], out=numbers[1:])
+    return numbers
 
 
 class _Late(NamedTuple):

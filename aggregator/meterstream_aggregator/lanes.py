@@ -8,12 +8,11 @@ who sees them record by record.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, distinct
+from meterstream_aggregator.batch import Batch, BoolArray, Int64Array, ordered
 from meterstream_aggregator.changes import Changes
 from meterstream_aggregator.dedup import PRODUCER_HORIZON, Numbers, ProducerKey, TooManyHoles
 from meterstream_aggregator.refusals import Reason, Refusal
@@ -94,14 +93,12 @@ class _Runs:
 
     def __init__(self, batch: Batch, rows: Int64Array, owner: Int64Array) -> None:
         self.batch = batch
-        lanes, run = distinct(owner * LANES + batch.lane[rows])
-        order = np.argsort(_narrowed(run, len(lanes)), kind="stable")
-        run = run[order]
+        lanes = owner * LANES + batch.lane[rows]
+        order, self.begins = ordered(lanes)
         self.rows = rows[order]
         self.number = batch.sequence[self.rows]
-        self.begins = np.flatnonzero(np.r_[True, run[1:] != run[:-1]])
         self.ends = np.r_[self.begins[1:], len(rows)]
-        self.lane = lanes[run[self.begins]]
+        self.lane = lanes[order[self.begins]]
         """Of each run the owner's place times `LANES`, plus the lane."""
 
     def seen_before(self, run: int, row: int) -> int | None:
@@ -209,8 +206,3 @@ def _highest(values: Int64Array, group: Int64Array, groups: int) -> list[int]:
     highest = np.full(groups, np.iinfo(np.int64).min)
     np.maximum.at(highest, group, values)
     return [int(value) for value in highest]
-
-
-def _narrowed(codes: Int64Array, distinct_codes: int) -> npt.NDArray[Any]:
-    """Codes in the narrowest type: numpy sorts 16-bit integers in linear time."""
-    return codes.astype(np.uint16) if distinct_codes <= 2**16 else codes

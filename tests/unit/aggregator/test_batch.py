@@ -17,6 +17,7 @@ from meterstream_aggregator.batch import (
     batch_of_records,
     distinct,
     log_times,
+    ordered,
 )
 from tests.unit.aggregator.making import event, logged, nasty_records
 
@@ -158,3 +159,19 @@ def test_log_times_are_left_alone_where_none_falls(rows: list[tuple[int, int]]) 
 def test_a_step_back_is_raised(rows: list[tuple[int, int]], expected: list[int]) -> None:
     """Within a run, against what came before, and from one run of a partition to its next."""
     assert log_times(*columns(rows), BEFORE).tolist() == expected
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(0, 3) | st.integers(0, 2**62) | st.just(2**62), max_size=40))
+def test_rows_of_one_value_lie_side_by_side(values: list[int]) -> None:
+    """Each value once, its rows in order; values ascend where value and row have room together."""
+    order, begins = ordered(np.array(values, dtype=np.int64))
+
+    rows = np.split(order, begins[1:]) if values else []
+    assert len(begins) == len(rows) == len(set(values))
+    told = [values[each[0]] for each in rows]
+    assert {value: each.tolist() for value, each in zip(told, rows, strict=True)} == {
+        value: [row for row, one in enumerate(values) if one == value] for value in values
+    }
+    if max(values, default=0) < 2**57:
+        assert told == sorted(told)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meterstream_aggregator import packing
 from meterstream_aggregator.batch import LogRecord, batch_of_records
 from meterstream_aggregator.catalogue import HOUR, MINUTE
 from meterstream_aggregator.catalogue_file import parse_catalogue
@@ -245,3 +246,18 @@ def test_definitions_divide_time() -> None:
     changes = fold_columns(batch_of_records(early), reaching(known(), early), readings)
     assert comparable(changes) == comparable(fold(early, reaching(known(), early), readings))
     assert changes.tallies[0].refused == 1
+
+
+def test_series_stand_once_where_their_codes_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of series together with windows do not leave the rows of a series side by side."""
+    monkeypatch.setattr(packing, "_PACKED_MAX", 2)
+    said = [
+        event(tenant=tenant, time=NOW - ago, scale=scale)
+        for tenant, ago, scale in [("a", 0, 1), ("b", 0, 0), ("a", HOUR, 1), ("b", HOUR, 2)]
+    ]
+
+    changes = _both(said, _readings("type: api, aggregate: sum, unit: unit"))
+
+    [delta] = changes.usage
+    assert sorted(series.tenant for series in delta.series) == ["a", "b"]
+    assert len(delta.events) == len(said)
