@@ -39,7 +39,7 @@ def other_topics(
     admin, deadline = connect(bootstrap, timeout_seconds)
     if _OFFSETS not in admin.list_topics(timeout=_left(deadline)).topics:
         # No group ever was. The client must not be asked: it crashed on such a broker, a new one
-        # (segmentation fault of confluent-kafka 2.16.1 while the broker makes that topic).
+        # (segmentation fault of confluent-kafka 2.16.0 while the broker makes that topic).
         return ()
     while True:
         try:
