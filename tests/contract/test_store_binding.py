@@ -60,7 +60,16 @@ def test_another_topic_is_refused(
         bound.bind(other, catalogue())
 
     assert "name another store" in str(caught.value)
+    assert "delete it" not in str(caught.value)
     assert place.reader().topic() == BINDING
+
+
+def test_a_store_that_a_wrong_start_bound_may_be_deleted(store: Store) -> None:
+    """Where nothing was folded yet, the sentence says that nothing is lost with it."""
+    store.bind(BINDING, catalogue())
+
+    with pytest.raises(StoreMismatch, match="nothing was folded into it yet: delete it"):
+        store.bind(BINDING._replace(topic="others"), catalogue())
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,15 @@ def check_binding(
     is the highest append time that any partition was folded to, 0 where nothing was.
     """
     if bound != wanted:
+        way_out = "or the topic it was made from"
+        if not appended:
+            # A start under a wrong topic binds an empty store too.
+            way_out += "; nothing was folded into it yet: delete it if it was bound by mistake"
         raise StoreMismatch(
             f"this store belongs to topic {bound.topic!r} (id {bound.topic_id or 'unknown'}, "
             f"{bound.partitions} partitions), not to {wanted.topic!r} (id "
             f"{wanted.topic_id or 'unknown'}, {wanted.partitions} partitions); name another store, "
-            "or the topic it was made from"
+            f"{way_out}"
         )
     if not appended:
         return
