@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterstream_aggregator.dedup import ProducerKey
 from meterstream_schemas.events import EventKind, MeterEvent
 
 Int64Array = npt.NDArray[np.int64]
@@ -102,6 +103,7 @@ class Batch:
     _attributes: dict[str, Codes] = field(default_factory=dict)
     _sessions: Codes | None = None
     _senders: tuple[Int64Array, Int64Array] | None = None
+    _sender_keys: list[ProducerKey] | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -119,6 +121,14 @@ class Batch:
             width = len(self.producer.values)
             self._senders = distinct(self.partition * width + self.producer.codes)
         return self._senders
+
+    def sender_keys(self) -> list[ProducerKey]:
+        """The distinct `senders` by name."""
+        if self._sender_keys is None:
+            names = self.producer.values
+            pairs = [divmod(pair, len(names)) for pair in self.senders()[0].tolist()]
+            self._sender_keys = [ProducerKey(partition, names[code]) for partition, code in pairs]
+        return self._sender_keys
 
     def sessions(self) -> Codes:
         """The session ids as a column."""

@@ -63,19 +63,12 @@ def take_numbers(
 
 def owners_of(batch: Batch, rows: Int64Array) -> tuple[list[ProducerKey], Int64Array]:
     """The (partition, producer) pairs of these rows, and which one each row has."""
-    pairs, owner = batch.senders()
-    owner = owner[rows]
-    used = np.bincount(owner, minlength=len(pairs)) > 0
+    keys, owner = batch.sender_keys(), batch.senders()[1][rows]
+    used = np.bincount(owner, minlength=len(keys)) > 0
     if not used.all():
-        owner, pairs = (np.cumsum(used) - 1)[owner], pairs[used]
-    return producer_keys(batch, pairs), owner
-
-
-def producer_keys(batch: Batch, pairs: Int64Array) -> list[ProducerKey]:
-    """The keys of pairs as `Batch.senders` packs them."""
-    names = batch.producer.values
-    width = len(names)
-    return [ProducerKey(pair // width, names[pair % width]) for pair in pairs.tolist()]
+        owner = (np.cumsum(used) - 1)[owner]
+        keys = [keys[at] for at in np.flatnonzero(used).tolist()]
+    return keys, owner
 
 
 def _silent(batch: Batch, states: list[Numbers]) -> list[int]:

@@ -11,7 +11,6 @@ import pyarrow as pa
 from meterstream_aggregator.batch import KINDS, Batch, Int64Array, distinct
 from meterstream_aggregator.catalogue import Aggregate
 from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
-from meterstream_aggregator.lanes import producer_keys
 from meterstream_aggregator.packing import Packed, one_of_each
 from meterstream_aggregator.refusals import SESSION_KINDS
 from meterstream_aggregator.sessions import SessionKey
@@ -57,8 +56,7 @@ def load_state(  # noqa: PLR0917 - each is another kind of knowledge, and all ar
 
 
 def _load_numbers(batch: Batch, reader: StateReader, numbers: dict[ProducerKey, Numbers]) -> None:
-    keys = producer_keys(batch, batch.senders()[0])
-    unknown = [key for key in keys if key.producer and key not in numbers]
+    unknown = [key for key in batch.sender_keys() if key.producer and key not in numbers]
     if unknown:
         numbers.update(reader.numbers(unknown))
 
@@ -67,8 +65,7 @@ def _load_refused(batch: Batch, reader: StateReader, state: State) -> None:
     """Ask about the numbers that may have been seen before: few, unless much is delivered again."""
     if not len(batch):
         return
-    pairs, owner = batch.senders()
-    keys = producer_keys(batch, pairs)
+    keys, owner = batch.sender_keys(), batch.senders()[1]
     known = [state.numbers.get(key) for key in keys]
     upto = np.stack([_NO_NUMBERS if numbers is None else numbers.upto for numbers in known])
     lane = np.clip(batch.lane, 0, LANES - 1)
