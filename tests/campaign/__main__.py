@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--place", type=Path, help="directory to keep; default: a temporary one")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    place = options.place or Path(tempfile.mkdtemp(prefix="campaign-"))
+    place = options.place or new_place()
     campaign = Campaign(
         place=place,
         store=options.store,
@@ -59,6 +59,13 @@ def main() -> int:
     if options.place is None:
         shutil.rmtree(place)
     return 0
+
+
+def new_place() -> Path:
+    """A temporary directory that others may pass: PostgreSQL does not run as root."""
+    place = Path(tempfile.mkdtemp(prefix="campaign-"))
+    place.chmod(0o711)
+    return place
 
 
 def _say(line: str) -> None:

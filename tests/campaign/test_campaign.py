@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import fastavro
 import pytest
 
+from tests.campaign.__main__ import new_place
 from tests.campaign.runner import Campaign, Result, run
 from tests.campaign.stack import METERS
 from tests.campaign.verifier.__main__ import TOKEN, judge
@@ -104,6 +105,15 @@ def test_nothing_is_lost_or_doubled_on_sqlite(campaign: tuple[Path, Result]) -> 
 
     assert result.line.startswith(TOKEN), result.said
     assert result.faults.total() >= 3
+
+
+def test_the_command_s_directory_lets_the_database_in() -> None:
+    """Run as root, the database is another user's, who has to pass through the directory."""
+    place = new_place()
+    mode = place.stat().st_mode & 0o777
+    place.rmdir()
+
+    assert mode == 0o711
 
 
 def test_nothing_is_lost_or_doubled_on_postgresql(tmp_path: Path) -> None:
