@@ -34,7 +34,7 @@ from meterstream_aggregator.batch import (
 from meterstream_aggregator.refusals import Reason, Refusal
 from meterstream_consumers import framing
 from meterstream_consumers.records import RawBatch
-from meterstream_consumers.vouching import canonical_bytes, ints_are_sure, is_plain
+from meterstream_consumers.vouching import canonical_bytes, has_plain_text, ints_are_sure
 from meterstream_schemas import codec, wire
 from meterstream_schemas.errors import UndecodableRecord, UnknownSchema
 from meterstream_schemas.events import EVENT_BYTES_MAX, MeterEvent
@@ -231,7 +231,7 @@ def _natively(bodies: list[bytes], schema_text: str) -> ArrowColumns | None:
     """What the native decoder makes of the bodies; None when it refuses one, or reads no text."""
     try:
         decoded = pyruhvro.deserialize_array(bodies, schema_text)  # pyright: ignore[reportAttributeAccessIssue] - compiled
-        decoded.validate(full=not all(map(is_plain, decoded.columns)))
+        decoded.validate(full=not has_plain_text(decoded))
     except (ValueError, pa.ArrowException):
         return None
     except BaseException as problem:

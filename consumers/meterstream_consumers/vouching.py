@@ -13,11 +13,18 @@ import pyarrow as pa
 
 from meterstream_aggregator.batch import ArrowArray, ArrowColumns
 
+PLAIN_ROWS_MIN: Final = 4096
+"""Fewer rows are validated sooner than looked at. Tests look at any number of them."""
 _INT_SURE: Final = 2**27
 _ONE_BYTE: Final = 64
 """Integers from minus this to below this take one byte."""
 
 _Integers: TypeAlias = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
+
+
+def has_plain_text(columns: ArrowColumns) -> bool:
+    """Whether there are many rows, and all of their text is surely UTF-8."""
+    return len(columns) >= PLAIN_ROWS_MIN and all(map(is_plain, columns.columns))
 
 
 def is_plain(column: ArrowArray) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from meterstream_consumers import vouching
 from meterstream_consumers.decode import native_columns
 from meterstream_consumers.vouching import is_plain
 from meterstream_schemas import codec
@@ -23,6 +24,11 @@ PLACES: dict[str, dict[str, object]] = {
     "producer": {"producer": "here"},
     "key": {"key": "here"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vouching, "PLAIN_ROWS_MIN", 1)
 
 
 def _with(text: bytes, place: str) -> bytes:
