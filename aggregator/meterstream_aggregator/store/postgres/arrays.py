@@ -59,6 +59,19 @@ def columns(kinds: str, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
     return [_column(*each) for each in zip(kinds, found, strict=True)] if found else []
 
 
+def asked(kinds: str, rows: Iterable[tuple[Any, ...]]) -> list[Column]:
+    """As `columns`, of what is asked for: a text with a NUL, which no table has, is a NULL.
+
+    It equals nothing. Strangers send such names, and the server takes none.
+    """
+    return [
+        Texts([None if value is None or "\0" in value else value for value in column.values])
+        if isinstance(column, Texts)
+        else column
+        for column in columns(kinds, rows)
+    ]
+
+
 def integers(values: Sequence[int | None]) -> Integers:
     """A column of integers, some of them perhaps NULL."""
     if None not in values:

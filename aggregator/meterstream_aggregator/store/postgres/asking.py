@@ -1,7 +1,7 @@
 """What a worker asks of PostgreSQL before it folds: one question for a whole batch.
 
 What is wanted goes in as columns; each answer has the place in them, counted from 1, then the
-facts.
+facts. It is asked before events are judged, so a name may be anything that a stranger sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from meterstream_aggregator.dedup import Numbers, ProducerKey, RefusedNumber
 from meterstream_aggregator.sessions import Session, SessionKey
 from meterstream_aggregator.state import SeriesOwner
 from meterstream_aggregator.store import rows
-from meterstream_aggregator.store.postgres.arrays import columns
+from meterstream_aggregator.store.postgres.arrays import asked
 from meterstream_aggregator.store.postgres.connection import Connection
 from meterstream_aggregator.subjects import Subject, SubjectKey, undump
 
@@ -85,9 +85,7 @@ def numbers(connection: Connection, wanted: Iterable[ProducerKey]) -> dict[Produ
     keys = list(wanted)
     if not keys:
         return {}
-    found = connection.execute(
-        _NUMBERS, ([key.partition for key in keys], [key.producer for key in keys])
-    )
+    found = connection.execute(_NUMBERS, asked("it", keys))
     return {keys[row[0] - 1]: rows.numbers_of_row(row[1:]) for row in found}
 
 
@@ -99,7 +97,7 @@ def refused_numbers(
     if not keys:
         return set()
     return {
-        keys[place - 1] for (place,) in connection.execute(_REFUSED_NUMBERS, columns("itii", keys))
+        keys[place - 1] for (place,) in connection.execute(_REFUSED_NUMBERS, asked("itii", keys))
     }
 
 
@@ -115,7 +113,7 @@ def caller_keys(
     keys = list(wanted)
     if not keys:
         return {}
-    found = connection.execute(_CALLER_KEYS, (*columns("tt", keys), partition))
+    found = connection.execute(_CALLER_KEYS, (*asked("tt", keys), partition))
     return {
         (tenant, key): CallerKey(partition, tenant, key, content, at, KeyState(state), time)
         for _, tenant, key, content, at, state, time in found
@@ -129,7 +127,7 @@ def known_sessions(
     keys = list(wanted)
     if not keys:
         return {}
-    found = connection.execute(_SESSIONS, columns("ittt", keys))
+    found = connection.execute(_SESSIONS, asked("ittt", keys))
     return {keys[row[0] - 1]: session_of_row(row[1:]) for row in found}
 
 
@@ -154,8 +152,8 @@ def known_subjects(
     keys = list(wanted)
     if not keys:
         return {}
-    asked = ((*key[:3], key.subject.encode()) for key in keys)
-    found = connection.execute(_SUBJECTS, columns("ittb", asked))
+    named = ((*key[:3], key.subject.encode()) for key in keys)
+    found = connection.execute(_SUBJECTS, asked("ittb", named))
     return {keys[place - 1]: undump(facts) for place, facts in found}
 
 
@@ -177,7 +175,7 @@ def known_series(
     owners = list(wanted)
     found: dict[SeriesOwner, set[tuple[str, ...]]] = {owner: set() for owner in owners}
     if owners:
-        for place, groups in connection.execute(_SERIES, columns("itt", owners)):
+        for place, groups in connection.execute(_SERIES, asked("itt", owners)):
             found[owners[place - 1]].add(tuple(json.loads(groups)))
     return found
 
