@@ -280,6 +280,8 @@ class Session:
             self._confirmation.ask()
             self._confirmation.check()
             self._work = self._begin()
+            # It may be another store by now, under the same address.
+            self._store = self._source.store = self._work.store_name
             self._take_all(self._work)
         except (StoreUnavailable, SchemaUnavailable, LogUnsure) as problem:
             self._hold(problem)

@@ -68,7 +68,8 @@ class Source:
         self._settings = settings
         self._owner = owner
         self._warn = warn
-        self._store = store
+        self.store = store
+        """The store whose name goes with offsets from now on."""
         self._consumer = Consumer(configuration(settings, warn))
         self._consumer.subscribe(
             [settings.topic],
@@ -141,10 +142,10 @@ class Source:
         """Tell Kafka how far the store is: best effort, for the group's other members and tools."""
         if not positions:
             return
-        if self._store is None:
+        if self.store is None:
             offsets = [self._place(partition, at) for partition, at in positions.items()]
         else:
-            told = self._store.dump()
+            told = self.store.dump()
             offsets = [
                 TopicPartition(self._settings.topic, partition, at, told)
                 for partition, at in positions.items()
@@ -218,7 +219,8 @@ class Source:
         elif code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             partition = cast("int", message.partition())
             self.hold([partition])
-            self.out_of_range.add(partition)
+            # One that has gone meanwhile is its next owner's to judge.
+            self.out_of_range.update({partition} & self.assigned)
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise LogUnusable(f"topic {self._settings.topic!r} cannot be read: {told}")
         elif problem.fatal() or code == KafkaError._FATAL:  # noqa: SLF001 - its public name

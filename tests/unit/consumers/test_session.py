@@ -5,24 +5,32 @@ from __future__ import annotations
 import gc
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from confluent_kafka import KafkaError
 from structlog import get_logger
 
 from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_consumers import session as module
+from meterstream_consumers.errors import OtherStore
+from meterstream_consumers.folding import Progress
 from meterstream_consumers.health import Health
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.records import RawBatch
 from meterstream_consumers.session import Phase, Session
 from meterstream_consumers.settings import WorkerSettings
+from meterstream_consumers.source import Source
+from meterstream_consumers.store_names import GroupOffset, StoreName
 from meterstream_consumers.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from confluent_kafka import Message
 
     from meterstream_consumers.confirming import Confirmation
     from meterstream_consumers.work import Work
@@ -47,8 +55,39 @@ class _Away:
         """Nothing is held."""
 
 
+class _Made:
+    """Work over a store that was made just now, in which nothing was folded yet."""
+
+    def __init__(self, identity: str) -> None:
+        self.store_name = StoreName(identity, "host", "where")
+        self.owned = {0: Progress(1, None, 0, 0)}
+
+    def take(self, _partition: int, _lowest: Callable[[], int]) -> int:
+        """It begins at the beginning."""
+        return 0
+
+    def let_go(self, _partitions: list[int]) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Confirmed:
+    """The topic is the one it was."""
+
+    def ask(self) -> None:
+        """Ask."""
+
+    check = ask
+
+    def silent_seconds(self) -> float:
+        """It answers."""
+        return 0.0
+
+
 class _Source:
-    """A group that hands nothing out by itself."""
+    """A group that hands nothing out by itself, and has counted 100 into the store ``old``."""
 
     def __init__(self, *_: object, **__: object) -> None:
         self.assigned: set[int] = set()
@@ -62,6 +101,20 @@ class _Source:
     def hold(self, partitions: set[int]) -> None:
         """Not read any further."""
         self.held |= partitions
+
+    def wait(self, _seconds: float) -> None:
+        """Nothing comes."""
+
+    def read_from(self, _positions: dict[int, int]) -> None:
+        """Read on."""
+
+    def bounds(self, _partition: int) -> tuple[int, int]:
+        """All of the log is there."""
+        return 0, 100
+
+    def group_offsets(self, _partitions: object) -> dict[int, GroupOffset]:
+        """As the first store was told of."""
+        return {0: GroupOffset(100, StoreName("old", "host", "where"))}
 
 
 def test_a_store_that_is_away_is_waited_for_once_however_many_partitions_come(
@@ -85,6 +138,43 @@ def test_a_store_that_is_away_is_waited_for_once_however_many_partitions_come(
 
     session.step()
     assert session.phase is Phase.WAITING
+
+
+def test_a_store_that_was_replaced_while_it_was_away_is_another_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An empty one under the same address: it would hold what comes, and the old one the rest."""
+    monkeypatch.setattr(module, "Source", _Source)
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0,))
+    stores = iter([_Made("old"), _Made("new")])
+    session = Session(
+        SETTINGS,
+        lambda: cast("Work", next(stores)),
+        1,
+        confirmation=cast("Confirmation", _Confirmed()),
+        health=Health("begins"),
+        metrics=WorkerMetrics(),
+        log=get_logger(),
+    )
+    session._source.assigned.add(0)
+    session._hold(StoreUnavailable("it is away"))
+    assert session.phase is Phase.WAITING
+
+    with pytest.raises(OtherStore, match="identity new"):
+        session.step()
+
+
+def test_a_gap_of_a_partition_that_has_gone_is_not_ours() -> None:
+    """What the client still hands out of it must not stop the worker that gave it away."""
+    source = Source.__new__(Source)
+    source.assigned, source.held, source.out_of_range = {1}, set(), set()
+    source._settings = SETTINGS
+    problem = SimpleNamespace(code=lambda: KafkaError._AUTO_OFFSET_RESET, str=lambda: "no offset")
+    source._judge(
+        cast("KafkaError", problem), cast("Message", SimpleNamespace(partition=lambda: 3))
+    )
+
+    assert source.out_of_range == set()
 
 
 class _Ended:
