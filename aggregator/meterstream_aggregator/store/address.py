@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 DEFAULT_SCHEMA: Final = "meterstream"
 _SCHEMES: Final = frozenset({"postgresql", "postgres"})
@@ -46,11 +46,27 @@ class PostgresAddress(NamedTuple):
 StoreAddress: TypeAlias = Path | PostgresAddress
 
 
+def _split(url: str) -> SplitResult:
+    """The parts of a URL. Raises `ValueError`, without the password, where one would end early."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is not None:
+        behind = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+        if "@" not in behind:
+            return parts
+    raise ValueError(
+        "a URL whose parts cannot be told; write @ : / ? # [ ] and % in its user and password as "
+        "%40 %3A %2F %3F %23 %5B %5D %25, or give the password by METERSTREAM_STORE_PASSWORD"
+    )
+
+
 def parse_address(text: str) -> StoreAddress:
     """The address that a text means. Raises `ValueError` for a URL that cannot be one."""
-    parts = urlsplit(text)
     if "://" not in text:
         return Path(text)
+    parts = _split(text)
     if parts.scheme not in _SCHEMES:
         raise ValueError(
             f"a store is a file or a postgresql:// URL, not {parts.scheme}:// something"

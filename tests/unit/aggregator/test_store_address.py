@@ -48,3 +48,13 @@ def test_names_that_postgresql_keeps_are_refused(schema: str) -> None:
     assert parse_address("postgresql://h/d?schema=pgs") == PostgresAddress(
         "postgresql://h/d", "pgs"
     )
+
+
+@pytest.mark.parametrize("mark", ["/", "?", "#", "[", "\u2100"])
+def test_a_password_that_ends_early_is_shown_to_nobody(mark: str) -> None:
+    """Written as it is, such a mark makes its beginning a host, which messages would name."""
+    with pytest.raises(ValueError, match="%2F") as raised:
+        parse_address(f"postgresql://u:sec{mark}ret@h/d")
+    assert "sec" not in f"{raised.value}{raised.value.__cause__}"
+    address = parse_address("postgresql://u:sec%2Fret@h/d?application_name=a%40b")
+    assert str(address) == "postgresql://u@h/d?schema=meterstream"
