@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -85,9 +89,9 @@ def rebuild(
     )
     shown = _Progress(progress)
     if live is not None:
-        with tempfile.TemporaryDirectory(prefix="meterstream-") as scratch:
+        with _scratch() as scratch:
             plan, records = proving.rebuild_like(
-                live, target, log, Path(scratch), catalogue=meters, told=shown.told
+                live, target, log, scratch, catalogue=meters, told=shown.told
             )
     else:
         assert meters is not None
@@ -129,8 +133,8 @@ def verify(
         registry_url=registry_url,
     )
     shown = _Progress(progress)
-    with tempfile.TemporaryDirectory(prefix="meterstream-") as scratch:
-        verdict = proving.verify(live, log, Path(scratch), told=shown.told)
+    with _scratch() as scratch:
+        verdict = proving.verify(live, log, scratch, told=shown.told)
     if output_format is Format.JSON:
         output.print_json(_document(verdict, shown.seconds()))
     elif output_format is Format.CSV:
@@ -138,6 +142,21 @@ def verify(
     else:
         _print(verdict, shown.seconds())
     raise typer.Exit(0 if verdict.same else 1)
+
+
+@contextmanager
+def _scratch() -> Generator[Path]:
+    """A directory for the while. SIGTERM takes it away as Ctrl-C does: it may hold two stores."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with tempfile.TemporaryDirectory(prefix="meterstream-") as scratch:
+            yield Path(scratch)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _COLUMNS: Final = ("table", "rows", "different", "live_hash", "rebuilt_hash")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,3 +182,28 @@ def test_a_store_without_history_is_told(
     SqliteStore(store).close()
     assert main(verify) == 1
     assert "belongs to no topic yet" in capsys.readouterr().err
+
+
+VERIFY = """
+import os, signal, sys, time
+from meterstream_services import proving
+from meterstream_services.cli.main import main
+def verify(live, log, scratch, *, told):
+    (scratch / "live.sqlite3").write_text("a copy of the store")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+proving.verify = verify
+sys.exit(main(["verify", "--store", "s", "--bootstrap", "h:1"]))
+"""
+
+
+def test_a_proof_that_is_told_to_end_leaves_no_copies_of_the_store(tmp_path: Path) -> None:
+    """SIGTERM, as a scheduler sends it, ends the command and its directory."""
+    ended = subprocess.run(
+        [sys.executable, "-c", VERIFY],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
