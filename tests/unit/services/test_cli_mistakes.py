@@ -59,7 +59,10 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "value for '--workers'",
         ),
         (["worker", "--bootstrap", "h:1", "--store", "s"], "--catalogue is missing"),
-        (["worker", "--bootstrap", "h:1", "--catalogue", CATALOGUE], "pass it or set METERSTREAM_STORE"),
+        (
+            ["worker", "--bootstrap", "h:1", "--catalogue", CATALOGUE],
+            "pass it or set METERSTREAM_STORE",
+        ),
         (["serve", "--store", "s"], "--accounts is missing"),
         (["serve", "--data", "d", "--http", "host:port"], "write HOST:PORT"),
     ],
