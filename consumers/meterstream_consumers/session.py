@@ -33,7 +33,7 @@ from meterstream_consumers.confirming import Confirmation
 from meterstream_consumers.errors import LogGap, LogUnsure, LogUnusable, OtherStore
 from meterstream_consumers.gaps import is_accepted
 from meterstream_consumers.health import Health
-from meterstream_consumers.memory import Trimmer
+from meterstream_consumers.memory import Trimmer, freeze
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.settings import WorkerSettings
 from meterstream_consumers.source import Source
@@ -286,6 +286,7 @@ class Session:
         except (StoreUnavailable, SchemaUnavailable, LogUnsure) as problem:
             self._hold(problem)
         else:
+            freeze()  # the work that was given up was left out of collections
             self._log.info("works again", partitions=sorted(self._source.assigned))
 
     def _take_all(self, work: Work) -> None:

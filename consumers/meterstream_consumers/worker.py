@@ -24,6 +24,7 @@ from meterstream_consumers.confirming import Confirmation
 from meterstream_consumers.errors import DeadLetterFlood, GroupShared, InstanceHeld, LogGap
 from meterstream_consumers.health import Health
 from meterstream_consumers.logs import configure
+from meterstream_consumers.memory import freeze
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.metrics_server import MetricsServer
 from meterstream_consumers.session import BACKOFF_SECONDS, Phase, Session
@@ -155,9 +156,7 @@ class Worker:
         )
 
     def _loop(self, session: Session) -> None:
-        gc.unfreeze()  # what an earlier session left
-        gc.collect()
-        gc.freeze()
+        freeze()
         gc.set_threshold(200_000, 20, 100)
         while not self._stopping:
             session.step()

@@ -19,6 +19,7 @@ from meterstream_consumers import session as module
 from meterstream_consumers.errors import OtherStore
 from meterstream_consumers.folding import Progress
 from meterstream_consumers.health import Health
+from meterstream_consumers.memory import freeze
 from meterstream_consumers.metrics import WorkerMetrics
 from meterstream_consumers.records import RawBatch
 from meterstream_consumers.session import Phase, Session
@@ -56,11 +57,15 @@ class _Away:
 
 
 class _Made:
-    """Work over a store that was made just now, in which nothing was folded yet."""
+    """Work over a store that was made just now, in which nothing was folded yet.
+
+    It refers to itself, as real work does through its callbacks.
+    """
 
     def __init__(self, identity: str) -> None:
         self.store_name = StoreName(identity, "host", "where")
         self.owned = {0: Progress(1, None, 0, 0)}
+        self.own = self
 
     def take(self, _partition: int, _lowest: Callable[[], int]) -> int:
         """It begins at the beginning."""
@@ -144,12 +149,33 @@ def test_a_store_that_was_replaced_while_it_was_away_is_another_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An empty one under the same address: it would hold what comes, and the old one the rest."""
+    session = _held(monkeypatch, [_Made("old"), _Made("new")])
+
+    with pytest.raises(OtherStore, match="identity new"):
+        session.step()
+
+
+def test_work_that_was_given_up_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that it remembered: a store that comes and goes must not cost memory."""
+    given_up = _Made("old")
+    told = weakref.ref(given_up)
+    session = _held(monkeypatch, [given_up, _Made("old")])
+    del given_up
+    try:
+        session.step()
+        assert session.phase is Phase.WORKING
+        assert told() is None
+    finally:
+        gc.unfreeze()
+
+
+def _held(monkeypatch: pytest.MonkeyPatch, works: list[_Made]) -> Session:
+    """A session that owned a partition until its store went away."""
     monkeypatch.setattr(module, "Source", _Source)
     monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0,))
-    stores = iter([_Made("old"), _Made("new")])
     session = Session(
         SETTINGS,
-        lambda: cast("Work", next(stores)),
+        lambda: cast("Work", works.pop(0)),
         1,
         confirmation=cast("Confirmation", _Confirmed()),
         health=Health("begins"),
@@ -157,11 +183,10 @@ def test_a_store_that_was_replaced_while_it_was_away_is_another_store(
         log=get_logger(),
     )
     session._source.assigned.add(0)
+    freeze()
     session._hold(StoreUnavailable("it is away"))
     assert session.phase is Phase.WAITING
-
-    with pytest.raises(OtherStore, match="identity new"):
-        session.step()
+    return session
 
 
 def test_a_gap_of_a_partition_that_has_gone_is_not_ours() -> None:
