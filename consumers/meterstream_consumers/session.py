@@ -167,6 +167,8 @@ class Session:
         if len(raw):
             folded = work.fold(raw)
             self._source.committed(folded.positions)
+            for partition in folded.positions:  # what it is further than must not follow it
+                self._to_name.pop(partition, None)
             records = folded.records
             del raw, folded
             self._trimmer.worked(records)

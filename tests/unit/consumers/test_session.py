@@ -6,7 +6,7 @@ import gc
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from confluent_kafka import KafkaError
@@ -200,6 +200,23 @@ def test_a_gap_of_a_partition_that_has_gone_is_not_ours() -> None:
     )
 
     assert source.out_of_range == set()
+
+
+def test_where_a_batch_began_is_not_told_after_where_it_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The group's position would go back, when a partition comes with its first records."""
+    session = _held(monkeypatch, [_Made("old"), _Made("old")])
+    told: list[dict[int, int]] = []
+    source, work = cast("Any", session._source), cast("Any", _Made("old"))
+    source.committed, source.out_of_range = told.append, set()
+    source.collect = lambda: [b"a record"]
+    work.fold = lambda _: SimpleNamespace(positions={0: 200}, records=1)
+    work.step, source.at_end, session._told_at = lambda _: None, None, float("inf")
+    session._to_name = {0: 100, 1: 7}
+    session._work_on(work)
+
+    assert told == [{0: 200}, {1: 7}]
 
 
 class _Ended:
