@@ -43,7 +43,7 @@ def configuration(settings: WorkerSettings, warn: Callable[[str], None]) -> dict
         "check.crcs": True,
         # All that is ever ahead of the fold: one thread fetches from here, folds and commits, so
         # a slow commit makes nothing grow.
-        "queued.max.messages.kbytes": 32_768,
+        "queued.max.messages.kbytes": 16_384,
         "fetch.wait.max.ms": 50,
         # A full prefetch queue would pause fetching for a second; measured, it starves the loop.
         "fetch.queue.backoff.ms": 10,

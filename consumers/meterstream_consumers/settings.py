@@ -49,9 +49,9 @@ class WorkerSettings:
     """``host:port`` of the metrics and health endpoint, None for none."""
     registry_url: str | None = None
     log_json: bool = False
-    batch_events_max: int = 100_000
+    batch_events_max: int = 50_000
     """Events folded into one transaction at the most."""
-    batch_bytes_max: int = 64 * 1024 * 1024
+    batch_bytes_max: int = 32 * 1024 * 1024
     """Bytes of values collected for one transaction at the most, give or take one fetch."""
     batch_seconds_max: float = 1.0
     """How long a batch is collected at the most while the log has more."""
