@@ -143,7 +143,7 @@ class Memory:
     It must be dropped when a batch was folded and not committed.
     """
 
-    def __init__(self, *, series_max: int = 400_000) -> None:
+    def __init__(self, *, series_max: int = 150_000) -> None:
         self.numbers: Final[dict[ProducerKey, Numbers]] = {}
         self.series: Final = KnownSeries()
         self.names = SeriesNames()

@@ -17,7 +17,7 @@ from meterstream_aggregator.changes import Numbered, SeriesKey, UsageDelta
 from meterstream_aggregator.dedup import Int64Array
 from meterstream_aggregator.store.sqlite_many import Insert, ask_rows, insert_rows
 
-SERIES_CACHED_MAX: Final = 200_000
+SERIES_CACHED_MAX: Final = 100_000
 _FIRST_FREE: Final = "SELECT coalesce(max(id), 0) + 1 FROM series"
 _NEW: Final = Insert(
     "INSERT INTO series (id, version, tenant, partition, groups, meter)",
