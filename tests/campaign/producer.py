@@ -92,7 +92,10 @@ class Producer:
 
     def adopt(self) -> None:
         """Send what the dead left on disk."""
-        self._record([self._events.draw(time.time_ns() // 1000)])
+        drawn = self._events.draw(time.time_ns() // 1000)
+        while drawn.kind != "USAGE":  # A meter looks for what is left from its own first event on.
+            drawn = self._events.draw(time.time_ns() // 1000)
+        self._record([drawn])
         root, deadline = Path(self._orders.spool), time.monotonic() + _ADOPT_SECONDS
         while any(path.name != self._meter.producer for path in root.iterdir()):
             if time.monotonic() > deadline:
