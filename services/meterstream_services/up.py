@@ -6,6 +6,9 @@
     DIR/broker/            the embedded Kafka's own directory
     DIR/store.sqlite3      usage, sessions, positions
     DIR/accounts.sqlite3   accounts
+    DIR/keys.sqlite3       API keys
+    DIR/clients.sqlite3    what clients define by calls
+    DIR/spool/             events that the log does not have yet
     DIR/logs/              broker.log, worker.log, serve.log, notices.log
     DIR/processes.json     process ids by part, while it runs
     DIR/connection.toml    addresses, from readiness to the end
@@ -60,7 +63,8 @@ class UpSettings:
     ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
     further workers take the ports behind it; without it each takes any free port. ``webhook`` says
     that notices go to the address and with the secret of the environment. ``store`` is a file of
-    the data directory unless named.
+    the data directory unless named. ``clients`` are ready catalogues to add, ``unimeter`` and
+    ``hosts`` go to `serve` as they are.
     """
 
     data: Path
@@ -76,6 +80,9 @@ class UpSettings:
     webhook: bool = False
     policy: RestartPolicy | None = None
     store: StoreAddress | None = None
+    clients: Sequence[Path] = ()
+    unimeter: Sequence[str] = ()
+    hosts: Sequence[str] = ()
 
 
 def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
@@ -88,7 +95,8 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
     with hold(settings.data, say) as lock:
         # One that was killed leaves its addresses; nobody must take them for ours.
         (settings.data / FILE_NAME).unlink(missing_ok=True)
-        catalogue = join_files(settings.catalogues, settings.data / JOINED_NAME)
+        named = (*settings.catalogues, *settings.clients)
+        catalogue = join_files(named, settings.data / JOINED_NAME)
         load_catalogue(catalogue)
         port = settings.port or free_port(settings.host)
         check_port(settings.host, port)
@@ -139,7 +147,7 @@ class _Machine:
         self._ensure_topics(bootstrap)
         for number in range(1, self._settings.workers + 1):
             self._start(_worker_name(number), partial(self._worker, bootstrap, number))
-        self._start("serve", self._serve)
+        self._start("serve", partial(self._serve, bootstrap))
         if self._settings.webhook:
             self._start("notices", lambda: ["notices", "--bootstrap", bootstrap])
         if not self._wait_until_ready():
@@ -206,13 +214,26 @@ class _Machine:
         os.environ["METERSTREAM_STORE"] = store.full()
         return ()
 
-    def _serve(self) -> Sequence[str]:
-        return [
+    def _serve(self, bootstrap: str) -> Sequence[str]:
+        settings = self._settings
+        arguments = [
             "serve",
-            *("--http", f"{in_url(self._settings.host)}:{self._port}"),
+            *("--http", f"{in_url(settings.host)}:{self._port}"),
             *self._store(),
-            *("--accounts", str(self._settings.data / "accounts.sqlite3")),
+            *("--accounts", str(settings.data / "accounts.sqlite3")),
+            *("--keys", str(settings.data / "keys.sqlite3")),
+            *("--book", str(settings.data / "clients.sqlite3")),
+            *("--bootstrap", bootstrap),
+            *("--topic", settings.topic),
+            *("--spool", str(settings.data / "spool")),
         ]
+        if settings.registry_url:
+            arguments += ["--registry-url", settings.registry_url]
+        for text in settings.unimeter:
+            arguments += ["--unimeter", text]
+        for name in settings.hosts:
+            arguments += ["--known-host", name]
+        return arguments
 
     def _wait_until_ready(self) -> bool:
         deadline = time.monotonic() + READY_SECONDS

@@ -20,6 +20,7 @@ from meterstream_services.cli import (
     rebuild,
     reconcile,
     run,
+    serve,
     sessions,
     spool,
     status,
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 app.command()(run.up)
 app.command()(run.worker)
-app.command()(run.serve)
+app.command()(serve.serve)
 app.command("import")(importing.import_command)
 app.command()(usage.usage)
 app.command()(periods.periods)

@@ -26,7 +26,8 @@ from meterstream_services.cli.replay import (
     mailroom_of,
     replay,
 )
-from meterstream_services.cli.run import RegistryOption, StoreOption
+from meterstream_services.cli.run import RegistryOption
+from meterstream_services.cli.serve_options import StoreOption
 from meterstream_services.wording import counted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from meterstream_services.cli import output
 from meterstream_services.cli.addresses import NO_STORE, DataOption, find_store
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
-from meterstream_services.cli.run import StoreOption
+from meterstream_services.cli.serve_options import StoreOption
 from meterstream_services.wording import counted
 
 if TYPE_CHECKING:

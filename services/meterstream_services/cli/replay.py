@@ -23,7 +23,8 @@ from meterstream_services.cli.addresses import (
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
-from meterstream_services.cli.run import RegistryOption, StoreOption
+from meterstream_services.cli.run import RegistryOption
+from meterstream_services.cli.serve_options import StoreOption
 from meterstream_services.wording import counted
 
 if TYPE_CHECKING:

@@ -24,6 +24,16 @@ from meterstream_services.cli.addresses import (
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json, line
+from meterstream_services.cli.serve_options import (
+    ClientsOption,
+    HttpOption,
+    KnownHostOption,
+    StoreOption,
+    UnimeterOption,
+    kept_address,
+    ready_clients,
+    unimeter_port,
+)
 from meterstream_services.cli.thresholds import has_webhook
 from meterstream_services.cli.worker_options import (
     AcceptGapOption,
@@ -57,22 +67,8 @@ RegistryOption = Annotated[
         help="Schema registry, if there is one.",
     ),
 ]
-HttpOption = Annotated[
-    str, typer.Option("--http", help="HOST:PORT to answer on; port 0 takes a free one.")
-]
 MetricsOption = Annotated[
     str | None, typer.Option("--metrics", help="HOST:PORT of the worker's Prometheus metrics.")
-]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="METERSTREAM_STORE",
-        metavar="PATH|URL",
-        help="The store: a file, or postgresql://USER@HOST/DATABASE?schema=NAME, whose password "
-        "METERSTREAM_STORE_PASSWORD or METERSTREAM_STORE_PASSWORD_FILE may give; default "
-        "DIR/store.sqlite3.",
-    ),
 ]
 TickOption = Annotated[
     float,
@@ -130,6 +126,9 @@ def up(
     ] = 8,
     metrics: MetricsOption = None,
     registry_url: RegistryOption = None,
+    clients: ClientsOption = None,
+    unimeter: UnimeterOption = None,
+    known_host: KnownHostOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run broker, worker and services on this machine, in the foreground.
@@ -141,6 +140,8 @@ def up(
 
     as_json(log_format)
     host, port = host_and_port(http, option="--http")
+    for text in unimeter or ():
+        unimeter_port(text)  # Said here, before anything is started.
     settings = UpSettings(
         data=_required(data, "--data", "METERSTREAM_DATA", "the directory for everything kept"),
         catalogues=_catalogues(catalogue),
@@ -154,6 +155,9 @@ def up(
         registry_url=registry_url,
         store=store_address(store) if store else None,
         webhook=has_webhook(os.environ),
+        clients=ready_clients(clients or ()),
+        unimeter=tuple(unimeter or ()),
+        hosts=tuple(known_host or ()),
     )
     raise typer.Exit(run_up(settings, say=say))
 
@@ -238,7 +242,7 @@ def worker(
         host_and_port(metrics, option="--metrics")
     address = find_bootstrap(bootstrap=bootstrap, data=data).address
     catalogues = _catalogues(catalogue)
-    kept = _store(store, data)
+    kept = kept_address(store, data, STORE_NAME, option="--store")
     beside = _beside(kept, data)
     with _place_of_joined(catalogues, beside) as place:
         try:
@@ -284,61 +288,9 @@ def _place_of_joined(catalogues: Sequence[Path], beside: Path | None) -> Generat
         yield Path(scratch) / _JOINED
 
 
-def _store(store: str | None, data: Path | None) -> StoreAddress:
-    """The store that is named, or the file under the data directory."""
-    if store:
-        return store_address(store)
-    return _in_data(None, data, STORE_NAME, option="--store")
-
-
 def _beside(store: StoreAddress, data: Path | None) -> Path | None:
     """Where files are that go with a store: its directory, else that of the data, if any."""
     if isinstance(store, Path):
         return store.parent
     directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
     return None if directory == Path() else directory.absolute()
-
-
-def _in_data(path: Path | None, data: Path | None, name: str, *, option: str) -> Path:
-    """A file that is named itself or lies under the data directory."""
-    if path is not None:
-        return path.absolute()
-    directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
-    if directory == Path():
-        or_set = " or set METERSTREAM_STORE" if option == "--store" else ""
-        raise CommandError(
-            f"{option} is missing; pass it{or_set}, or --data DIR for DIR/{name}",
-            status=WRONG_ARGUMENTS,
-        )
-    return (directory / name).absolute()
-
-
-def serve(
-    *,
-    http: HttpOption = DEFAULT_HTTP,
-    data: DataOption = None,
-    store: StoreOption = None,
-    accounts: Annotated[
-        Path | None,
-        typer.Option("--accounts", help="The accounts' file; default DIR/accounts.sqlite3."),
-    ] = None,
-    known_host: Annotated[
-        list[str] | None,
-        typer.Option(help="A further name that clients call this service by. Repeatable."),
-    ] = None,
-    log_format: LogFormatOption = LogFormat.TEXT,
-) -> None:
-    """Answer questions over HTTP, until SIGTERM."""
-    from meterstream_services.http.app import run as run_http  # noqa: PLC0415 - loaded by its command
-    from meterstream_services.http.settings import Settings  # noqa: PLC0415 - loaded by its command
-
-    host, port = host_and_port(http, option="--http")
-    settings = Settings(
-        store=_store(store, data),
-        accounts=_in_data(accounts, data, _ACCOUNTS, option="--accounts"),
-        host=host,
-        port=port,
-        hosts=tuple(known_host or ()),
-        log_json=as_json(log_format),
-    )
-    raise typer.Exit(run_http(settings))

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -14,8 +14,15 @@ from fastapi.openapi.utils import get_openapi
 from meterstream_aggregator.store.opening import Readers
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_consumers.logs import configure
+from meterstream_services.accounts.opening import open_directory
 from meterstream_services.accounts.port import EditableDirectory
-from meterstream_services.accounts.sqlite import SqliteDirectory
+from meterstream_services.clients.agentmeter import routes as agentmeter
+from meterstream_services.clients.book import Book, MemoryBook
+from meterstream_services.clients.climeter import routes as climeter
+from meterstream_services.clients.eventlog import EventLog
+from meterstream_services.clients.meter_lib import routes as meter_lib
+from meterstream_services.clients.stripemeter import routes as stripemeter
+from meterstream_services.gateway.port import Door
 from meterstream_services.http import (
     accounts,
     adjustments,
@@ -23,9 +30,13 @@ from meterstream_services.http import (
     docs,
     explain,
     health,
+    ingest,
     meters,
+    openmeter,
     periods,
     reconcile,
+    records,
+    registry,
     sessions,
     status,
     tenants,
@@ -39,6 +50,30 @@ from meterstream_services.http.problems import ProblemDocument, install_problems
 from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
 
+_ROUTES: Final = (
+    usage,
+    periods,
+    adjustments,
+    explain,
+    sessions,
+    meters,
+    thresholds,
+    accounts,
+    tenants,
+    status,
+    reconcile,
+    deadletters,
+    health,
+    docs,
+    ingest,
+    records,
+    openmeter,
+    registry,
+    climeter,
+    stripemeter,
+    meter_lib,
+    agentmeter,
+)
 _DESCRIPTION = """\
 Usage by tenant and account, sessions, and how far everything is counted.
 
@@ -59,24 +94,34 @@ def create_app(
     open_store: Callable[[], StoreReader] | None = None,
     directory: EditableDirectory | None = None,
     now: Callable[[], int] | None = None,
+    door: Door | None = None,
+    log: EventLog | None = None,
+    book: Book | None = None,
 ) -> FastAPI:
     """The application for these settings. It opens nothing before it is asked something.
 
-    The keyword arguments replace the store, the accounts directory and the clock (microseconds
-    UTC). The directory is closed when the application shuts down.
+    The keyword arguments replace what the settings name: the store, the accounts directory, the
+    clock (microseconds UTC), the door, the log's events, the book. All are closed when the
+    application shuts down.
     """
     readers = Readers(settings.store)
     parts = Parts(
         open_store=open_store or readers.open,
-        directory=directory or SqliteDirectory(settings.accounts),
+        directory=directory or open_directory(settings.accounts),
         now=now or _wall_clock,
         metrics=HttpMetrics(),
+        door=door,
+        log=log,
+        book=book or MemoryBook(),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        if parts.door is not None:
+            await parts.door.close()
         parts.directory.close()
+        parts.book.close()
         readers.close()
 
     app = FastAPI(
@@ -90,22 +135,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (
-        usage,
-        periods,
-        adjustments,
-        explain,
-        sessions,
-        meters,
-        thresholds,
-        accounts,
-        tenants,
-        status,
-        reconcile,
-        deadletters,
-        health,
-        docs,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     install_problems(app)
     app.add_middleware(LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_services.accounts.port import EditableDirectory
+from meterstream_services.clients.book import Book, MemoryBook
+from meterstream_services.clients.eventlog import EventLog
+from meterstream_services.gateway.port import Door
 from meterstream_services.http.metrics import HttpMetrics
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The store, the accounts, the clock (microseconds UTC) and the metrics of one application."""
+    """The store, the accounts, the clock (microseconds UTC) and the metrics of one application.
+
+    ``door`` is None where no broker is named: then nothing is taken. ``log`` likewise. ``book`` has
+    what clients define by calls.
+    """
 
     open_store: Callable[[], StoreReader]
     directory: EditableDirectory
     now: Callable[[], int]
     metrics: HttpMetrics
+    door: Door | None = None
+    log: EventLog | None = None
+    book: Book = field(default_factory=MemoryBook)
 
     @contextmanager
     def store(self) -> Generator[StoreReader]:

@@ -6,6 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meterstream_aggregator.store.address import StoreAddress
+from meterstream_schemas.events import EVENTS_TOPIC
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the door needs: where the log is, and where the spool lies.
+
+    ``patience_seconds`` is how long a client waits for the log before it hears that it is away.
+    """
+
+    bootstrap_servers: str
+    spool: Path
+    topic: str = EVENTS_TOPIC
+    registry_url: str | None = None
+    spool_bytes_max: int = 1 << 30
+    patience_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnimeterPort:
+    """One TCP port of Unimeter's protocol. ``tenant`` None: accounts are tenants by themselves.
+
+    ``advertised`` is what clients are told to connect to, where that differs (``host:port``).
+    """
+
+    host: str
+    port: int
+    tenant: str | None = None
+    advertised: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +42,22 @@ class Settings:
     """Where the services find their data, and where they answer.
 
     ``port`` 0 takes a free one. ``hosts`` are further names by which clients may call a service
-    that listens on a loopback address; see `meterstream_services.http.limits`.
+    that listens on a loopback address; see `meterstream_services.http.limits`. Without ``gateway``
+    nothing is taken, only answered. ``keys`` None: none are looked for, everybody may do everything
+    (tests). ``book`` None: what clients define is forgotten at the end. ``definitions`` is a file
+    that is written when Unimeter's metrics change, for the catalogue of the workers.
     """
 
     store: StoreAddress
-    accounts: Path
+    accounts: StoreAddress
     host: str = "127.0.0.1"
     port: int = 8080
     hosts: tuple[str, ...] = ()
     log_json: bool = False
+    gateway: Gateway | None = None
+    keys: StoreAddress | None = None
+    book: StoreAddress | None = None
+    unimeter: tuple[UnimeterPort, ...] = ()
+    definitions: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None

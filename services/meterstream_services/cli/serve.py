@@ -1,0 +1,183 @@
+"""`meterstream serve`: questions, accounts, and the door for events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.cli.addresses import (
+    DEFAULT_HTTP,
+    STORE_NAME,
+    BootstrapOption,
+    DataOption,
+    find_bootstrap,
+    host_and_port,
+    store_address,
+)
+from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json
+from meterstream_services.cli.serve_options import (
+    HttpOption,
+    KnownHostOption,
+    StoreOption,
+    UnimeterOption,
+    kept_address,
+    unimeter_port,
+)
+
+if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
+    from meterstream_services.http.settings import Gateway
+
+_BYTES_MAX = 1 << 30
+
+
+def serve(
+    *,
+    http: HttpOption = DEFAULT_HTTP,
+    data: DataOption = None,
+    store: StoreOption = None,
+    accounts: Annotated[
+        str | None,
+        typer.Option(
+            "--accounts",
+            envvar="METERSTREAM_ACCOUNTS",
+            metavar="PATH|URL",
+            help="The accounts; default DIR/accounts.sqlite3.",
+        ),
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            "--keys",
+            envvar="METERSTREAM_KEYS",
+            metavar="PATH|URL",
+            help="The API keys; default keys.sqlite3 beside the accounts, or their database.",
+        ),
+    ] = None,
+    book: Annotated[
+        str | None,
+        typer.Option(
+            "--book",
+            envvar="METERSTREAM_BOOK",
+            metavar="PATH|URL",
+            help="What clients define by calls: projects, metrics, wallets; default "
+            "clients.sqlite3 beside the accounts, or their database.",
+        ),
+    ] = None,
+    bootstrap: BootstrapOption = None,
+    topic: Annotated[
+        str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
+    ] = EVENTS_TOPIC,
+    registry_url: Annotated[
+        str | None,
+        typer.Option(
+            "--registry-url",
+            envvar="METERSTREAM_REGISTRY_URL",
+            help="Schema registry, if there is one.",
+        ),
+    ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            "--spool",
+            envvar="METERSTREAM_SPOOL",
+            help="Directory for events that the log does not have yet; default DIR/spool.",
+        ),
+    ] = None,
+    spool_bytes_max: Annotated[
+        int, typer.Option(min=65_536, help="How large the spool may become.")
+    ] = _BYTES_MAX,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Take no events, answer questions only.")
+    ] = False,
+    unimeter: UnimeterOption = None,
+    known_host: KnownHostOption = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file with the certificate and its chain: HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with its private key.")] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Take events and answer questions over HTTP, until SIGTERM.
+
+    Without a broker, by --bootstrap, --data or METERSTREAM_BOOTSTRAP_SERVERS, only questions are
+    answered.
+    """
+    from meterstream_services.http.app import run as run_http  # noqa: PLC0415 - loaded by its command
+    from meterstream_services.http.settings import Settings  # noqa: PLC0415 - loaded by its command
+
+    host, port = host_and_port(http, option="--http")
+    if (tls_certificate is None) != (tls_key is None):
+        raise CommandError(
+            "--tls-certificate and --tls-key belong together; pass both", status=WRONG_ARGUMENTS
+        )
+    kept = kept_address(store, data, STORE_NAME, option="--store")
+    directory = kept_address(accounts, data, "accounts.sqlite3", option="--accounts")
+    settings = Settings(
+        store=kept,
+        accounts=directory,
+        host=host,
+        port=port,
+        hosts=tuple(known_host or ()),
+        log_json=as_json(log_format),
+        gateway=None
+        if read_only
+        else _gateway(
+            bootstrap,
+            data,
+            topic=topic,
+            registry_url=registry_url,
+            spool=spool,
+            spool_bytes_max=spool_bytes_max,
+        ),
+        keys=_beside(directory, keys, "keys.sqlite3", option="--keys"),
+        book=_beside(directory, book, "clients.sqlite3", option="--book"),
+        unimeter=tuple(unimeter_port(text) for text in unimeter or ()),
+        definitions=directory.parent / "unimeter.json" if isinstance(directory, Path) else None,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+    )
+    raise typer.Exit(run_http(settings))
+
+
+def _beside(accounts: StoreAddress, named: str | None, name: str, *, option: str) -> StoreAddress:
+    """What is named itself, else a file beside the accounts' file, or the accounts' database."""
+    if named is not None:
+        return store_address(named, option=option)
+    return accounts.parent / name if isinstance(accounts, Path) else accounts
+
+
+def _gateway(
+    bootstrap: str | None,
+    data: Path | None,
+    *,
+    topic: str,
+    registry_url: str | None,
+    spool: Path | None,
+    spool_bytes_max: int,
+) -> Gateway | None:
+    """Where events go; None where nothing names a broker. A misspelt name is an error."""
+    from meterstream_services.http.settings import Gateway  # noqa: PLC0415 - loaded by its command
+
+    named = bootstrap or os.environ.get("METERSTREAM_BOOTSTRAP_SERVERS")
+    if not named:
+        return None
+    directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
+    if spool is None and directory == Path():
+        raise CommandError(
+            "--spool is missing: events that the log does not have yet need a directory; pass it, "
+            "or --data DIR for DIR/spool, or --read-only to take no events",
+            status=WRONG_ARGUMENTS,
+        )
+    return Gateway(
+        bootstrap_servers=find_bootstrap(bootstrap=named, data=None).address,
+        spool=(spool or directory / "spool").absolute(),
+        topic=topic,
+        registry_url=registry_url,
+        spool_bytes_max=spool_bytes_max,
+    )

@@ -1,0 +1,98 @@
+"""Options of `meterstream serve` and of `up`, and what their texts mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meterstream_services.cli.addresses import host_and_port, store_address
+from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+
+if TYPE_CHECKING:
+    from meterstream_aggregator.store.address import StoreAddress
+    from meterstream_services.http.settings import UnimeterPort
+
+HttpOption = Annotated[
+    str, typer.Option("--http", help="HOST:PORT to answer on; port 0 takes a free one.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="METERSTREAM_STORE",
+        metavar="PATH|URL",
+        help="The store: a file, or postgresql://USER@HOST/DATABASE?schema=NAME, whose password "
+        "METERSTREAM_STORE_PASSWORD or METERSTREAM_STORE_PASSWORD_FILE may give; default "
+        "DIR/store.sqlite3.",
+    ),
+]
+UnimeterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unimeter",
+        envvar="METERSTREAM_UNIMETER",
+        metavar="[TENANT=]HOST:PORT",
+        help="Answer Unimeter's clients on this TCP port, which knows no keys: whoever reaches it "
+        "speaks for TENANT, or, without one, for every account as a tenant of its own. Repeatable.",
+    ),
+]
+KnownHostOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A further name that clients call this service by. Repeatable."),
+]
+ClientsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--clients",
+        metavar="NAME|all",
+        help="Add the ready catalogue of this client: climeter, unimeter, stripemeter, meter_lib, "
+        "agentmeter, or all of them. Repeatable.",
+    ),
+]
+
+
+def unimeter_port(text: str) -> UnimeterPort:
+    """``[TENANT=]HOST:PORT``. Raises `CommandError`."""
+    from meterstream_services.http.settings import UnimeterPort  # noqa: PLC0415 - loaded by its command
+
+    tenant, equals, address = text.rpartition("=")
+    if equals and not tenant:
+        raise CommandError(
+            f"--unimeter {text}: names no tenant before the =; write TENANT=HOST:PORT",
+            status=WRONG_ARGUMENTS,
+        )
+    host, port = host_and_port(address, option="--unimeter")
+    return UnimeterPort(host, port, tenant or None)
+
+
+def ready_clients(names: Sequence[str]) -> tuple[Path, ...]:
+    """The ready catalogues of these clients. Raises `CommandError` for an unknown one."""
+    from meterstream_services.catalogues import ready  # noqa: PLC0415 - loaded by its command
+
+    found = ready()
+    wanted = dict.fromkeys(found if "all" in names else names)
+    for name in wanted:
+        if name not in found:
+            raise CommandError(
+                f"--clients {name}: no client is called that; there are: {', '.join(found)}",
+                status=WRONG_ARGUMENTS,
+            )
+    return tuple(found[name] for name in wanted)
+
+
+def kept_address(named: str | None, data: Path | None, name: str, *, option: str) -> StoreAddress:
+    """A file or database that is named itself, or the file under the data directory."""
+    if named is not None:
+        return store_address(named, option=option)
+    directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
+    if directory == Path():
+        or_set = " or set METERSTREAM_STORE" if option == "--store" else ""
+        raise CommandError(
+            f"{option} is missing; pass it{or_set}, or --data DIR for DIR/{name}",
+            status=WRONG_ARGUMENTS,
+        )
+    return (directory / name).absolute()

@@ -1,0 +1,7 @@
+"""The routes that the client of meter_lib calls."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(include_in_schema=False)

@@ -1,0 +1,128 @@
+"""Small tables in a file of SQLite (WAL): readers never wait for a writer."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from meterstream_services.sql.port import DatabaseUnavailable, Row, Session, Tables, Value
+
+BUSY_SECONDS: Final = 5.0
+"""How long a writer waits for another before it says so."""
+
+
+class SqliteDatabase:
+    """See `meterstream_services.sql.port.Database`."""
+
+    def __init__(self, path: Path, tables: Tables) -> None:
+        self._path: Final = path
+        self._tables: Final = tables
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._ready = False
+
+    @contextmanager
+    def reading(self) -> Generator[Session]:
+        """See `Database`."""
+        with self._transaction("BEGIN") as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Generator[Session]:
+        """See `Database`."""
+        with self._transaction("BEGIN IMMEDIATE") as session:
+            yield session
+
+    def close(self) -> None:
+        """See `Database`."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Generator[Session]:
+        """A connection for one transaction; it goes back to the pool unless it failed."""
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = self._take()
+            connection.execute(begin)
+            yield _Session(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as problem:
+            _drop(connection)
+            raise DatabaseUnavailable(f"{self._path}: cannot be used: {problem}") from problem
+        except BaseException:
+            _drop(connection)
+            raise
+        with self._lock:
+            self._idle.append(connection)
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            with self._lock:
+                if not self._ready:
+                    self._prepare(connection)
+                    self._ready = True
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the file up to date; raise, and change nothing, for a file that is another's."""
+        self._version(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._version(connection)  # Again: another process may have been faster.
+            for number, migration in enumerate(self._tables.migrations[version:], version + 1):
+                for statement in filter(str.strip, migration.split(";\n")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute(f"PRAGMA application_id = {self._tables.application_id}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        newest = len(self._tables.migrations)
+        if application == self._tables.application_id and version <= newest:
+            return version
+        if (application, version, tables) == (0, 0, 0):
+            return 0
+        raise DatabaseUnavailable(
+            f"{self._path}: is no file of {self._tables.name} up to version {newest}; name another"
+        )
+
+
+class _Session:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        return self._connection.execute(statement, parameters).fetchall()
+
+    def many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
+        self._connection.executemany(statement, rows)
+
+
+def _drop(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        connection.close()  # Rolls back what is open.
