@@ -18,6 +18,7 @@ from meterstream_services.accounts.opening import open_directory
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.clients.agentmeter import routes as agentmeter
 from meterstream_services.clients.book import Book, MemoryBook
+from meterstream_services.clients.book_sql import open_book
 from meterstream_services.clients.climeter import routes as climeter
 from meterstream_services.clients.eventlog import EventLog
 from meterstream_services.clients.meter_lib import routes as meter_lib
@@ -112,7 +113,7 @@ def create_app(
         metrics=HttpMetrics(),
         door=door,
         log=log,
-        book=book or MemoryBook(),
+        book=book or (open_book(settings.book) if settings.book else MemoryBook()),
     )
 
     @asynccontextmanager

@@ -25,6 +25,7 @@ from meterstream_services.accounts.errors import (
     InvalidChanges,
     PreconditionFailed,
 )
+from meterstream_services.clients.book import BookFull, BookUnavailable, EntryTooLarge
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 2
@@ -116,6 +117,8 @@ def install_problems(app: FastAPI) -> None:
         AccountsUnavailable,
         InvalidChanges,
         PreconditionFailed,
+        BookFull,
+        BookUnavailable,
     ):
         app.add_exception_handler(kind, _answer_known)
     app.add_exception_handler(Exception, _answer_unknown)
@@ -143,6 +146,12 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind 
             return Problem(422, "invalid-change", str(error), errors=errors)
         case PreconditionFailed():
             return Problem(412, "precondition-failed", str(error))
+        case EntryTooLarge():
+            return Problem(413, "entry-too-large", str(error))
+        case BookFull():
+            return Problem(507, "book-full", str(error))
+        case BookUnavailable():
+            return _unavailable("book-unavailable", error)
         case _:
             raise error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,7 @@ class SqliteDatabase:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Bring the file up to date; raise, and change nothing, for a file that is another's."""
         self._version(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _into_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             version = self._version(connection)  # Again: another process may have been faster.
@@ -121,6 +122,19 @@ class _Session:
 
     def many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         self._connection.executemany(statement, rows)
+
+
+def _into_wal(connection: sqlite3.Connection) -> None:
+    """Set the journal's mode; SQLite does not wait by itself where another process does the same."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _drop(connection: sqlite3.Connection | None) -> None:
