@@ -1,18 +1,24 @@
 """Small tables that services keep: one port over SQLite and PostgreSQL, one dialect for both.
 
-Statements use ``?`` for parameters and only what both databases share (``ON CONFLICT``, ``LIMIT``);
-tables have ``TEXT`` and ``BIGINT`` columns. Writers take turns in both, so that what a writer read
-stays true until it commits.
+Statements use ``?`` for parameters, never inside a quoted text, and only what both databases share
+(``ON CONFLICT``, ``LIMIT``); a sum is cast (``CAST(SUM(x) AS BIGINT)``). Tables have ``TEXT`` and
+``BIGINT`` columns; texts sort by code point in both. In migrations a ``;`` ends a line only where
+it ends a statement. PostgreSQL keeps no NUL in a text: check texts before they come here.
+
+Writers take turns in both, so that what a writer read stays true until it commits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 Value = str | int | None
 Row = tuple[Any, ...]
+
+IDLE_MAX: Final = 8
+"""Connections that a database keeps for the next transaction; more are closed after theirs."""
 
 
 class Tables(NamedTuple):
@@ -28,7 +34,15 @@ class Tables(NamedTuple):
 
 
 class DatabaseUnavailable(Exception):
-    """It cannot be read or written now, or is not what was expected; the message says which."""
+    """It cannot be read or written now, or is not what was expected; the message says which.
+
+    ``in_doubt``: the answer to a COMMIT was lost, so what was written may be kept or may not.
+    Read it again, or write the same once more where that changes nothing.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
 
 
 class Session(Protocol):
@@ -46,7 +60,8 @@ class Session(Protocol):
 class Database(Protocol):
     """Safe from several threads; blocks. Opens, and makes its tables, when first used.
 
-    Everything raises `DatabaseUnavailable`.
+    Everything raises `DatabaseUnavailable`. One thread has one transaction at a time: a writer
+    that begins another inside its own would wait for itself.
     """
 
     def reading(self) -> AbstractContextManager[Session]:
@@ -63,3 +78,8 @@ class Database(Protocol):
     def close(self) -> None:
         """Let go of files and connections. Idempotent."""
         ...
+
+
+def statements(migration: str) -> list[str]:
+    """The single statements of a migration."""
+    return [part for part in migration.split(";\n") if part.strip()]

@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from meterstream_services.sql.port import DatabaseUnavailable, Row, Session, Tables, Value
+from meterstream_services.sql.port import (
+    IDLE_MAX,
+    DatabaseUnavailable,
+    Row,
+    Session,
+    Tables,
+    Value,
+    statements,
+)
 
 BUSY_SECONDS: Final = 5.0
 """How long a writer waits for another before it says so."""
+_AGAIN_SECONDS: Final = 0.02
 
 
 class SqliteDatabase:
@@ -25,6 +34,7 @@ class SqliteDatabase:
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._ready = False
+        self._closed = False
 
     @contextmanager
     def reading(self) -> Generator[Session]:
@@ -41,6 +51,7 @@ class SqliteDatabase:
     def close(self) -> None:
         """See `Database`."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -49,19 +60,23 @@ class SqliteDatabase:
     def _transaction(self, begin: str) -> Generator[Session]:
         """A connection for one transaction; it goes back to the pool unless it failed."""
         connection: sqlite3.Connection | None = None
+        committing = False
         try:
             connection = self._take()
             connection.execute(begin)
             yield _Session(connection)
+            committing = begin != "BEGIN"
             connection.execute("COMMIT")
         except sqlite3.Error as problem:
             _drop(connection)
-            raise DatabaseUnavailable(f"{self._path}: cannot be used: {problem}") from problem
+            doubt = "; what was written may or may not be kept" if committing else ""
+            raise DatabaseUnavailable(
+                f"{self._path}: cannot be used: {problem}{doubt}", in_doubt=committing
+            ) from problem
         except BaseException:
             _drop(connection)
             raise
-        with self._lock:
-            self._idle.append(connection)
+        self._put_back(connection)
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -82,15 +97,22 @@ class SqliteDatabase:
             raise
         return connection
 
+    def _put_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < IDLE_MAX:
+                self._idle.append(connection)
+                return
+        connection.close()
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Bring the file up to date; raise, and change nothing, for a file that is another's."""
         self._version(connection)
-        _into_wal(connection)
+        _keep_a_log(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             version = self._version(connection)  # Again: another process may have been faster.
             for number, migration in enumerate(self._tables.migrations[version:], version + 1):
-                for statement in filter(str.strip, migration.split(";\n")):
+                for statement in statements(migration):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute(f"PRAGMA application_id = {self._tables.application_id}")
@@ -100,12 +122,15 @@ class SqliteDatabase:
         connection.execute("COMMIT")
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        # One statement, so one snapshot: another process may be at work here.
+        application, version, tables = connection.execute(
+            "SELECT (SELECT application_id FROM pragma_application_id),"
+            " (SELECT user_version FROM pragma_user_version),"
+            " (SELECT count(*) FROM sqlite_master)"
+        ).fetchone()
         newest = len(self._tables.migrations)
         if application == self._tables.application_id and version <= newest:
-            return version
+            return int(version)
         if (application, version, tables) == (0, 0, 0):
             return 0
         raise DatabaseUnavailable(
@@ -124,17 +149,18 @@ class _Session:
         self._connection.executemany(statement, rows)
 
 
-def _into_wal(connection: sqlite3.Connection) -> None:
-    """Set the journal's mode; SQLite does not wait by itself where another process does the same."""
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait for another process here, so it is tried again."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            return
         except sqlite3.OperationalError as problem:
             if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
-        time.sleep(0.01)
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _drop(connection: sqlite3.Connection | None) -> None:
