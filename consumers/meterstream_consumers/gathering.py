@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from meterstream_aggregator.batch import Batch, LogRecord, appended_after, log_times
+from meterstream_aggregator.batch import (
+    MARK_CODE,
+    Batch,
+    LogRecord,
+    appended_after,
+    log_times,
+)
 from meterstream_consumers.decode import Decoder
 from meterstream_consumers.logreader import LogReader, Range
 from meterstream_schemas.registry import WriterSchemas
@@ -25,6 +31,30 @@ def tenant_records(
         if tenant not in batch.tenant.values:
             return np.empty(0, dtype=np.int64)
         return np.flatnonzero(batch.tenant.codes == batch.tenant.values.index(tenant))
+
+    yield from _chosen(log, schemas, ranges, rows)
+
+
+def events_between(
+    log: LogReader,
+    schemas: WriterSchemas,
+    ranges: Sequence[Range],
+    start: int,
+    end: int,
+    *,
+    tenants: frozenset[str],
+    types: frozenset[str],
+) -> Iterator[list[LogRecord]]:
+    """Events of these tenants and types with times in [start, end), batch by batch; no marks."""
+
+    def rows(batch: Batch) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(
+            batch.tenant.matching(tenants)
+            & batch.type.matching(types)
+            & (batch.time >= start)
+            & (batch.time < end)
+            & (batch.kind != MARK_CODE)
+        )
 
     yield from _chosen(log, schemas, ranges, rows)
 

@@ -112,7 +112,7 @@ def create_app(
         now=now or _wall_clock,
         metrics=HttpMetrics(),
         door=door,
-        log=log,
+        log=log or _event_log(settings, open_store or readers.open),
         book=book or (open_book(settings.book) if settings.book else MemoryBook()),
     )
 
@@ -143,6 +143,15 @@ def create_app(
     app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+def _event_log(settings: Settings, open_store: Callable[[], StoreReader]) -> EventLog | None:
+    if settings.gateway is None:
+        return None
+    # Kafka's client and the decoder are not for those who only answer questions.
+    from meterstream_services.clients.eventlog_store import open_event_log  # noqa: PLC0415 - above
+
+    return open_event_log(settings.gateway, open_store)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
