@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 ALL: Final = "*"
 
@@ -27,6 +27,17 @@ class Forbidden(Exception):
         self.reason = reason
 
 
+class Rate(NamedTuple):
+    """How much a key may send in a second; None: what is usual."""
+
+    requests_per_second: int | None = None
+    events_per_second: int | None = None
+
+
+USUAL: Final = Rate()
+"""See `meterstream_services.http.rates` for what that is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks, and for whom it may. ``tenants`` None means all.
@@ -34,12 +45,14 @@ class Principal:
     ``key`` is the key's id, None where no keys were made and everybody may do everything.
     ``digest`` is the first 16 hexadecimal digits of the SHA-256 of the credential that was
     presented, empty without one: CLIMeter's tenant where the key names none (decision 23).
+    A frozenset of no tenants means none, not all.
     """
 
     key: str | None
     scopes: frozenset[Scope]
     tenants: frozenset[str] | None
     digest: str = ""
+    rate: Rate = USUAL
 
     def may(self, scope: Scope) -> bool:
         """Whether the principal has this scope."""
@@ -69,3 +82,5 @@ class Principal:
 
 ANYBODY: Final = Principal(None, frozenset(Scope), None)
 """Everybody, where no keys were made."""
+NOBODY: Final = Principal(None, frozenset(), frozenset())
+"""Who showed no credential where keys were made, on the few paths that let such requests in."""
