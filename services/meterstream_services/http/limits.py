@@ -22,6 +22,17 @@ QUERY_BYTES_MAX: Final = 16_384
 BODY_BYTES_MAX: Final = 1 << 20
 IMPORT_BYTES_MAX: Final = 64 << 20
 IMPORT_PATH: Final = "/v1/accounts:import"
+STREAM_BYTES_MAX: Final = 64 << 20
+STREAM_PATH: Final = "/v1/events"
+STREAM_TYPES: Final = frozenset(
+    {
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+    }
+)
+"""Content types of events line by line, which are taken while they arrive."""
 
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -64,7 +75,7 @@ class LimitsMiddleware:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        most = IMPORT_BYTES_MAX if scope["path"] == IMPORT_PATH else BODY_BYTES_MAX
+        most = _body_bytes_max(scope)
         problem = self._refusal(scope, most)
         if problem is not None:
             await problem_response(problem)(scope, receive, safe)
@@ -92,6 +103,17 @@ class LimitsMiddleware:
     def _is_known(self, host: str) -> bool:
         name = host[: host.rfind(":")] if host.rpartition(":")[2].isdigit() else host
         return is_loopback(name) or name.lower() in self._hosts
+
+
+def _body_bytes_max(scope: Scope) -> int:
+    """The bound of a request's body: by its path, and for streams by its content type."""
+    if scope["path"] == IMPORT_PATH:
+        return IMPORT_BYTES_MAX
+    if scope["path"] == STREAM_PATH:
+        told = Headers(scope=scope).get("content-type", "")
+        if told.partition(";")[0].strip().lower() in STREAM_TYPES:
+            return STREAM_BYTES_MAX
+    return BODY_BYTES_MAX
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

@@ -1,0 +1,73 @@
+"""From judged items to the door and back: what batches and streams share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meterstream_services.gateway.port import Door, Fate, Offer, Patience
+from meterstream_services.http.ingest_cloud import cloud_offer
+from meterstream_services.http.ingest_native import native_offer
+from meterstream_services.keys.principal import Principal
+
+IDEMPOTENCY_KEY_MAX: Final = 240
+"""Characters of the header; an index still fits behind it into a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends events, and what its request says about all of them.
+
+    ``key`` is the header ``Idempotency-Key``; ``asks_receipt``: the answer shall not wait for the
+    log.
+    """
+
+    principal: Principal
+    key: str | None = None
+    asks_receipt: bool = False
+
+    def offer(self, item: object, index: int | None) -> Offer:
+        """The offer that an item means: a CloudEvent where it says so, else native JSON.
+
+        ``index`` is its place among several. Raises `InvalidEvent`.
+        """
+        if type(item) is dict and "specversion" in item:
+            return cloud_offer(item, self.principal)
+        key = self.key
+        if key is not None and index is not None:
+            key = f"{key}:{index}"
+        offer = native_offer(item, self.principal, key)
+        if self.asks_receipt and offer.key is None:
+            # A receipt is a key: the event can be sent again under it, and is counted once.
+            return offer._replace(key=str(uuid.uuid4()))
+        return offer
+
+    def patience(self, items: Sequence[Offer | Fate]) -> Patience:
+        """How long these may wait: without keys, sending them again would count them twice."""
+        if self.asks_receipt:
+            return Patience.SPOOL
+        for item in items:
+            if type(item) is Offer and item.key is None:
+                return Patience.LOG_OR_SPOOL
+        return Patience.LOG
+
+
+async def take(
+    door: Door, items: Sequence[Offer | Fate], patience: Patience
+) -> tuple[list[Fate], list[Offer | None]]:
+    """Give the offers among the items to the door: what became of each item, and its offer."""
+    offers = [item for item in items if type(item) is Offer]
+    taken = iter(await door.take(offers, patience) if offers else ())
+    fates: list[Fate] = []
+    told: list[Offer | None] = []
+    for item in items:
+        if type(item) is Offer:
+            fates.append(next(taken))
+            told.append(item)
+        else:
+            assert type(item) is Fate
+            fates.append(item)
+            told.append(None)
+    return fates, told
