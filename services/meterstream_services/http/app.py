@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from meterstream_services.clients.climeter import routes as climeter
 from meterstream_services.clients.eventlog import EventLog
 from meterstream_services.clients.meter_lib import routes as meter_lib
 from meterstream_services.clients.stripemeter import routes as stripemeter
+from meterstream_services.ends import MUST_BE_MENDED
 from meterstream_services.gateway.port import Door
 from meterstream_services.http import (
     accounts,
@@ -44,12 +46,16 @@ from meterstream_services.http import (
     thresholds,
     usage,
 )
-from meterstream_services.http.limits import LimitsMiddleware
+from meterstream_services.http.auth import AuthMiddleware
+from meterstream_services.http.limits import LimitsMiddleware, is_loopback
 from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware
 from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import ProblemDocument, install_problems
 from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
+from meterstream_services.http.starting import why_not
+from meterstream_services.keys.checking import Keys
+from meterstream_services.keys.kept import open_keyring
 
 _ROUTES: Final = (
     usage,
@@ -86,6 +92,10 @@ to the last digit. Errors are RFC 9457 problem documents. A parameter that is no
 def run(settings: Settings) -> int:
     """Answer until SIGTERM; the exit status. Blocks; see `meterstream_services.http.server`."""
     configure(settings.log_json, process="serve")
+    refusal = why_not(settings.host, settings.keys)
+    if refusal is not None:
+        sys.stderr.write(f"meterstream serve: {refusal}\n")
+        return MUST_BE_MENDED
     return serve(create_app(settings), host=settings.host, port=settings.port)
 
 
@@ -98,12 +108,13 @@ def create_app(
     door: Door | None = None,
     log: EventLog | None = None,
     book: Book | None = None,
+    keys: Keys | None = None,
 ) -> FastAPI:
     """The application for these settings. It opens nothing before it is asked something.
 
     The keyword arguments replace what the settings name: the store, the accounts directory, the
-    clock (microseconds UTC), the door, the log's events, the book. All are closed when the
-    application shuts down.
+    clock (microseconds UTC), the door, the log's events, the book, the keys. All are closed when
+    the application shuts down.
     """
     readers = Readers(settings.store)
     parts = Parts(
@@ -114,6 +125,7 @@ def create_app(
         door=door,
         log=log or _event_log(settings, open_store or readers.open),
         book=book or (open_book(settings.book) if settings.book else MemoryBook()),
+        keys=keys or _keys(settings),
     )
 
     @asynccontextmanager
@@ -123,6 +135,8 @@ def create_app(
             await parts.door.close()
         parts.directory.close()
         parts.book.close()
+        if parts.keys is not None:
+            parts.keys.close()
         readers.close()
 
     app = FastAPI(
@@ -139,10 +153,18 @@ def create_app(
     for module in _ROUTES:
         app.include_router(module.router)
     install_problems(app)
+    if parts.keys is not None:
+        app.add_middleware(AuthMiddleware, keys=parts.keys, on_loopback=is_loopback(settings.host))
     app.add_middleware(LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts)
     app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+def _keys(settings: Settings) -> Keys | None:
+    if settings.keys is None:
+        return None
+    return Keys(open_keyring(settings.keys), anybody=is_loopback(settings.host))
 
 
 def _event_log(settings: Settings, open_store: Callable[[], StoreReader]) -> EventLog | None:

@@ -15,6 +15,7 @@ from meterstream_services.clients.book import Book, MemoryBook
 from meterstream_services.clients.eventlog import EventLog
 from meterstream_services.gateway.port import Door
 from meterstream_services.http.metrics import HttpMetrics
+from meterstream_services.keys.checking import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Parts:
     """The store, the accounts, the clock (microseconds UTC) and the metrics of one application.
 
     ``door`` is None where no broker is named: then nothing is taken. ``log`` likewise. ``book`` has
-    what clients define by calls.
+    what clients define by calls. ``keys`` is None where none are looked for.
     """
 
     open_store: Callable[[], StoreReader]
@@ -32,6 +33,7 @@ class Parts:
     door: Door | None = None
     log: EventLog | None = None
     book: Book = field(default_factory=MemoryBook)
+    keys: Keys | None = None
 
     @contextmanager
     def store(self) -> Generator[StoreReader]:

@@ -122,12 +122,12 @@ def charge(
     return rates.of_events(asker, events)
 
 
-def too_fast(path: str, wait_seconds: float) -> Response:
+def too_fast(
+    path: str, wait_seconds: float, what: str = "this key sends more than its rate allows"
+) -> Response:
     """The answer to somebody who sends too much, in the shape of the path."""
     status = 503 if path in LOSES_ON_429 else 429
     seconds = max(1, math.ceil(wait_seconds))
-    response = error_shape(path)(
-        status, f"this key sends more than it may; go on in {seconds} s, or have its rate raised"
-    )
+    response = error_shape(path)(status, f"{what}; go on in {seconds} s")
     response.headers["Retry-After"] = str(seconds)
     return response

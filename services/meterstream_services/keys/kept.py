@@ -76,13 +76,16 @@ _UPDATE: Final = (
 class KeptKeyring:
     """See `meterstream_services.keys.port.Keyring`."""
 
-    def __init__(self, database: Database, *, keys_max: int = KEYS_MAX) -> None:
+    def __init__(
+        self, database: Database, *, file: Path | None = None, keys_max: int = KEYS_MAX
+    ) -> None:
         self._database: Final = database
+        self._file: Final = file
         self._keys_max: Final = keys_max
 
     def told(self, after: int = 0) -> Told:
         """See `Keyring`."""
-        with _errors(), self._database.reading() as session:
+        with self._errors(), self._database.reading() as session:
             state = dict(session.rows(_STATE))
             generation = int(state.get("generation", 0))
             rows = session.rows(_CHANGED, (after,)) if generation > after else []
@@ -90,12 +93,12 @@ class KeptKeyring:
 
     def add(self, key: Key) -> None:
         """See `Keyring`."""
-        with _errors(), self._database.writing() as session:
+        with self._errors(), self._database.writing() as session:
             self._insert(session, checked(key))
 
     def rotate(self, key_id: str, successor: Key, *, overlap: int) -> Key:
         """See `Keyring`."""
-        with _errors(), self._database.writing() as session:
+        with self._errors(), self._database.writing() as session:
             found = _known(session, key_id)
             if found.state(successor.created) is not KeyState.LIVE or found.replaced_by:
                 raise dead(found, successor.created)
@@ -106,7 +109,7 @@ class KeptKeyring:
 
     def revoke(self, key_id: str, at: int) -> Key:
         """See `Keyring`."""
-        with _errors(), self._database.writing() as session:
+        with self._errors(), self._database.writing() as session:
             found = _known(session, key_id)
             if found.revoked is None:
                 found = replace(found, revoked=at)
@@ -117,6 +120,17 @@ class KeptKeyring:
         """See `Keyring`."""
         self._database.close()
 
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        if self._file is not None:
+            # A directory that is not there is said by what follows.
+            with suppress(OSError):
+                os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            yield
+        except DatabaseUnavailable as problem:
+            raise KeysUnavailable(str(problem)) from problem
+
     def _insert(self, session: Session, key: Key) -> None:
         if session.rows(_LIVE, (key.created,))[0][0] >= self._keys_max:
             raise too_many(self._keys_max)
@@ -126,20 +140,9 @@ class KeptKeyring:
 
 
 def open_keyring(address: StoreAddress) -> KeptKeyring:
-    """The keys at an address. A file is made readable by its owner only."""
-    if isinstance(address, Path):
-        # A directory that is not there is said when the keys are first asked for.
-        with suppress(OSError):
-            os.close(os.open(address, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    return KeptKeyring(open_database(address, TABLES))
-
-
-@contextmanager
-def _errors() -> Generator[None]:
-    try:
-        yield
-    except DatabaseUnavailable as problem:
-        raise KeysUnavailable(str(problem)) from problem
+    """The keys at an address, opened when first asked. A file is made for its owner's eyes only."""
+    file = address if isinstance(address, Path) else None
+    return KeptKeyring(open_database(address, TABLES), file=file)
 
 
 def _next_generation(session: Session) -> int:

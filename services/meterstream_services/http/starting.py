@@ -1,0 +1,38 @@
+"""What a service must have before it listens: keys, where other machines reach it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+from meterstream_aggregator.store.address import StoreAddress
+from meterstream_services.http.limits import is_loopback
+from meterstream_services.keys.kept import open_keyring
+from meterstream_services.keys.port import KeysUnavailable
+
+_log: Final = logging.getLogger("meterstream.keys")
+
+
+def why_not(host: str, keys: StoreAddress | None) -> str | None:
+    """Why a service must not listen here, as a sentence; None where it may.
+
+    Keys that cannot be read are no reason: until they can be, every request is answered 503.
+    """
+    if is_loopback(host):
+        return None
+    if keys is not None:
+        keyring = open_keyring(keys)
+        try:
+            if keyring.told().generation > 0:
+                return None
+        except KeysUnavailable as problem:
+            _log.warning("keys cannot be read yet, and nobody is let in before: %s", problem)
+            return None
+        finally:
+            keyring.close()
+    where = f" --keys {keys}" if isinstance(keys, Path) else " --keys URL"
+    return (
+        f"{host} can be reached from other machines, and no API key was made yet; make one with "
+        f"`meterstream keys create --scope admin --all-tenants{where}`, or listen on 127.0.0.1"
+    )
