@@ -13,6 +13,7 @@ from meterstream_aggregator.answering import adjustments as adjustments_of
 from meterstream_aggregator.civil import parse_time
 from meterstream_aggregator.merging import EVER
 from meterstream_services.http.asking import Text, json_response, said_once, shown_time
+from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.meter_question import MeterQuery, accounts_of, decimal, put
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import documented
@@ -88,10 +89,12 @@ class AdjustmentsDocument(BaseModel):
     summary="What came after the close",
     responses={200: {"model": AdjustmentsDocument}, **documented(404, 422, 503)},
 )
-def adjustments(query: Annotated[AdjustmentsQuery, InQuery()], parts: PartsOf) -> Response:
+def adjustments(
+    query: Annotated[AdjustmentsQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """The ledger of what came late: to which period it belongs, when it came, what it changed."""
     with parts.store() as store:
-        asked = put(query, parts, store)
+        asked = put(query, parts, store, principal)
         since, until = (
             default if text is None else parse_time(text, asked.zone, field=field)
             for field, text, default in (

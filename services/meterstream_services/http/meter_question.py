@@ -25,8 +25,9 @@ from meterstream_services.accounts.history import History, sole_account
 from meterstream_services.accounts.model import Account
 from meterstream_services.accounts.port import Directory
 from meterstream_services.http.asking import Query, Text
+from meterstream_services.http.guarding import own_members, own_tenants, unknown_account
 from meterstream_services.http.parts import Parts
-from meterstream_services.http.problems import Problem
+from meterstream_services.keys.principal import ANYBODY, Principal
 from meterstream_services.zones import find_zone
 
 BILLING: Final = "billing"
@@ -131,11 +132,18 @@ class Put:
         }
 
 
-def put(query: MeterQuery, parts: Parts, store: StoreReader) -> Put:
-    """The question that a query means. Raises `InvalidQuestion`, `Problem`, `UnknownMeter`."""
+def put(query: MeterQuery, parts: Parts, store: StoreReader, principal: Principal = ANYBODY) -> Put:
+    """The question that a query means, of the principal's tenants only.
+
+    Raises `InvalidQuestion`, `Problem`, `UnknownMeter`.
+    """
+    tenants = own_tenants(principal, query.tenant)
+    if query.account is not None and tenants is not None:
+        # Before anything else is said that would tell of the account.
+        known_account(query.account, parts.directory, principal)
     catalogue = store.catalogue()
     found = catalogue.definitions(query.meter)
-    zone, bounds = _bounds(query, parts.directory, lambda time: window_at(found, time))
+    zone, bounds = _bounds(query, tenants, parts.directory, lambda time: window_at(found, time))
     question = ask(
         found,
         bounds,
@@ -145,7 +153,7 @@ def put(query: MeterQuery, parts: Parts, store: StoreReader) -> Put:
         metering_since=catalogue.metering_since,
         zone=zone,
     )
-    scope = scope_of(query.tenant, query.account, parts.directory)
+    scope = scope_of(query.tenant, query.account, parts.directory, principal)
     as_of = as_of_now(store, parts, catalogue)
     return Put(
         question.stretches[-1].meters[-1],
@@ -186,12 +194,20 @@ def conditions(where: Sequence[str]) -> list[Condition]:
     return [Condition(name, test, tuple(sorted(some))) for (name, test), some in found.items()]
 
 
-def scope_of(tenants: Sequence[str], account: str | None, directory: Directory) -> Scope:
-    """Whose usage is asked for. Raises `Problem` for an account that is not there."""
-    asked = list(dict.fromkeys(tenants)) or None
+def scope_of(
+    tenants: Sequence[str],
+    account: str | None,
+    directory: Directory,
+    principal: Principal = ANYBODY,
+) -> Scope:
+    """Whose usage is asked for: of the principal's tenants only.
+
+    Raises `Problem` for an account that is not there, and for a tenant of somebody else.
+    """
+    asked = own_tenants(principal, tenants)
     if account is None:
         return Scope(asked)
-    known_account(account, directory)
+    known_account(account, directory, principal)
     members = directory.tenants_of(account)
     if asked is not None:
         members = [tenant for tenant in members if tenant in asked]
@@ -199,11 +215,13 @@ def scope_of(tenants: Sequence[str], account: str | None, directory: Directory) 
     return Scope(members, {tenant: spans_of(histories[tenant], account) for tenant in histories})
 
 
-def known_account(account: str, directory: Directory) -> Account:
-    """An account. Raises `Problem` where there is none of that id."""
+def known_account(account: str, directory: Directory, principal: Principal = ANYBODY) -> Account:
+    """An account. Raises `Problem` where there is none of that id, or none of the principal's."""
     found = directory.account(account)
-    if found is None:
-        raise Problem(404, "unknown-account", f"there is no account {account[:128]!r}")
+    if found is None or not (
+        principal.tenants is None or own_members(principal, account, directory)
+    ):
+        raise unknown_account(account)
     return found
 
 
@@ -248,7 +266,10 @@ def decimal(amount: Amount | None) -> str | None:
 
 
 def _bounds(
-    query: MeterQuery, directory: Directory, window: Callable[[int], int]
+    query: MeterQuery,
+    tenants: Sequence[str] | None,
+    directory: Directory,
+    window: Callable[[int], int],
 ) -> tuple[ZoneInfo, list[int]]:
     """The zone of the answer, and the boundaries of its periods."""
     every, anchor, cycle = query.every, query.anchor, None
@@ -256,7 +277,7 @@ def _bounds(
     if every == BILLING:
         every = "1mo"
         if anchor is None:
-            account = _billed(query, directory, zone)
+            account = _billed(query, tenants, directory, zone)
             anchor, cycle = account.billing_anchor, find_zone(account.zone)
             zone = zone if query.zone is not None else cycle
     cut = parse_every(every, anchor_day=1 if anchor is None else anchor)
@@ -269,18 +290,20 @@ def _bounds(
     return zone, period_bounds(start, end, cut, cycle or zone, window=window, shown=zone)
 
 
-def _billed(query: MeterQuery, directory: Directory, zone: ZoneInfo) -> Account:
+def _billed(
+    query: MeterQuery, tenants: Sequence[str] | None, directory: Directory, zone: ZoneInfo
+) -> Account:
     """The account whose billing months are meant. Raises `InvalidQuestion` where it is not one."""
     if query.account is not None:
         return known_account(query.account, directory)
-    if not query.tenant:
+    if not tenants:
         raise InvalidQuestion(
             "every", "billing months are an account's; name an account, a tenant, or an anchor"
         )
     start = parse_time(query.start, zone, field="from")
     end = parse_time(query.end, zone, field="to")
-    histories = directory.histories(query.tenant)
-    names = {sole_account(histories.get(tenant, ()), start, end - 1) for tenant in query.tenant}
+    histories = directory.histories(tenants)
+    names = {sole_account(histories.get(tenant, ()), start, end - 1) for tenant in tenants}
     found = [None if name is None else directory.account(name) for name in sorted(names, key=str)]
     known = [account for account in found if account is not None]
     runs = {(account.zone, account.billing_anchor) for account in known}

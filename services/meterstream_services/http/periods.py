@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from meterstream_aggregator.answering import figures
 from meterstream_services.http.asking import json_response, said_once, shown_time
+from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.meter_question import (
     MeterQuery,
     accounts_of,
@@ -88,10 +89,12 @@ class PeriodsDocument(BaseModel):
     summary="Closing figures",
     responses={200: {"model": PeriodsDocument}, **documented(404, 422, 503)},
 )
-def periods(query: Annotated[MeterQuery, InQuery()], parts: PartsOf) -> Response:
+def periods(
+    query: Annotated[MeterQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """The closing figure of every period, whether it is final, and its adjustments so far."""
     with parts.store() as store:
-        asked = put(query, parts, store)
+        asked = put(query, parts, store, principal)
         found = figures(
             store,
             asked.question,

@@ -29,9 +29,11 @@ from meterstream_services.http.asking import (
     said_once,
     shown_time,
 )
+from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.meter_question import as_of_now, scope_of
 from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.problems import documented
+from meterstream_services.keys.principal import Principal
 from meterstream_services.zones import find_zone
 
 router = APIRouter(tags=["usage"], dependencies=[Depends(said_once)])
@@ -123,11 +125,13 @@ class SessionsDocument(BaseModel):
     summary="Sessions, one by one",
     responses={200: {"model": SessionsDocument}, **documented(404, 422, 503)},
 )
-def sessions(query: Annotated[SessionsQuery, InQuery()], parts: PartsOf) -> Response:
+def sessions(
+    query: Annotated[SessionsQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """Sessions that overlap [from, to), ordered by tenant, type and id."""
     zone = find_zone(query.zone)
     with parts.store() as store:
-        found = _found(query, parts, store, zone)
+        found = _found(query, parts, store, zone, principal)
         telling = SessionTelling(as_of_now(store, parts, store.catalogue()))
     rows = found[: query.limit]
     last = rows[-1] if len(found) > query.limit else None
@@ -160,10 +164,10 @@ def sessions(query: Annotated[SessionsQuery, InQuery()], parts: PartsOf) -> Resp
 
 
 def _found(
-    query: SessionsQuery, parts: Parts, store: StoreReader, zone: ZoneInfo
+    query: SessionsQuery, parts: Parts, store: StoreReader, zone: ZoneInfo, principal: Principal
 ) -> list[SessionRow]:
     """The sessions asked for, one more than the limit where there are more."""
-    scope = scope_of(query.tenant, query.account, parts.directory)
+    scope = scope_of(query.tenant, query.account, parts.directory, principal)
     found: list[SessionRow] = []
     after = None if query.after is None else place(query.after)
     while len(found) <= query.limit:

@@ -17,6 +17,7 @@ from meterstream_aggregator.peaks import Peak, Place, peaks_of
 from meterstream_aggregator.questions import Figure
 from meterstream_aggregator.store.port import StoreReader
 from meterstream_services.http.asking import json_response, said_once, shown_time
+from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.meter_question import (
     MeterQuery,
     Put,
@@ -121,10 +122,12 @@ class UsageDocument(BaseModel):
     summary="Usage by period, tenant and group",
     responses={200: {"model": UsageDocument}, **documented(404, 422, 503)},
 )
-def usage(query: Annotated[UsageQuery, InQuery()], parts: PartsOf) -> Response:
+def usage(
+    query: Annotated[UsageQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """Usage of a meter, merged exactly into periods of any zone. Rows are sorted."""
     with parts.store() as store:
-        asked = put(query, parts, store)
+        asked = put(query, parts, store, principal)
         found = figures(
             store,
             asked.question,
