@@ -59,7 +59,7 @@ def recorded(event: Event) -> Recorded:
         attributes["cost_exact"] = text(event.exact_cost)
     if event.agent_id:
         attributes["agent"] = event.agent_id
-    attributes |= _metadata(event.metadata)
+    attributes |= metadata_attributes(event.metadata)
     return Recorded(
         TYPES[event.payment_type],
         event.project_id or None,
@@ -87,7 +87,8 @@ def _own(event: Event) -> dict[str, str]:
             return {"description": _cut(event.description)} if event.description else {}
 
 
-def _metadata(metadata: Metadata) -> dict[str, str]:
+def metadata_attributes(metadata: Metadata) -> dict[str, str]:
+    """The entries of metadata as attributes, and how many had to be left out."""
     kept: dict[str, str] = {}
     left_out, room = 0, METADATA_BYTES_MAX
     for entry in _entries(metadata):

@@ -1,7 +1,7 @@
-"""Errors as AgentMeter's clients read them: a JSON object, always; its text under three names.
+"""Errors as AgentMeter's clients read them: a JSON object, always; its text in three places.
 
-0.3.x reads ``detail``, 0.2.0 shows ``error`` and ``message``. An answer that is no JSON object makes
-0.3.x fail in its own code.
+0.3.x shows ``detail``, and fails in its own code where the answer is no JSON object. 0.2.0 shows
+``error.message``. ``message`` is for whoever reads answers by eye.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ PATHS: Final = (
 
 def error(status: int, message: str) -> Response:
     """An error of any status as both versions read it."""
-    return JSONResponse(
-        {"success": False, "detail": message, "error": message, "message": message}, status
-    )
+    content = {
+        "success": False,
+        "detail": message,
+        "error": {"message": message},
+        "message": message,
+    }
+    return JSONResponse(content, status)
