@@ -36,6 +36,8 @@ from meterstream_services.http.asking import (
     said_once,
 )
 from meterstream_services.http.etags import digest, expected_tag, tagged
+from meterstream_services.http.guarding import PrincipalOf, own_members
+from meterstream_services.http.meter_question import known_account
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import Problem, documented
 from meterstream_services.zones import find_zone
@@ -106,9 +108,11 @@ def make_account(request: Request, form: Annotated[NewAccount, Body()], parts: P
     summary="One account",
     responses={200: {"model": AccountDocument}, **documented(404, 422, 503)},
 )
-def read_account(request: Request, account: str, parts: PartsOf) -> Response:
+def read_account(
+    request: Request, account: str, parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """One account, with an ETag."""
-    return _one(request, _known(parts.directory, account))
+    return _one(request, known_account(account, parts.directory, principal))
 
 
 @router.put(
@@ -154,12 +158,16 @@ def remove_account(request: Request, account: str, parts: PartsOf) -> Response:
     responses={200: {"model": MemberDocument}, **documented(404, 422, 503)},
 )
 def members(
-    request: Request, account: str, query: Annotated[AtQuery, InQuery()], parts: PartsOf
+    request: Request,
+    account: str,
+    query: Annotated[AtQuery, InQuery()],
+    parts: PartsOf,
+    principal: PrincipalOf,
 ) -> Response:
     """The tenants that belong to an account at an instant, sorted."""
     at = parts.now() if query.at is None else parse_time(query.at, find_zone("UTC"), field="at")
-    _known(parts.directory, account)
-    tenants = parts.directory.tenants_of(account)
+    known_account(account, parts.directory, principal)
+    tenants = own_members(principal, account, parts.directory)
     histories = parts.directory.histories(tenants)
     found = [t for t in tenants if account_at(histories.get(t, ()), at) == account]
     response = json_response({"account": account, "tenants": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Annotated, Any, Final
 
@@ -12,7 +13,8 @@ from starlette.responses import Response
 
 from meterstream_aggregator.civil import InvalidQuestion, parse_time
 from meterstream_aggregator.refusals import Reason
-from meterstream_aggregator.store.told import DeadLettersWanted
+from meterstream_aggregator.store.port import StoreReader
+from meterstream_aggregator.store.told import DeadLetterRow, DeadLettersWanted
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
     Limit,
@@ -23,6 +25,7 @@ from meterstream_services.http.asking import (
     said_once,
     shown_time,
 )
+from meterstream_services.http.guarding import PrincipalOf, own_tenants
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import documented
 from meterstream_services.zones import find_zone
@@ -87,8 +90,15 @@ class DeadLettersDocument(BaseModel):
     summary="Records that were not counted",
     responses={200: {"model": DeadLettersDocument}, **documented(422, 503)},
 )
-def deadletters(query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf) -> Response:
-    """The newest dead letters. The original bytes are on the dead-letter topic."""
+def deadletters(
+    query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
+    """The newest dead letters. The original bytes are on the dead-letter topic.
+
+    A key that is bound to tenants sees those of them; not what could not even be decoded, of which
+    nobody knows the tenant.
+    """
+    tenants = own_tenants(principal, [] if query.tenant is None else [query.tenant])
     zone = find_zone(query.zone)
     if query.reason is not None and query.reason not in set(Reason):
         known = ", ".join(Reason)
@@ -96,14 +106,13 @@ def deadletters(query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf) -
     wanted = DeadLettersWanted(
         producer=query.producer,
         reason=query.reason,
-        tenant=query.tenant,
         type=query.type,
         partition=query.partition,
         since=_instant(query.since, zone, "since"),
         until=_instant(query.until, zone, "until"),
     )
     with parts.store() as store:
-        found = store.dead_letters(wanted, limit=query.limit)
+        found = _newest(store, wanted, tenants, query.limit)
     return json_response(
         {
             "deadletters": [
@@ -111,6 +120,20 @@ def deadletters(query: Annotated[DeadLettersQuery, InQuery()], parts: PartsOf) -
             ]
         }
     )
+
+
+def _newest(
+    store: StoreReader, wanted: DeadLettersWanted, tenants: Sequence[str] | None, limit: int
+) -> list[DeadLetterRow]:
+    if tenants is None:
+        return store.dead_letters(wanted, limit=limit)
+    found = [
+        row
+        for tenant in tenants
+        for row in store.dead_letters(wanted._replace(tenant=tenant), limit=limit)
+    ]
+    found.sort(key=lambda row: (row.append_time, row.partition, row.offset), reverse=True)
+    return found[:limit]
 
 
 def _instant(text: str | None, zone: tzinfo, field: str) -> int | None:

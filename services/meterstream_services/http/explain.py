@@ -14,6 +14,7 @@ from meterstream_aggregator.civil import InvalidQuestion
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_services import explaining
 from meterstream_services.http.asking import Query, Text, Zone, json_response, said_once
+from meterstream_services.http.guarding import PrincipalOf, own_tenants
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import documented
 from meterstream_services.zones import find_zone
@@ -101,7 +102,7 @@ class ExplainDocument(BaseModel):
     """What a figure is made of. Times are in UTC.
 
     `figure_hash` covers the figure, its definitions and its rows: it changes only with an
-    adjustment. `hash` covers everything here but the status.
+    adjustment. `hash` covers everything but the status.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
@@ -126,7 +127,7 @@ class ExplainDocument(BaseModel):
     items: ListDocument
     figure_hash: str
     log: dict[str, Any]
-    producers: dict[str, Any]
+    producers: dict[str, Any] | None
     keys: ListDocument
     sessions: ListDocument
     hash: str
@@ -137,8 +138,15 @@ class ExplainDocument(BaseModel):
     summary="What one figure is made of",
     responses={200: {"model": ExplainDocument}, **documented(404, 422, 503)},
 )
-def explain(query: Annotated[ExplainQuery, InQuery()], parts: PartsOf) -> Response:
-    """A figure's rows, rules, producers and positions in the log, with a hash over all of it."""
+def explain(
+    query: Annotated[ExplainQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
+    """A figure's rows, rules, producers and positions in the log, with a hash over all of it.
+
+    A key that is bound to tenants gets no producers and no places in the log: those are other
+    tenants' as well.
+    """
+    own_tenants(principal, query.tenant)
     if query.events:
         raise InvalidQuestion(
             "events",
@@ -158,4 +166,7 @@ def explain(query: Annotated[ExplainQuery, InQuery()], parts: PartsOf) -> Respon
         found = explaining_core.explain(store, asked, now=parts.now())
     if found is None:
         raise StoreUnavailable("no worker has bound this store yet; start one")
-    return json_response(explaining.document(found, limit=query.limit))
+    document = explaining.document(found, limit=query.limit)
+    if principal.tenants is not None:
+        document |= {"producers": None, "log": {"topic": document["log"]["topic"]}}
+    return json_response(document)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from meterstream_aggregator.questions import folded_until
 from meterstream_schemas.quantity import format_amount
 from meterstream_services.http.asking import Query, Zone, json_response, said_once, shown_time
-from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.problems import documented
 from meterstream_services.zones import find_zone
 
@@ -21,6 +21,7 @@ router = APIRouter(tags=["operation"], dependencies=[Depends(said_once)])
 _STATUS: Final[dict[str, Any]] = {
     "now": "2026-03-01T10:12:31+00:00",
     "topic": {"topic": "meterstream.events", "topic_id": "h6tP1rRZQ7", "partitions": 1},
+    "keys": "demanded",
     "catalogue": {
         "version": "0011223344556677",
         "metering_since": "2026-01-01T00:00:00+00:00",
@@ -103,6 +104,7 @@ class StatusDocument(BaseModel):
 
     now: str
     topic: TopicDocument | None
+    keys: str = Field(description="`demanded`, or in words that anybody may do everything.")
     catalogue: CatalogueDocument
     folded_until: str | None
     counted: int
@@ -130,6 +132,7 @@ def status(query: Annotated[StatusQuery, InQuery()], parts: PartsOf) -> Response
         {
             "now": shown_time(now, zone),
             "topic": topic._asdict() if topic else None,
+            "keys": _keys(parts),
             "catalogue": {
                 "version": catalogue.version,
                 "metering_since": shown_time(catalogue.metering_since, zone),
@@ -162,3 +165,10 @@ def status(query: Annotated[StatusQuery, InQuery()], parts: PartsOf) -> Response
             ],
         }
     )
+
+
+def _keys(parts: Parts) -> str:
+    """Whether keys are asked for, said aloud where they are not."""
+    if parts.keys is None:
+        return "not looked for, anybody may do everything"
+    return "none made, anybody may do everything" if parts.keys.none_made else "demanded"

@@ -35,6 +35,7 @@ from meterstream_services.http.asking import (
     said_once,
 )
 from meterstream_services.http.etags import digest, expected_tag, tagged
+from meterstream_services.http.guarding import PrincipalOf, own_tenants
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import Problem, documented
 from meterstream_services.zones import find_zone
@@ -78,11 +79,17 @@ class TenantsDocument(BaseModel):
     summary="Tenants that have usage",
     responses={200: {"model": TenantsDocument}, **documented(422, 503)},
 )
-def tenants(query: Annotated[TenantsQuery, InQuery()], parts: PartsOf) -> Response:
-    """Every tenant that used something, with its account now (null while accounts are away)."""
+def tenants(
+    query: Annotated[TenantsQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
+    """Tenants of the key that used something, with their accounts (null while those are away)."""
     after = None if query.after is None else place(query.after)
     with parts.store() as store:
-        found = [tenant for tenant in store.tenants() if after is None or tenant > after]
+        found = [
+            tenant
+            for tenant in store.tenants()
+            if (after is None or tenant > after) and principal.may_use(tenant)
+        ]
     shown = found[: query.limit]
     try:
         histories = parts.directory.histories(shown)
@@ -107,8 +114,9 @@ def tenants(query: Annotated[TenantsQuery, InQuery()], parts: PartsOf) -> Respon
     summary="A tenant's accounts, one after the other",
     responses={200: {"model": HistoryDocument}, **documented(422, 503)},
 )
-def read_history(request: Request, tenant: str, parts: PartsOf) -> Response:
+def read_history(request: Request, tenant: str, parts: PartsOf, principal: PrincipalOf) -> Response:
     """To which accounts a tenant belonged; an empty list where it was never mapped."""
+    own_tenants(principal, [tenant])
     return _history(request, parts.directory, tenant)
 
 
@@ -118,9 +126,14 @@ def read_history(request: Request, tenant: str, parts: PartsOf) -> Response:
     responses={200: {"model": TenantAccountDocument}, **documented(404, 422, 503)},
 )
 def read_tenant_account(
-    request: Request, tenant: str, query: Annotated[AtQuery, InQuery()], parts: PartsOf
+    request: Request,
+    tenant: str,
+    query: Annotated[AtQuery, InQuery()],
+    parts: PartsOf,
+    principal: PrincipalOf,
 ) -> Response:
     """The account that a tenant belongs to at an instant; 404 where it belongs to none."""
+    own_tenants(principal, [tenant])
     at = parts.now() if query.at is None else parse_time(query.at, find_zone("UTC"), field="at")
     history = parts.directory.histories([tenant]).get(tenant, ())
     spell = spell_at(history, at)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from meterstream_aggregator.catalogue import Catalogue, Threshold
 from meterstream_aggregator.thresholds import NO_OFFSET, FiredRow, Periods, TotalRow, identity
 from meterstream_schemas.quantity import Amount, format_amount
+from meterstream_services.accounts.port import Directory
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
     Limit,
@@ -24,12 +25,15 @@ from meterstream_services.http.asking import (
     said_once,
     shown_time,
 )
+from meterstream_services.http.guarding import PrincipalOf, foreign_tenant, own_members
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.problems import Problem, documented
+from meterstream_services.keys.principal import Principal
 from meterstream_services.zones import find_zone
 
 router = APIRouter(tags=["usage"], dependencies=[Depends(said_once)])
 
+_SCOPES: Final = ("tenant", "account")
 _TENTH: Final = Decimal("0.1")
 _FIGURE: Final[dict[str, Any]] = {
     "threshold": "tokens.month",
@@ -105,9 +109,14 @@ class ThresholdsDocument(BaseModel):
     summary="Thresholds and how far they are",
     responses={200: {"model": ThresholdsDocument}, **documented(404, 422, 503)},
 )
-def thresholds(query: Annotated[ThresholdsQuery, InQuery()], parts: PartsOf) -> Response:
+def thresholds(
+    query: Annotated[ThresholdsQuery, InQuery()], parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """Every watched figure of the present period, and when its values were reached."""
     now = parts.now()
+    watched = _Watched(principal, parts.directory)
+    if query.who is not None and not any(watched.shows(query.who, scope) for scope in _SCOPES):
+        raise foreign_tenant(query.who)
     figures: list[dict[str, Any]] = []
     with parts.store() as store:
         for threshold in _asked(query.threshold, store.catalogue()):
@@ -116,7 +125,9 @@ def thresholds(query: Annotated[ThresholdsQuery, InQuery()], parts: PartsOf) -> 
             totals = [
                 row
                 for row in store.threshold_totals([name], start)
-                if row.start == start and query.who in {None, row.who}
+                if row.start == start
+                and query.who in {None, row.who}
+                and watched.shows(row.who, threshold.scope)
             ]
             told = _told(store.threshold_notices([name], start))
             figures += [
@@ -124,6 +135,28 @@ def thresholds(query: Annotated[ThresholdsQuery, InQuery()], parts: PartsOf) -> 
                 for row in totals[: query.limit - len(figures)]
             ]
     return json_response({"thresholds": figures})
+
+
+class _Watched:
+    """Whose watched figures a principal may see.
+
+    An account's figure is the sum over all of its tenants: it is for those who may see each.
+    """
+
+    def __init__(self, principal: Principal, directory: Directory) -> None:
+        self._principal = principal
+        self._directory = directory
+        self._accounts: dict[str, bool] = {}
+
+    def shows(self, who: str, scope: str) -> bool:
+        if self._principal.tenants is None:
+            return True
+        if scope == "tenant":
+            return self._principal.may_use(who)
+        if who not in self._accounts:
+            own = own_members(self._principal, who, self._directory)
+            self._accounts[who] = bool(own) and len(own) == len(self._directory.tenants_of(who))
+        return self._accounts[who]
 
 
 def _asked(name: str | None, catalogue: Catalogue) -> list[Threshold]:
