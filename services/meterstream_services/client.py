@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
@@ -22,6 +23,7 @@ Parameters = Sequence[tuple[str, str]]
 Json = Any
 """A parsed JSON document: its reader says what it expects of it."""
 
+API_KEY: Final = "METERSTREAM_API_KEY"
 TIMEOUT_SECONDS: Final = 30.0
 
 
@@ -52,7 +54,9 @@ class ApiRefused(ClientError):
 class Api:
     """Asks one meterstream API. Blocking; a context manager; not for several threads at once.
 
-    ``transport`` replaces the network, for tests.
+    ``transport`` replaces the network, for tests. ``api_key`` goes with each request; unless given
+    it is that of the environment (METERSTREAM_API_KEY), if any. Redirects are not followed, so it
+    reaches nobody but the address.
     """
 
     def __init__(
@@ -61,11 +65,19 @@ class Api:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        key = os.environ.get(API_KEY, "").strip() if api_key is None else api_key
+        if not key.isascii() or not key.isprintable():
+            raise ApiRefused(401, f"{API_KEY} holds no API key; copy it anew")
         try:
             self._client = httpx.Client(
-                base_url=self.url, timeout=timeout_seconds, transport=transport, trust_env=False
+                base_url=self.url,
+                timeout=timeout_seconds,
+                transport=transport,
+                trust_env=False,
+                headers={"Authorization": f"Bearer {key}"} if key else None,
             )
         except httpx.InvalidURL as problem:
             raise ApiUnreachable(f"{url!r} is not a URL; write http://HOST:PORT") from problem

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +16,7 @@ from meterstream_services.cli import (
     demo,
     explain,
     importing,
+    keys,
     migrate,
     periods,
     rebuild,
@@ -28,6 +30,8 @@ from meterstream_services.cli import (
     topics,
     usage,
 )
+
+API_KEY: Final = "METERSTREAM_API_KEY"
 
 app = typer.Typer(
     name="meterstream",
@@ -48,6 +52,7 @@ app.command()(periods.periods)
 app.command()(periods.adjustments)
 app.command()(sessions.sessions)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
 app.command()(status.status)
 app.command()(thresholds.thresholds)
 app.command()(thresholds.notices)
@@ -77,8 +82,19 @@ def options(
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
     ] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar=API_KEY,
+            show_envvar=False,
+            help="The key for the API (METERSTREAM_API_KEY, where no process list shows it).",
+        ),
+    ] = None,
 ) -> None:
     """Usage metering on Kafka whose figures can be proved."""
+    if api_key:
+        os.environ[API_KEY] = api_key  # The one place where every command looks for it.
     if show_version:
         version()
         raise typer.Exit
