@@ -10,6 +10,7 @@ the last line is a problem document, and says from where on to send again.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import IO, Final
@@ -29,6 +30,7 @@ from meterstream_services.http.problems import Problem
 MEDIA_TYPE: Final = "application/x-ndjson"
 LINE_BYTES_MAX: Final = 65_536
 LINES_MAX: Final = 1_000_000
+"""Blank ones too."""
 LINES_AT_ONCE: Final = 500
 
 _ANSWER_BYTES_IN_MEMORY: Final = 1 << 20
@@ -40,8 +42,8 @@ _TOO_LONG: Final = Fate(
 
 async def record_lines(request: Request, door: Door, sender: Sender) -> Response:
     """Take the events of a request's lines. Raises `Problem` where nothing was taken."""
-    stream = _Stream(door, sender)
     unpacking = Unpacking(request.headers.get("content-encoding"), STREAM_BYTES_MAX)
+    stream = _Stream(door, sender)
     lines = _Lines()
     try:
         try:
@@ -49,6 +51,8 @@ async def record_lines(request: Request, door: Door, sender: Sender) -> Response
                 for piece in unpacking.feed(data):
                     for line in lines.split(piece):
                         await stream.add(line)
+                    # A few packed bytes may be many lines: others have their turn in between.
+                    await asyncio.sleep(0)
             unpacking.finish()
             for line in lines.rest():
                 await stream.add(line)
@@ -86,16 +90,18 @@ class _Stream:
         self._sender: Final = sender
         self._group: list[Offer | Fate] = []
         self._seen = 0
+        self._lines = 0
         self._is_in_vain = False
 
     async def add(self, line: bytes | None) -> None:
         """One more line; None: it was too long to be kept."""
-        if line is not None and not line.strip():
-            return
-        if self._seen == LINES_MAX:
+        self._lines += 1
+        if self._lines > LINES_MAX:
             raise Problem(
                 413, "too-many-events", f"more than {LINES_MAX} lines; send the rest by themselves"
             )
+        if line is not None and not line.strip():
+            return
         self._group.append(_TOO_LONG if line is None else self._judged(line))
         self._seen += 1
         if len(self._group) >= LINES_AT_ONCE:
