@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from meterstream_aggregator.store.memory import MemoryStore
 from meterstream_aggregator.store.opening import open_reader, open_store
+from meterstream_aggregator.store.postgres.connection import connect
+from meterstream_services.accounts.memory import MemoryDirectory
+from meterstream_services.accounts.opening import open_directory
 from tests.contract.stores import BINDING, CATALOGUE, Place
+from tests.databases import drop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from meterstream_aggregator.store.address import StoreAddress
+    from meterstream_aggregator.store.address import PostgresAddress, StoreAddress
     from meterstream_aggregator.store.port import Store, StoreReader
+    from meterstream_services.accounts.port import EditableDirectory
+    from tests.databases import Postgres
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -48,3 +55,30 @@ def store(place: Place) -> Store:
     store = place.open()
     store.bind(BINDING, CATALOGUE)
     return store
+
+
+@pytest.fixture(scope="module")
+def accounts_schema(postgres: Postgres) -> Iterator[PostgresAddress]:
+    """One schema of PostgreSQL for these tests; each empties the tables that it finds there."""
+    address = postgres.address(f"test_{uuid.uuid4().hex}")
+    yield address
+    drop(address)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EditableDirectory]:
+    """Each implementation, empty."""
+    made: EditableDirectory
+    if request.param == "memory":
+        made = MemoryDirectory()
+    elif request.param == "sqlite":
+        made = open_directory(tmp_path / "accounts.sqlite3")
+    else:
+        address: PostgresAddress = request.getfixturevalue("accounts_schema")
+        made = open_directory(address)
+        made.accounts(limit=1)
+        tables = "tenancy, external_id, account, account_change"
+        with connect(address, "migrate") as connection:
+            connection.execute(f"TRUNCATE {tables}".encode())
+    yield made
+    made.close()

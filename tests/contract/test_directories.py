@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 
 from meterstream_services.accounts.errors import InvalidChanges, PreconditionFailed
 from meterstream_services.accounts.history import account_at
-from meterstream_services.accounts.memory import MemoryDirectory
 from meterstream_services.accounts.model import (
     Account,
     AccountStatus,
@@ -24,21 +21,8 @@ from meterstream_services.accounts.model import (
     tag_of,
 )
 from meterstream_services.accounts.port import Applied, EditableDirectory, Expected
-from meterstream_services.accounts.sqlite import SqliteDirectory
 
 HOSTILE = ["../etc/passwd", "a'; DROP TABLE account;--", "tenant/account", "ünïcödé", "🛰", "%", "_"]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EditableDirectory]:
-    """Each implementation, empty."""
-    made: EditableDirectory = (
-        MemoryDirectory()
-        if request.param == "memory"
-        else SqliteDirectory(tmp_path / "accounts.sqlite3")
-    )
-    yield made
-    made.close()
 
 
 def test_an_account_is_kept_whole(directory: EditableDirectory) -> None:

@@ -5,7 +5,9 @@
     AccountsError
     ├── AccountsUnavailable   try again later; only questions about accounts wait
     ├── InvalidChanges        mend the changes named in it; nothing was applied
-    └── PreconditionFailed    read again: somebody else changed it first; nothing was applied
+    ├── PreconditionFailed    read again: somebody else changed it first; nothing was applied
+    ├── FeedExpired           export everything anew, then follow the changes from there
+    └── NotEditable           change it where it is kept
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ class AccountsError(Exception):
 
 
 class AccountsUnavailable(AccountsError):
-    """The directory cannot be read or written now."""
+    """The directory cannot be read or written now.
+
+    ``in_doubt``: the answer to a change was lost, which may be kept or not. Each change can be
+    made again: what is so already stays.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
 
 
 class InvalidChanges(AccountsError):
@@ -43,3 +53,11 @@ class InvalidChanges(AccountsError):
 
 class PreconditionFailed(AccountsError):
     """What is stored is not what the caller said it had read."""
+
+
+class FeedExpired(AccountsError):
+    """Changes that would come next are no longer kept."""
+
+
+class NotEditable(AccountsError):
+    """The accounts are kept elsewhere, and can only be looked up here."""

@@ -59,5 +59,19 @@ def assigned(history: History, account: str | None, start: int) -> History:
     return tuple(sorted((dict(history) | {start: account}).items(), key=_start))
 
 
+def replaced(history: History, account: str, by: str, start: int) -> History:
+    """The history with ``by`` wherever ``account`` would be from ``start`` on."""
+    later = tuple((at, by if at >= start and who == account else who) for at, who in history)
+    return assigned(later, by, start) if account_at(history, start) == account else later
+
+
+def restored(history: History, account: str, by: str, start: int) -> History:
+    """What `replaced` made of a history where ``account`` was in force at ``start``, taken back."""
+    index = bisect_right(history, start, key=_start) - 1
+    if index < 1 or history[index] != (start, by) or history[index - 1][1] != account:
+        return history
+    return history[:index] + history[index + 1 :]
+
+
 def _start(entry: tuple[int, str | None]) -> int:
     return entry[0]

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Final
 
+from meterstream_services.accounts.bounded import BoundedDirectory
 from meterstream_services.accounts.history import account_at
-from meterstream_services.accounts.sqlite import SqliteDirectory
+from meterstream_services.accounts.opening import DirectoryAddress, open_directory
+from meterstream_services.accounts.port import EditableDirectory
+
+LOOKUP_SECONDS: Final = 2.0
+"""How long a worker waits for one account, whatever the directory does. Counting goes on then."""
 
 
-def account_lookup(path: Path) -> Callable[[str, int], str | None]:
+def account_lookup(address: DirectoryAddress) -> Callable[[str, int], str | None]:
     """A function from (tenant, microseconds UTC) to its account then, None for none.
 
-    Reads the directory in ``path`` each time; raises `AccountsUnavailable` when it cannot.
+    Asks the directory each time; raises `AccountsUnavailable` when it cannot, or not in time.
     """
-    directory = SqliteDirectory(path)
+    return lookup_in(open_directory(address))
+
+
+def lookup_in(
+    directory: EditableDirectory, *, seconds: float = LOOKUP_SECONDS
+) -> Callable[[str, int], str | None]:
+    """As `account_lookup`, in a directory that is open."""
+    # One question at a time: while one hangs, the worker waits for no more than that.
+    bounded = BoundedDirectory(directory, seconds=seconds, asking_max=1)
 
     def lookup(tenant: str, time: int) -> str | None:
-        return account_at(directory.histories([tenant]).get(tenant, ()), time)
+        return account_at(bounded.histories([tenant]).get(tenant, ()), time)
 
     return lookup

@@ -6,57 +6,40 @@ account in one row and use it in the next. Every flaw is collected before anythi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Final
 
 from meterstream_services.accounts.errors import Flaw, InvalidChanges, PreconditionFailed
-from meterstream_services.accounts.history import BEGINNING, History, assigned
+from meterstream_services.accounts.history import (
+    BEGINNING,
+    History,
+    account_at,
+    assigned,
+    replaced,
+    restored,
+)
 from meterstream_services.accounts.model import (
     Account,
     AccountStatus,
     Assign,
     Change,
+    Merge,
+    Move,
     RemoveAccount,
     SetAccount,
+    SetExternalId,
+    Unmerge,
     flaws_of,
     tag_of,
 )
-from meterstream_services.accounts.port import Applied, Expected
+from meterstream_services.accounts.plans import Lookup, Plan
+from meterstream_services.accounts.port import Expected
 
 FLAWS_MAX: Final = 1000
 """Flaws that are collected before a list of changes is given up."""
 
-
-class Lookup(Protocol):
-    """What is stored now."""
-
-    def stored_account(self, account_id: str) -> Account | None:
-        """One account."""
-        ...
-
-    def stored_history(self, tenant: str) -> History:
-        """One tenant's history, empty where it was never mapped."""
-        ...
-
-    def stored_tenants_of(self, account_id: str) -> Sequence[str]:
-        """Tenants whose history names the account."""
-        ...
-
-
-@dataclass(slots=True)
-class Plan:
-    """Whole new values by id: what to write. None removes an account."""
-
-    accounts: dict[str, Account | None] = field(default_factory=dict)
-    histories: dict[str, History] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def applied(self) -> Applied:
-        """What the changes came to."""
-        return Applied(**self.counts)
+_FIELDS: Final = ("name", "zone", "billing_anchor", "labels", "status")
 
 
 class _Refused(Exception):
@@ -120,45 +103,78 @@ class _Planner:
                 self._remove(change.id)
             case Assign():
                 self._assign(change)
+            case Move():
+                self._move(change)
+            case Merge():
+                self._merge(change)
+            case Unmerge():
+                self._unmerge(change.account)
+            case SetExternalId():
+                self._set_external(change)
 
     def _account(self, account_id: str) -> Account | None:
         if account_id in self.made.accounts:
             return self.made.accounts[account_id]
         return self._lookup.stored_account(account_id)
 
+    def _there(self, account_id: str, field_: str = "account") -> Account:
+        found = self._account(account_id)
+        if found is None:
+            raise _Refused(field_, account_id, "is not there; make the account first")
+        return found
+
     def _history(self, tenant: str) -> History:
         if tenant in self.made.histories:
             return self.made.histories[tenant]
         return self._lookup.stored_history(tenant)
 
+    def _tenants_of(self, account_id: str) -> list[str]:
+        stored = self._lookup.stored_tenants_of(account_id)
+        planned = self.made.histories
+        return [
+            *(t for t in stored if t not in planned),
+            *(t for t, h in planned.items() if any(who == account_id for _, who in h)),
+        ]
+
+    def _put_account(self, account_id: str, account: Account | None, known: Account | None) -> None:
+        self.made.was_account.setdefault(account_id, known)
+        self.made.accounts[account_id] = account
+
+    def _put_history(self, tenant: str, wanted: History, known: History) -> bool:
+        if wanted == known:
+            return False
+        self.made.was_history.setdefault(tenant, known)
+        self.made.histories[tenant] = wanted
+        self.made.counts["tenants_changed"] += 1
+        return True
+
     def _set(self, change: SetAccount) -> None:
         known = self._account(change.id)
         account = known or Account(change.id)
-        given = {
-            name: value
-            for name in ("name", "zone", "billing_anchor", "labels", "status")
-            if (value := getattr(change, name)) is not None
-        }
+        given = {name: value for name in _FIELDS if (value := getattr(change, name)) is not None}
         if "labels" in given:
             given["labels"] = tuple(sorted(given["labels"]))
         account = replace(account, **given)
+        was_merged = known is not None and known.status is AccountStatus.MERGED
+        if was_merged != (account.status is AccountStatus.MERGED):
+            told = (
+                f"is not for an account that was merged into {account.merged_into!r}; leave it "
+                "out, or undo the merge first"
+                if was_merged
+                else "is what a merge makes; merge the account into another"
+            )
+            raise _Refused("status", account.status, told)
         if account == known:
             self.made.counts["unchanged"] += 1
             return
-        self.made.accounts[change.id] = account
+        self._put_account(change.id, account, known)
         self.made.counts["accounts_changed" if known else "accounts_created"] += 1
 
     def _remove(self, account_id: str) -> None:
-        if self._account(account_id) is None:
+        known = self._account(account_id)
+        if known is None:
             raise _Refused("account", account_id, "is not there")
-        named = [
-            *(
-                t
-                for t in self._lookup.stored_tenants_of(account_id)
-                if t not in self.made.histories
-            ),
-            *(t for t, h in self.made.histories.items() if any(a == account_id for _, a in h)),
-        ]
+        named = self._tenants_of(account_id)
         if named:
             raise _Refused(
                 "account",
@@ -166,12 +182,15 @@ class _Planner:
                 f"is in the history of {len(named)} tenants (such as {named[0]!r}), which bills "
                 f"rest on; set its status to {AccountStatus.CLOSED} instead",
             )
-        self.made.accounts[account_id] = None
+        keys = {*self._lookup.stored_externals_of(account_id), *self.made.externals}
+        for key in sorted(keys):
+            if self._external(key) == account_id:
+                self._put_external(key, None)
+        self._put_account(account_id, None, known)
         self.made.counts["accounts_removed"] += 1
 
     def _assign(self, change: Assign) -> None:
-        if change.account is not None and self._account(change.account) is None:
-            raise _Refused("account", change.account, "is not there; make the account first")
+        account = None if change.account is None else self._there(change.account)
         known = self._history(change.tenant)
         start = BEGINNING if change.start is None else change.start
         wanted = assigned(known, change.account, start)
@@ -182,8 +201,97 @@ class _Planner:
                 f"is missing: tenant {change.tenant!r} is mapped already; say from when on this "
                 "applies",
             )
-        if wanted == known:
+        if wanted != known:
+            _not_merged(account, "account")
+        if not self._put_history(change.tenant, wanted, known):
+            self.made.counts["unchanged"] += 1
+
+    def _move(self, change: Move) -> None:
+        account = self._there(change.account)
+        known = self._history(change.tenant)
+        found = account_at(known, change.start)
+        if found == change.account:
             self.made.counts["unchanged"] += 1
             return
-        self.made.histories[change.tenant] = wanted
-        self.made.counts["tenants_changed"] += 1
+        if change.source is not None and found != change.source:
+            told = "none" if found is None else repr(found)
+            raise _Refused(
+                "tenant", change.tenant, f"belongs to {told} then, not to {change.source!r}"
+            )
+        _not_merged(account, "account")
+        self._put_history(change.tenant, assigned(known, change.account, change.start), known)
+
+    def _merge(self, change: Merge) -> None:
+        account, into = self._there(change.account), self._there(change.into, "into")
+        if change.account == change.into:
+            raise _Refused("into", change.into, "is the account itself; name another")
+        if account.merged_into not in {None, change.into}:
+            raise _Refused(
+                "account", change.account, f"was merged into {account.merged_into!r} already"
+            )
+        _not_merged(into, "into")
+        start = change.start
+        if account.merged_from is not None:
+            start = min(start, account.merged_from)
+        moved = [
+            self._put_history(
+                tenant, replaced(known, change.account, change.into, change.start), known
+            )
+            for tenant in self._tenants_of(change.account)
+            for known in (self._history(tenant),)
+        ]
+        merged = replace(
+            account, status=AccountStatus.MERGED, merged_into=into.id, merged_from=start
+        )
+        if merged != account:
+            self._put_account(change.account, merged, account)
+            self.made.counts["accounts_changed"] += 1
+        elif not any(moved):
+            self.made.counts["unchanged"] += 1
+
+    def _unmerge(self, account_id: str) -> None:
+        account = self._there(account_id)
+        if account.merged_into is None or account.merged_from is None:
+            self.made.counts["unchanged"] += 1
+            return
+        for tenant in self._tenants_of(account_id):
+            known = self._history(tenant)
+            wanted = restored(known, account_id, account.merged_into, account.merged_from)
+            self._put_history(tenant, wanted, known)
+        opened = replace(account, status=AccountStatus.ACTIVE, merged_into=None, merged_from=None)
+        self._put_account(account_id, opened, account)
+        self.made.counts["accounts_changed"] += 1
+
+    def _external(self, key: tuple[str, str]) -> str | None:
+        if key in self.made.externals:
+            return self.made.externals[key]
+        return self._lookup.stored_external(*key)
+
+    def _put_external(self, key: tuple[str, str], account: str | None) -> None:
+        self.made.was_external.setdefault(key, self._external(key))
+        self.made.externals[key] = account
+        self.made.counts["external_ids_changed"] += 1
+
+    def _set_external(self, change: SetExternalId) -> None:
+        key = (change.system, change.external_id)
+        known = self._external(key)
+        if known == change.account:
+            self.made.counts["unchanged"] += 1
+            return
+        if change.account is not None:
+            self._there(change.account)
+            if known is not None:
+                raise _Refused(
+                    "external_id",
+                    change.external_id,
+                    f"means account {known!r} in {change.system!r} already; take it away there "
+                    "first",
+                )
+        self._put_external(key, change.account)
+
+
+def _not_merged(account: Account | None, field_: str) -> None:
+    if account is not None and account.merged_into is not None:
+        raise _Refused(
+            field_, account.id, f"was merged into {account.merged_into!r}; name that one"
+        )

@@ -1,4 +1,4 @@
-"""The accounts directory as its users see it: one port to look up, and one more method to change.
+"""The accounts directory as its users see it: one port to look up, another to change as well.
 
 Implementations are safe to use from several threads. Every method may block on a disk or a network
 and may raise `AccountsUnavailable`.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from meterstream_services.accounts.history import History
-from meterstream_services.accounts.model import Account, Change
+from meterstream_services.accounts.model import Account, Change, Recorded
 
 
 class Expected(NamedTuple):
@@ -33,6 +33,16 @@ class Applied(NamedTuple):
     accounts_removed: int = 0
     tenants_changed: int = 0
     unchanged: int = 0
+    external_ids_changed: int = 0
+    records: tuple[Recorded, ...] = ()
+    """What was changed, where that was asked for."""
+
+
+class Feed(NamedTuple):
+    """Some changes in their order. ``last`` is the newest sequence that there is, 0 for none."""
+
+    records: list[Recorded]
+    last: int
 
 
 class Directory(Protocol):
@@ -54,9 +64,17 @@ class Directory(Protocol):
         """Every tenant that ever belonged to an account, sorted."""
         ...
 
+    def external_ids(self, account_id: str) -> list[tuple[str, str]]:
+        """The (system, id) pairs that mean an account, sorted."""
+        ...
+
+    def account_of(self, system: str, external_id: str) -> str | None:
+        """The account that an id of another system means; None for none."""
+        ...
+
 
 class EditableDirectory(Directory, Protocol):
-    """A directory that keeps its own accounts."""
+    """A directory that keeps its own accounts. Those that do not raise `NotEditable`."""
 
     def apply(
         self,
@@ -64,12 +82,18 @@ class EditableDirectory(Directory, Protocol):
         *,
         expected: Expected | None = None,
         dry_run: bool = False,
+        detailed: bool = False,
     ) -> Applied:
         """Make all of the changes, in order, or none; durable when it returns.
 
-        ``dry_run`` does everything but keep the result. Raises `InvalidChanges` with every flaw
-        found, and `PreconditionFailed` where something else is stored than ``expected`` says.
+        ``dry_run`` does everything but keep the result. ``detailed`` asks for the records. Raises
+        `InvalidChanges` with every flaw found, and `PreconditionFailed` where something else is
+        stored than ``expected`` says.
         """
+        ...
+
+    def changes(self, *, after: int, limit: int = 1000) -> Feed:
+        """What was changed after that sequence, oldest first. Raises `FeedExpired`."""
         ...
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterstream_aggregator.civil import parse_time
-from meterstream_services.accounts import imports
+from meterstream_services.accounts import import_rows
 from meterstream_services.accounts.imports import InvalidImport, read_csv, read_json
 from meterstream_services.accounts.model import AccountStatus, Assign, SetAccount
 from meterstream_services.zones import find_zone
@@ -140,7 +140,7 @@ def test_unreadable_json(content: bytes, reason: str) -> None:
 
 def test_there_is_a_limit_to_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many rows are refused before they are kept."""
-    monkeypatch.setattr(imports, "ROWS_MAX", 2)
+    monkeypatch.setattr(import_rows, "ROWS_MAX", 2)
 
     with pytest.raises(InvalidImport, match="split the file"):
         read_csv(b"account\na\nb\nc\n")
@@ -148,7 +148,7 @@ def test_there_is_a_limit_to_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_a_limit_to_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading stops when nobody would read on."""
-    monkeypatch.setattr(imports, "BAD_ROWS_MAX", 3)
+    monkeypatch.setattr(import_rows, "BAD_ROWS_MAX", 3)
 
     with pytest.raises(InvalidImport) as caught:
         read_csv(b"account,status\n" + b"a,gone\n" * 10)

@@ -9,16 +9,16 @@ import pytest
 
 from meterstream_services.accounts.errors import AccountsUnavailable, InvalidChanges
 from meterstream_services.accounts.model import Assign, SetAccount
-from meterstream_services.accounts.sqlite import SqliteDirectory
+from meterstream_services.accounts.opening import open_directory
 
 
 def test_accounts_survive_their_process(tmp_path: Path) -> None:
     """What one directory wrote, the next one on the same file reads."""
-    first = SqliteDirectory(tmp_path / "accounts.sqlite3")
+    first = open_directory(tmp_path / "accounts.sqlite3")
     first.apply([SetAccount("a", name="A"), Assign("t", "a", 5)])
     first.close()
 
-    second = SqliteDirectory(tmp_path / "accounts.sqlite3")
+    second = open_directory(tmp_path / "accounts.sqlite3")
 
     assert second.histories(["t"]) == {"t": ((5, "a"),)}
     second.close()
@@ -26,8 +26,8 @@ def test_accounts_survive_their_process(tmp_path: Path) -> None:
 
 def test_two_directories_share_a_file(tmp_path: Path) -> None:
     """Processes that serve the same file see each other's changes at once."""
-    one = SqliteDirectory(tmp_path / "accounts.sqlite3")
-    other = SqliteDirectory(tmp_path / "accounts.sqlite3")
+    one = open_directory(tmp_path / "accounts.sqlite3")
+    other = open_directory(tmp_path / "accounts.sqlite3")
 
     assert other.account("a") is None
     one.apply([SetAccount("a")])
@@ -39,14 +39,14 @@ def test_two_directories_share_a_file(tmp_path: Path) -> None:
 
 def test_a_missing_directory_is_unavailable(tmp_path: Path) -> None:
     """A path that cannot hold a file is an outage that names the path, not a crash."""
-    directory = SqliteDirectory(tmp_path / "nowhere" / "accounts.sqlite3")
+    directory = open_directory(tmp_path / "nowhere" / "accounts.sqlite3")
 
     with pytest.raises(AccountsUnavailable, match=r"nowhere.*cannot be used"):
         directory.accounts()
 
 
 def test_another_database_is_left_alone(tmp_path: Path) -> None:
-    """A SQLite file that is no accounts directory is refused and stays byte for byte the same."""
+    """A SQLite file that is no file of accounts is refused and stays byte for byte the same."""
     path = tmp_path / "store.sqlite3"
     foreign = sqlite3.connect(path)
     foreign.execute("CREATE TABLE usage (a)")
@@ -54,8 +54,8 @@ def test_another_database_is_left_alone(tmp_path: Path) -> None:
     foreign.close()
     before = path.read_bytes()
 
-    with pytest.raises(AccountsUnavailable, match="is no accounts directory"):
-        SqliteDirectory(path).accounts()
+    with pytest.raises(AccountsUnavailable, match="is no file of accounts"):
+        open_directory(path).accounts()
 
     assert path.read_bytes() == before
 
@@ -66,13 +66,13 @@ def test_a_file_of_garbage_is_unavailable(tmp_path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
 
     with pytest.raises(AccountsUnavailable, match=r"accounts\.sqlite3"):
-        SqliteDirectory(path).accounts()
+        open_directory(path).accounts()
 
 
 def test_an_outage_heals(tmp_path: Path) -> None:
     """A directory whose file could not be opened works once it can be."""
     home = tmp_path / "later"
-    directory = SqliteDirectory(home / "accounts.sqlite3")
+    directory = open_directory(home / "accounts.sqlite3")
     with pytest.raises(AccountsUnavailable):
         directory.accounts()
 
@@ -84,7 +84,7 @@ def test_an_outage_heals(tmp_path: Path) -> None:
 
 def test_a_refused_change_leaves_the_file_free(tmp_path: Path) -> None:
     """After a refusal the next writer need not wait for a lock that nobody holds."""
-    directory = SqliteDirectory(tmp_path / "accounts.sqlite3")
+    directory = open_directory(tmp_path / "accounts.sqlite3")
     with pytest.raises(InvalidChanges):
         directory.apply([Assign("t", "ghost", None)])
 
