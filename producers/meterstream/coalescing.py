@@ -270,9 +270,10 @@ class Sums:
     def _record(self, said: tuple[Any, ...], quantity: Decimal | int, time: int | None) -> bool:
         event_type, tenant, session, subject, attributes = said
         try:
-            return self._intake.take(
+            number = self._intake.take(
                 USAGE, event_type, tenant, quantity, time, session, subject, attributes, None
             )
+            return number > 0
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self.incarnation.refused(problem, event_type)
 

@@ -135,6 +135,26 @@ class Incarnation:
             barrier.reached.wait(timeout)
         return barrier.settled
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether what is recorded now would wait in memory: neither disk nor log take events."""
+        disk = self._sender.disk
+        return disk is not None and disk.is_stuck
+
+    def tell_on_disk(self, told: Callable[[], None]) -> Barrier:
+        """As `flush` to the disk, without waiting: ``told`` is called in the background thread.
+
+        Then ``settled`` of what is returned says whether all that was recorded before is on disk,
+        or has an outcome. ``told`` must neither wait nor raise. Takes a durability with a disk.
+        """
+        assert self._sender.disk is not None
+        barrier = Barrier(on_disk=True, told=told)
+        self.intake.buffer.append(barrier)
+        self.wake()
+        if self._sender.stopped:
+            barrier.open(settled=False)
+        return barrier
+
     def close(self, timeout: float) -> bool:
         """See `meterstream.meter.Meter.close`."""
         check_number("timeout", timeout)

@@ -63,14 +63,23 @@ CLOSED: Final = "closed"
 class Barrier:
     """Stands in the buffer behind what was recorded before; reached when all that is settled.
 
-    ``on_disk``: reached already when all that is on disk.
+    ``on_disk``: reached already when all that is on disk. ``told`` is called in the background
+    thread then, or at its end, and must neither wait nor raise.
     """
 
-    def __init__(self, *, on_disk: bool = False) -> None:
+    def __init__(self, *, on_disk: bool = False, told: Callable[[], None] | None = None) -> None:
         self.on_disk: Final = on_disk
         self.reached: Final = Gate()
         self.ticket = 0
         self.settled = False
+        self._told: Final = told
+
+    def open(self, *, settled: bool) -> None:
+        """Let everybody pass who waits here, with the news whether all before it is settled."""
+        self.settled = settled
+        self.reached.open()
+        if self._told is not None:
+            self._told()
 
 
 class Claims:
@@ -124,8 +133,8 @@ class Intake:
         subject: object,
         attributes: object,
         key: object,
-    ) -> bool:
-        """Check, number and append. False: dropped by policy, and counted.
+    ) -> int:
+        """Check, number and append; the number in the tenant's lane. 0: dropped, and counted.
 
         Raises `InvalidEvent` for a wrong argument, which has no number then; `BufferFull` under
         the policy ``raise``; and whatever an argument's own methods raise.
@@ -167,13 +176,18 @@ class Intake:
 
         # 3. Append.
         if len(self.buffer) >= self._room and not self._make_room():
-            return False
+            return 0
         self.buffer.append(series.common + told)
         if len(fragment) > _SLOT_BYTES:
             self.buffer.extend([None] * (len(fragment) // _SLOT_BYTES))
         if self.drowsy:
             self._wake()
-        return True
+        return number
+
+    @property
+    def room(self) -> int:
+        """How many slots are left: none for a closed one. Exact for the only thread that takes."""
+        return max(0, self._room - len(self.buffer))
 
     def close(self) -> None:
         """Take nothing any more. What comes still spends numbers, as visible holes."""

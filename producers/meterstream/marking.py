@@ -93,11 +93,9 @@ class Barriers:
         """Nobody will settle anything any more: let everybody go, with the bad news."""
         for item in (*self._placed, *self._on_disk, *unplaced):
             if type(item) is Barrier:
-                item.reached.open()
+                item.open(settled=False)
 
 
 def _release(placed: deque[Barrier], through: int) -> None:
     while placed and placed[0].ticket <= through:
-        barrier = placed.popleft()
-        barrier.settled = True
-        barrier.reached.open()
+        placed.popleft().open(settled=True)

@@ -170,9 +170,10 @@ class Meter(Boundaries, Conveniences):
                 return self._coalesce(
                     coalesce, type, tenant, quantity, time, session, subject, attributes, key
                 )
-            return self._intake.take(
+            number = self._intake.take(
                 USAGE, type, tenant, quantity, time, session, subject, attributes, key
             )
+            return number > 0
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self._incarnation.refused(problem, type)
 
@@ -200,9 +201,10 @@ class Meter(Boundaries, Conveniences):
                 tenant, subject, session, attributes = complete(
                     ambient, tenant, subject, session, attributes
                 )
-            return self._intake.take(
+            number = self._intake.take(
                 VOID, type, tenant, quantity, time, session, subject, attributes, key
             )
+            return number > 0
         except Exception as problem:  # noqa: BLE001 - nothing may reach the host
             return self._incarnation.refused(problem, type)
 

@@ -218,8 +218,9 @@ def boundary(
             InvalidEvent("session", "is missing; pass the session's id"), event_type
         )
     try:
-        return incarnation.intake.take(
+        number = incarnation.intake.take(
             kind, event_type, tenant, 0, time, session, subject, attributes, key
         )
+        return number > 0
     except Exception as problem:  # noqa: BLE001 - nothing may reach the host
         return incarnation.refused(problem, event_type)

@@ -37,9 +37,10 @@ def begin_boundary(
     future = waiting.join(tenant, known)
     incarnation, taken = wiring.meter().current(), False
     try:
-        taken = incarnation.intake.take(
+        number = incarnation.intake.take(
             _KINDS[boundary], type, tenant, 0, time, None, subject, attributes, known
         )
+        taken = number > 0
     except Exception as problem:  # noqa: BLE001 - nothing may reach the host
         taken = incarnation.refused(problem)
     finally:

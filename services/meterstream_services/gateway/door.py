@@ -1,0 +1,272 @@
+"""The door to the log: offers become numbered events of an SDK meter, and outcomes become answers.
+
+The meter writes every event to its spool (fsync) before it sends it, and tells each outcome in its
+background thread. Here is one event loop, and no lock: what is counted and looked up below belongs
+to the loop alone. One call of `take`, in order:
+
+1. an offer whose key is known is answered from memory, or waits with the first of its key;
+2. where neither log nor disk take events, nothing is numbered, and the answer is "unavailable";
+3. every other offer is checked and numbered by the meter, without waiting;
+4. the call waits for the outcomes of its numbers, as long as its `Patience` says;
+5. outcomes come from the meter's thread in a queue, which wakes the loop once for many.
+
+That the disk has an event is known from a barrier behind it, one for all calls of a moment that
+ask. Nobody is told "spooled" otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from meterstream import Meter
+from meterstream_services.gateway.metrics import DoorMetrics
+from meterstream_services.gateway.offering import LANE_BITS, Awaited, Offering
+from meterstream_services.gateway.port import Fate, Offer, Patience, Ruling
+from meterstream_services.gateway.remembering import KEYS_REMEMBERED_MAX, Underway, name_of
+from meterstream_services.gateway.waiting import SPOOLED, UNAVAILABLE, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterstream.intake import Barrier
+    from meterstream.status import Outcome, Status
+
+DISK_SECONDS: Final = 5.0
+"""How long the disk may take to confirm, when the log did not in time."""
+DRAIN_SECONDS: Final = 10.0
+"""How long closing waits for outcomes."""
+CLOSE_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 2
+RETRY_STUCK_SECONDS: Final = 10
+_STEP_SECONDS: Final = 0.01
+_ACCEPTED: Final = Ruling.ACCEPTED
+_DUPLICATE: Final = Ruling.DUPLICATE
+
+
+class LogDoor:
+    """See `meterstream_services.gateway.port.Door`. For one event loop; `start` it there.
+
+    ``make_meter`` gets what is to be told of outcomes; the meter needs a durability with a disk.
+    """
+
+    def __init__(
+        self,
+        make_meter: Callable[[Callable[[Outcome], object]], Meter],
+        *,
+        patience_seconds: float,
+        metrics: DoorMetrics | None = None,
+        keys_max: int = KEYS_REMEMBERED_MAX,
+    ) -> None:
+        self._metrics: Final = metrics or DoorMetrics()
+        self._patience_seconds: Final = patience_seconds
+        self._outcomes: Final[deque[Outcome]] = deque()
+        self._barriers: Final[deque[tuple[Barrier, list[Request]]]] = deque()
+        self._asking: list[Request] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = False
+        self._meter: Final = make_meter(self._hear)
+        self._incarnation: Final = self._meter.current()
+        self.producer: Final = self._incarnation.producer
+        """The id under which the door numbers events."""
+        self._offering: Final = Offering(self._incarnation, keys_max=keys_max)
+        self._metrics.watch(self)
+
+    def start(self) -> None:
+        """Begin in this event loop: connect, and send what a dead process left in the spool."""
+        self._loop = asyncio.get_running_loop()
+        self._incarnation.wake()
+
+    @property
+    def keys_remembered(self) -> int:
+        """Keys that a repeat would be known by."""
+        return len(self._offering.keys) + len(self._offering.voids)
+
+    @property
+    def waiting(self) -> int:
+        """Events that calls wait for."""
+        return len(self._offering.waiting)
+
+    def status(self) -> Status:
+        """How the meter is."""
+        return self._meter.status()
+
+    def trouble(self) -> str | None:
+        """Why nothing can be taken now, in one sentence; None while the log or the disk can."""
+        if self._offering.closed:
+            return "the gateway is stopping"
+        if self._incarnation.is_stuck:
+            why = self._meter.status().last_error
+            return f"neither the log nor the spool takes events: {why or 'the log is away'}"
+        return None
+
+    def retry_after_seconds(self) -> int:
+        """See `Door`."""
+        return RETRY_STUCK_SECONDS if self._incarnation.is_stuck else RETRY_SECONDS
+
+    async def take(self, offers: Sequence[Offer], patience: Patience = Patience.LOG) -> list[Fate]:
+        """See `Door`."""
+        if self._loop is None:
+            self.start()
+        request = self._offering.offered(offers)
+        if request.left:
+            begun = time.perf_counter()
+            await self._wait(request, patience)
+            self._metrics.seconds.observe(time.perf_counter() - begun)
+        fates = [fate or UNAVAILABLE for fate in request.fates]
+        if len(fates) == 1:
+            self._metrics.count(fates[0].ruling, 1)
+        else:
+            for ruling, count in Counter([fate[0] for fate in fates]).items():
+                self._metrics.count(ruling, count)
+        return fates
+
+    async def close(self) -> None:
+        """See `Door`. What has no outcome then stays in the spool for the next process."""
+        offering = self._offering
+        if offering.closed:
+            return
+        offering.closed = True
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while offering.waiting and not self._incarnation.is_stuck:
+            await asyncio.sleep(_STEP_SECONDS)
+            if time.monotonic() >= deadline:
+                break
+        await asyncio.to_thread(self._meter.close, CLOSE_SECONDS)
+        self._drain()
+        for awaited in tuple(offering.waiting.values()):
+            waiters = awaited.waiters if isinstance(awaited, Underway) else [awaited]
+            for request, _ in waiters:
+                self._give_up(request)
+
+    # Step 4.
+
+    async def _wait(self, request: Request, patience: Patience) -> None:
+        loop = asyncio.get_running_loop()
+        future = request.future = loop.create_future()
+        on_time = self._turn_to_disk if patience is Patience.LOG_OR_SPOOL else self._give_up
+        request.timer = loop.call_later(self._patience_seconds, on_time, request)
+        if patience is Patience.SPOOL:
+            self._ask_disk(request)
+        try:
+            await future
+        finally:
+            request.timer.cancel()
+            if request.left:  # The caller went away.
+                self._give_up(request)
+
+    def _give_up(self, request: Request) -> None:
+        """Nobody waits any longer for what is missing; it is on its way all the same."""
+        self._tell_rest(request, UNAVAILABLE)
+
+    def _turn_to_disk(self, request: Request) -> None:
+        """The log took too long: the disk's word counts too."""
+        loop = self._loop
+        assert loop is not None
+        request.timer = loop.call_later(DISK_SECONDS, self._give_up, request)
+        self._ask_disk(request)
+
+    def _ask_disk(self, request: Request) -> None:
+        if not self._asking:
+            loop = self._loop
+            assert loop is not None
+            loop.call_soon(self._place_barrier)
+        self._asking.append(request)
+
+    def _place_barrier(self) -> None:
+        """One for everybody who asked since the last turn of the loop."""
+        asking, self._asking = self._asking, []
+        self._barriers.append((self._incarnation.tell_on_disk(self._wake), asking))
+
+    def _tell_rest(self, request: Request, fate: Fate) -> None:
+        waiting = self._offering.waiting
+        for place, known in enumerate(request.fates):
+            if known is not None:
+                continue
+            number = request.numbers[place]
+            awaited = waiting.get(number)
+            if isinstance(awaited, Underway):
+                awaited.waiters = [waiter for waiter in awaited.waiters if waiter[0] is not request]
+                if not awaited.waiters:
+                    del waiting[number]
+            elif awaited is not None:
+                del waiting[number]
+            request.tell(place, fate)
+
+    # Step 5. The first two run in the meter's thread.
+
+    def _hear(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if not self._woken:
+            self._wake()
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None and not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # The loop has ended.
+                loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._woken = False  # First: what comes from now on wakes again.
+        # Before the outcomes: what was refused before a barrier opened is told as refused.
+        stored = list[Request]()
+        while self._barriers and self._barriers[0][0].settled:
+            stored += self._barriers.popleft()[1]
+        outcomes, pop, own = self._outcomes, self._offering.waiting.pop, self.producer
+        while outcomes:
+            outcome = outcomes.popleft()
+            _, _, producer, lane, sequence, partition, offset, _ = outcome
+            if producer != own:
+                continue  # A dead process's, which nobody waits for.
+            awaited = pop(sequence << LANE_BITS | lane, None)
+            if offset is None:
+                self._lost(outcome, awaited)
+            elif type(awaited) is tuple:
+                awaited[0].tell(awaited[1], Fate(_ACCEPTED, partition, offset))
+            else:
+                underway = awaited or self._underway(outcome)
+                if isinstance(underway, Underway):
+                    self._arrived(underway, partition, offset)
+        for request in stored:
+            self._tell_rest(request, SPOOLED)
+
+    def _arrived(self, underway: Underway, partition: int, offset: int) -> None:
+        underway.keys.keep(underway, partition, offset)
+        waiters, underway.waiters = underway.waiters, []
+        ruling = _ACCEPTED
+        for request, place in waiters:
+            request.tell(place, Fate(ruling, partition, offset))
+            ruling = _DUPLICATE
+
+    def _underway(self, outcome: Outcome) -> Underway | None:
+        """The key of an outcome that nobody waits for."""
+        if outcome.key is None:
+            return None
+        number, name = _number_of(outcome), name_of(outcome.tenant, outcome.key)
+        for keys in (self._offering.keys, self._offering.voids):
+            known = keys.find(name)
+            if isinstance(known, Underway) and known.number == number:
+                return known
+        return None
+
+    def _lost(self, outcome: Outcome, awaited: Awaited | None) -> None:
+        """The broker refused an event for good."""
+        if awaited is None:
+            self._metrics.lost.inc()
+            awaited = self._underway(outcome)
+        fate = Fate(Ruling.REFUSED, reason=outcome.error)
+        if isinstance(awaited, Underway):
+            awaited.keys.forget(awaited)
+            for request, place in awaited.waiters:
+                request.tell(place, fate)
+        elif awaited is not None:
+            awaited[0].tell(awaited[1], fate)
+
+
+def _number_of(outcome: Outcome) -> int:
+    return outcome.sequence << LANE_BITS | outcome.lane
