@@ -1,7 +1,6 @@
 """What metrics cost and how they are counted: mappings, kept in the book, one entry an account.
 
-Set by keys with the scope admin. Those of a key that is bound to tenants hold for keys of the same
-tenants; those of a key for all tenants hold for everybody else.
+Set by those who may set them for everybody, and read by everybody who asks what usage costs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from meterstream_schemas.quantity import parse_amount
 from meterstream_services.clients.book import Book, Content
 from meterstream_services.clients.exact_json import plain
 from meterstream_services.clients.stripemeter.events import METRIC_MAX
-from meterstream_services.keys.principal import ALL, Principal
+from meterstream_services.keys.principal import ALL
 
 KIND: Final = "stripemeter.prices"
 Aggregation = Literal["sum", "max", "last"]
@@ -38,15 +37,13 @@ class Price(NamedTuple):
     limit: Decimal | None = None
 
 
-def prices_of(book: Book, principal: Principal, account: str) -> dict[str, Price]:
+def prices_of(book: Book, account: str) -> dict[str, Price]:
     """The prices of an account's metrics, by metric. Blocks."""
     content = book.get(ALL, KIND, account) or {}
-    if principal.owner != ALL:
-        content |= book.get(principal.owner, KIND, account) or {}
     return {metric: _price(told) for metric, told in content.items()}
 
 
-def set_price(book: Book, principal: Principal, account: str, told: Mapping[str, Any]) -> Content:
+def set_price(book: Book, account: str, told: Mapping[str, Any]) -> Content:
     """Keep one mapping, in place of the metric's last one. Blocks. Raises 400 for a wrong one."""
     unknown = sorted(set(told) - _KNOWN)
     if unknown:
@@ -65,7 +62,7 @@ def set_price(book: Book, principal: Principal, account: str, told: Mapping[str,
         "unit": _text(told, "unit", "unit"),
         "limit": None if limit is None else plain(_amount(limit, "limit")),
     }
-    book.change(principal.owner, KIND, account, lambda known: {**(known or {}), metric: kept})
+    book.change(ALL, KIND, account, lambda known: {**(known or {}), metric: kept})
     return {"tenantId": account, "metric": metric, **shown(_price(kept))}
 
 

@@ -20,6 +20,7 @@ from meterstream.compat.ledger import EXACT
 from meterstream_aggregator.questions import folded_until
 from meterstream_services.clients.asking import Row, usage
 from meterstream_services.clients.exact_json import exact_response
+from meterstream_services.clients.operating import need_operator
 from meterstream_services.clients.shaped_routes import ObjectOf, need, shaped
 from meterstream_services.clients.stripemeter.errors import error
 from meterstream_services.clients.stripemeter.events import ACCOUNT_MAX, CUSTOMER_MAX, first_of
@@ -179,7 +180,7 @@ def mappings(parts: PartsOf, principal: PrincipalOf, tenantId: Text = None) -> R
     """What the metrics of an account cost and how they are counted."""
     need(principal, Scope.READ)
     account = _text(tenantId, "tenantId", ACCOUNT_MAX)
-    found = prices_of(parts.book, principal, account)
+    found = prices_of(parts.book, account)
     rows = [{"metric": metric, **shown(price)} for metric, price in sorted(found.items())]
     return exact_response({"tenantId": account, "mappings": rows})
 
@@ -187,9 +188,9 @@ def mappings(parts: PartsOf, principal: PrincipalOf, tenantId: Text = None) -> R
 @router.post("/v1/mappings")
 def map_metric(body: ObjectOf, parts: PartsOf, principal: PrincipalOf) -> Response:
     """Say what a metric costs, how it is counted, and its limit a month."""
-    need(principal, Scope.ADMIN)
+    need_operator(principal)
     account = _text(body.get("tenantId"), "tenantId", ACCOUNT_MAX)
-    return exact_response(set_price(parts.book, principal, account, body), 201)
+    return exact_response(set_price(parts.book, account, body), 201)
 
 
 def _asked(parts: Parts, principal: Principal, account: object, customer: object) -> _Asked:
@@ -199,7 +200,7 @@ def _asked(parts: Parts, principal: Principal, account: object, customer: object
     if not principal.may_use(name):
         raise foreign_tenant(name)
     vendor = _text(account, "tenantId", ACCOUNT_MAX)
-    return _Asked(vendor, name, prices_of(parts.book, principal, vendor))
+    return _Asked(vendor, name, prices_of(parts.book, vendor))
 
 
 def _text(value: object, name: str, most: int) -> str:

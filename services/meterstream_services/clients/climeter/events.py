@@ -1,0 +1,140 @@
+"""From what CLIMeter's clients send to offers. Decision 23 says what an event is. Pure.
+
+The client's JSON is Python's, with NaN and lone surrogates in it where metadata have them, and it
+throws a whole batch away that is refused. So what can be read is read, and each event is judged for
+itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, cast
+
+from meterstream.compat.climeter import TYPE
+from meterstream.compat.plain import attributes_of, text_of
+from meterstream_services.clients.metadata import readable
+from meterstream_services.gateway.port import Offer
+from meterstream_services.http.json_bodies import BadJson, parse_json
+
+EVENTS_MAX: Final = 1_000
+DIAGNOSTIC: Final = "_diagnostic"
+"""The tool that ``climeter diagnose`` calls: nobody's."""
+FUTURE_MAX: Final = 300 * 1_000_000
+"""Clocks go wrong; an event further ahead has the time of its arrival."""
+KEYS: Final = ("idempotency_key", "event_id")
+REQUEST: Final = "request_id"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Called(NamedTuple):
+    """What was called, and how it ended."""
+
+    tool: str
+    command: str
+    status: str = "success"
+
+
+class InvalidItem(ValueError):
+    """One event cannot be read; its message is a sentence about it."""
+
+
+def read_body(body: bytes) -> Any:  # noqa: ANN401 - whatever the sender wrote
+    """The value of a body, that which only Python calls JSON included. Raises `BadJson`."""
+    try:
+        return parse_json(body)
+    except BadJson as problem:
+        try:
+            value = json.loads(body, parse_float=Decimal, parse_constant=str)
+            return json.loads(json.dumps(value, default=str, ensure_ascii=False).encode(*_REPAIR))
+        except (ValueError, ArithmeticError, RecursionError):
+            raise problem from None
+
+
+def listed_events(body: object) -> list[Any]:
+    """The events of a batch. Raises `BadJson` where it has none to begin with."""
+    found: Any = None
+    if isinstance(body, dict):
+        found = cast("dict[str, Any]", body).get("events")
+    if not isinstance(found, list):
+        raise BadJson('is no batch; send {"events": [...]}')
+    listed: list[Any] = found
+    return listed
+
+
+def read_event(event: object, tenant: str, *, now: int) -> Offer | None:
+    """The offer that an event is; None for one that nobody wants counted. Raises `InvalidItem`."""
+    if not isinstance(event, dict):
+        raise InvalidItem("an event is a JSON object")
+    sent = cast("dict[str, Any]", event)
+    command = _named(sent, "command", "event_name")
+    tool = _named(sent, "tool_slug", "tool_id") or command
+    if tool == DIAGNOSTIC:
+        return None
+    if not command:
+        raise InvalidItem("neither command nor event_name is there; send one of them")
+    status = _named(sent, "status") or "success"
+    time = time_of(sent.get("timestamp"), now)
+    return offer_of(tenant, Called(tool, command, status), sent.get("metadata"), time)
+
+
+def offer_of(tenant: str, called: Called, metadata: object, time: int | None) -> Offer:
+    """The event of one call. Raises `InvalidItem`."""
+    try:
+        told = readable(metadata)
+    except RecursionError:
+        raise InvalidItem("metadata: is nested too deeply") from None
+    attributes = {
+        "tool": text_of(called.tool),
+        "command": text_of(called.command),
+        "status": text_of(called.status),
+        **attributes_of(told, prefix="metadata.")[0],
+    }
+    key = _key(told, attributes, time)
+    return Offer(TYPE, tenant, 1, time, attributes=attributes, key=key)
+
+
+def time_of(told: object, now: int) -> int | None:
+    """Microseconds UTC; None, for the time of arrival, of none and of one that lies ahead.
+
+    Raises `InvalidItem` for what is no ISO 8601 time.
+    """
+    if told is None or told == "":
+        return None
+    try:
+        found = datetime.fromisoformat(told) if isinstance(told, str) else None
+        if found is None:
+            raise InvalidItem("timestamp: is no ISO 8601 text")
+        aware = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidItem("timestamp: is no ISO 8601 time") from None
+    time = (aware - _EPOCH) // timedelta(microseconds=1)
+    return None if time > now + FUTURE_MAX else time
+
+
+_REPAIR: Final = ("utf-8", "replace")
+
+
+def _named(sent: Mapping[str, Any], *names: str) -> str:
+    """The first of these fields that has text in it."""
+    return next((text for name in names if isinstance(text := sent.get(name), str) and text), "")
+
+
+def _key(metadata: object, attributes: Mapping[str, str], time: int | None) -> str | None:
+    """The key that metadata name, if any.
+
+    A request's id is no event's: two calls of one request are two events. So what distinguishes
+    them becomes part of the key, and only a batch that is sent again repeats it.
+    """
+    for name in KEYS:
+        key = attributes_of(metadata, key=name)[1]
+        if key is not None:
+            return key
+    request = attributes_of(metadata, key=REQUEST)[1]
+    if request is None:
+        return None
+    content = json.dumps([request, time, sorted(attributes.items())])
+    return f"request:{hashlib.sha256(content.encode()).hexdigest()[:32]}"

@@ -1,0 +1,166 @@
+"""``POST /v1/events/batch``: what CLIMeter's client sends in the background.
+
+The client reads no body, and throws a batch away for any 4xx. So a batch that can be read at all is
+answered 200, and the events of it that cannot be counted are told in the body, in the log and in
+a metric. 503 is for what was not taken; the client then sends the whole batch again, without ids.
+What was kept of such a batch is remembered here, and left out when the very same batch comes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from meterstream_services.clients.climeter.errors import error
+from meterstream_services.clients.climeter.events import (
+    EVENTS_MAX,
+    InvalidItem,
+    listed_events,
+    read_body,
+    read_event,
+)
+from meterstream_services.clients.climeter.payer import tenant_of
+from meterstream_services.clients.shaped_routes import away, need, shaped
+from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
+from meterstream_services.http.guarding import PrincipalOf
+from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.rates import charge, too_fast
+from meterstream_services.keys.principal import Scope
+
+router = APIRouter(include_in_schema=False, route_class=shaped(error))
+
+PARTS_REMEMBERED: Final = 10_000
+_ERRORS_SHOWN: Final = 100
+_log: Final = logging.getLogger("meterstream.http")
+
+
+class PartlyKept:
+    """Which events of batches that were answered 503 are kept all the same. For any thread.
+
+    A batch stands for its bytes: whichever client sends the same ones next takes over what was kept
+    for the other, so that as many events are counted as successes are answered.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, frozenset[int]] = OrderedDict()
+
+    def take(self, batch: bytes) -> frozenset[int]:
+        """What was kept of a batch before; forgotten with this."""
+        with self._lock:
+            return self._kept.pop(batch, frozenset())
+
+    def note(self, batch: bytes, kept: Iterable[int]) -> None:
+        """Remember what is kept of a batch that is answered 503."""
+        with self._lock:
+            self._kept[batch] = frozenset(kept)
+            if len(self._kept) > PARTS_REMEMBERED:
+                self._kept.popitem(last=False)
+
+
+@router.post("/v1/events/batch")
+async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Response:
+    """Answered when the log has the events, or, where it is away for long, the spool."""
+    need(principal, Scope.INGEST)
+    tenant = tenant_of(principal)
+    body = await request.body()
+    events = await run_in_threadpool(lambda: listed_events(read_body(body)))
+    if len(events) > EVENTS_MAX:
+        raise HTTPException(413, f"there are {len(events)} events; send at most {EVENTS_MAX}")
+    offers: dict[int, Offer] = {}
+    errors: dict[int, str] = {}
+    for index, event in enumerate(events):
+        try:
+            offer = read_event(event, tenant, now=parts.now())
+        except InvalidItem as problem:
+            errors[index] = str(problem)
+        else:
+            if offer is not None:
+                offers[index] = offer
+    wait_seconds = charge(request, len(offers))
+    if wait_seconds is not None:
+        return too_fast(request.scope["path"], wait_seconds)
+    if parts.door is None:
+        raise away(parts)
+    digest = hashlib.sha256(tenant.encode() + b"\0" + body).digest()
+    fates = await _taken(parts.door, offers, partly_kept(request), digest)
+    if fates is None:
+        raise away(parts)
+    return _answer(len(events), fates, errors, ignored=len(events) - len(offers) - len(errors))
+
+
+async def _taken(
+    door: Door, offers: dict[int, Offer], partly: PartlyKept, digest: bytes
+) -> dict[int, Fate] | None:
+    """What became of each offer; None where some of them were not taken."""
+    before = partly.take(digest)
+    left = [index for index in offers if index not in before]
+    fates = dict.fromkeys(offers, Fate(Ruling.ACCEPTED))
+    try:
+        told: Sequence[Fate] = await door.take(
+            [offers[index] for index in left], Patience.LOG_OR_SPOOL
+        )
+    except BaseException:
+        partly.note(digest, before)
+        raise
+    fates.update(zip(left, told, strict=True))
+    if all(fate.ruling is not Ruling.UNAVAILABLE for fate in told):
+        return fates
+    kept = [index for index, fate in fates.items() if fate.ruling is not Ruling.UNAVAILABLE]
+    if kept:
+        partly.note(digest, kept)
+    return None
+
+
+def _answer(
+    count: int, fates: dict[int, Fate], errors: dict[int, str], *, ignored: int
+) -> Response:
+    """200 whatever single events are: for the client any other answer means all of them."""
+    duplicates = 0
+    for index, fate in fates.items():
+        duplicates += fate.ruling is Ruling.DUPLICATE
+        if not fate.is_kept:
+            errors[index] = problem_of(fate)
+    if errors:
+        first = min(errors)
+        _log.warning(
+            "%d of %d events of a CLIMeter batch cannot be counted; the first: %s",
+            len(errors),
+            count,
+            errors[first],
+        )
+    told = [{"index": index, "error": errors[index]} for index in sorted(errors)]
+    content: dict[str, Any] = {
+        "accepted": count - len(errors) - duplicates - ignored,
+        "duplicates": duplicates,
+        "ignored": ignored,
+        "rejected": len(errors),
+        "errors": told[:_ERRORS_SHOWN],
+    }
+    return JSONResponse(content)
+
+
+def problem_of(fate: Fate) -> str:
+    """Why an offer was not taken, for good."""
+    if fate.ruling is Ruling.CONFLICT:
+        return "its idempotency key was used for other content; the first one counts"
+    return f"{fate.field}: {fate.reason}" if fate.field else fate.reason or "it was refused"
+
+
+def partly_kept(request: Request) -> PartlyKept:
+    """The application's memory of batches; made with the first of them."""
+    state = request.app.state
+    found = getattr(state, "climeter_partly_kept", None)
+    if found is None:
+        found = state.climeter_partly_kept = PartlyKept()
+    assert isinstance(found, PartlyKept)
+    return found
