@@ -114,7 +114,7 @@ def test_the_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> Non
     ("name", "content", "layout"),
     [
         ("a.ndjson", b"{}\n", Layout.JSONL),
-        ("a.json.gz", gzip.compress(b"{}\n"), Layout.JSONL),
+        ("a.json.gz", gzip.compress(b"{}\n", mtime=0), Layout.JSONL),
         ("export", b'{"x": 1}\n', Layout.JSONL),
         ("export", b"x,y\n", Layout.CSV),
         ("a.tsv", b"x\ty\n", Layout.CSV),
@@ -132,7 +132,7 @@ def test_the_layout_is_guessed(tmp_path: Path, name: str, content: bytes, layout
         (b"", "is empty"),
         (b"\n\n", "holds no header"),
         ("x,y\n".encode("utf-16"), "UTF-16"),
-        (gzip.compress(b""), "is empty"),
+        (gzip.compress(b"", mtime=0), "is empty"),
         (b"\x1f\x8bgarbage", "gzip"),
     ],
 )
