@@ -81,13 +81,21 @@ def test_all_meters_of_the_document_are_there() -> None:
 
 
 def test_the_five_aggregations_are_there() -> None:
-    """Unimeter's generic meters keep every metric and all its dimensions apart."""
+    """Unimeter's generic meters keep every metric and all its dimensions apart.
+
+    There are five for accounts that are tenants, and five for the accounts of one tenant.
+    """
     meters = load_catalogue(ready()["unimeter"]).meters
 
-    assert [meter.aggregate.value for meter in meters] == [
-        "count", "sum", "max", "latest", "unique",
-    ]  # fmt: skip
-    assert {meter.group_by for meter in meters} == {("metric", "dimensions")}
+    for five, groups in (
+        (meters[:5], ("metric", "dimensions")),
+        (meters[5:], ("account", "metric", "dimensions")),
+    ):
+        assert [meter.aggregate.value for meter in five] == [
+            "count", "sum", "max", "latest", "unique",
+        ]  # fmt: skip
+        assert {meter.group_by for meter in five} == {groups}
+    assert {meter.type for meter in meters[:5]}.isdisjoint(meter.type for meter in meters[5:])
 
 
 def test_several_become_one(printed: Printed) -> None:
@@ -152,13 +160,13 @@ def test_defined_metrics_get_meters_and_thresholds(
 
     made = printed("unimeter", "--definitions", str(file), "--from", "2026-11-21T10:00:00Z")
 
-    count, biggest, seats = made.meters[5:]
+    count, biggest, seats = made.meters[10:]
     assert (count.name, count.aggregate) == ("unimeter.metric.api_calls", Aggregate.COUNT)
     assert (biggest.name, biggest.aggregate) == (meter_name("größe €"), Aggregate.MAX)
     assert biggest.group_by == ("provider", "property.value")
     assert [condition.values for condition in biggest.where] == [("größe €",)]
     assert (seats.value, seats.operation) == ("attributes.value", "operation")
-    assert {meter.since for meter in made.meters[5:]} == {1_795_255_200_000_000}
+    assert {meter.since for meter in made.meters[10:]} == {1_795_255_200_000_000}
     [threshold] = made.thresholds
     assert (threshold.meter, threshold.every, threshold.anchor) == (biggest.name, "1mo", 15)
     assert threshold.at == ("100",)

@@ -16,14 +16,9 @@ from weakref import WeakKeyDictionary
 from meterstream.compat import unimeter_queries as queries
 from meterstream.compat import wiring
 from meterstream.compat.unimeter_catalogue import (
-    DIMENSIONS,
     EVENT_TYPE,
     KIND,
-    METRIC,
-    OPERATION,
-    VALUE,
-    attribute_of,
-    dimensions_of,
+    attributes_of,
     from_definition,
     to_definition,
 )
@@ -231,18 +226,14 @@ class AsyncClient:
             raise ServerError("metric_code: is empty; name the metric")
         schema = known.get(event.metric_code)
         properties = {str(name): str(value) for name, value in event.properties.items()}
-        attributes = {attribute_of(name): value for name, value in properties.items()}
-        attributes[METRIC] = event.metric_code
-        if dimensions := dimensions_of(schema, properties):
-            attributes[DIMENSIONS] = dimensions
-        quantity = 1
-        is_unique = schema is not None and schema.agg_type is AggType.COUNT_UNIQUE
-        if is_unique or event.operation_type != OperationType.NONE:
-            attributes[VALUE] = str(event.value)
-            removes = event.operation_type == OperationType.REMOVE
-            attributes[OPERATION] = "remove" if removes else "add"
-        else:
-            quantity = _amount(event.value)
+        attributes, is_unique = attributes_of(
+            schema,
+            event.metric_code,
+            properties,
+            value=event.value,
+            operation=event.operation_type,
+        )
+        quantity = 1 if is_unique else _amount(event.value)
         key, at = self._unsettled.get(event, (os.urandom(16).hex(), time.time_ns() // 1000))
         if event.timestamp is not None:
             try:

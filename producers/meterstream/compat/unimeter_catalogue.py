@@ -24,6 +24,7 @@ from meterstream.compat.unimeter_values import (
     AlertThreshold,
     DimensionFilter,
     MetricSchema,
+    OperationType,
     PeriodType,
     ServerError,
 )
@@ -119,6 +120,30 @@ def dimensions_of(schema: MetricSchema | None, properties: Mapping[str, str]) ->
             "as filters only those that queries ask for"
         )
     return text
+
+
+def attributes_of(
+    schema: MetricSchema | None,
+    code: str,
+    properties: Mapping[str, str],
+    *,
+    value: int | str,
+    operation: int,
+) -> tuple[dict[str, str], bool]:
+    """The attributes of an event, and whether it is of a unique value: its quantity is then 1.
+
+    Raises `ServerError` where its dimensions are too long.
+    """
+    attributes = {attribute_of(name): text for name, text in properties.items()}
+    attributes[METRIC] = code
+    if dimensions := dimensions_of(schema, properties):
+        attributes[DIMENSIONS] = dimensions
+    is_unique = schema is not None and schema.agg_type is AggType.COUNT_UNIQUE
+    if is_unique or operation != OperationType.NONE:
+        attributes[VALUE] = str(value)
+        attributes[OPERATION] = "remove" if operation == OperationType.REMOVE else "add"
+        return attributes, True
+    return attributes, False
 
 
 def fits(text: str, filters: Mapping[str, str]) -> bool:

@@ -1,0 +1,256 @@
+"""What Unimeter's ops are answered with, on the ports of one tenant, or of none.
+
+==================  ===============================================================================
+status              when
+==================  ===============================================================================
+OK                  all that can be counted is kept
+DUPLICATE           all of it was kept before
+UNKNOWN_METRIC      kept, and a metric of it is not registered
+BACKPRESSURE        not kept, or not known: the log, the store or the book is away. Come again
+ERR                 never: the bytes are wrong, or there is no such thing
+==================  ===============================================================================
+
+No other status is ever sent: the published client's reader ends at one that it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from typing import Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
+
+from meterstream.compat.unimeter_catalogue import EVENT_TYPE, METRIC, OPERATION, VALUE
+from meterstream_aggregator.errors import StoreError
+from meterstream_services.clients.book import BookFull, BookUnavailable
+from meterstream_services.clients.eventlog import Listed
+from meterstream_services.clients.unimeter import wire, wire_metrics, wire_questions
+from meterstream_services.clients.unimeter.alerts import Alerts
+from meterstream_services.clients.unimeter.figures import Questions
+from meterstream_services.clients.unimeter.folded import Folded
+from meterstream_services.clients.unimeter.meaning import ACCOUNT_EVENT_TYPE, Known, Meaning
+from meterstream_services.clients.unimeter.metrics import Metrics, form_of
+from meterstream_services.clients.unimeter.wire import BadFrame, Op, Result, Status
+from meterstream_services.gateway.port import Patience, Ruling
+from meterstream_services.http.parts import Parts
+
+ALERTS_MAX: Final = 1_000
+"""Alerts in one answer; the rest with the offset behind the last."""
+EVENTS_MAX: Final = 2_000
+"""Events in one answer."""
+_AGAIN: Final = (StoreError, BookUnavailable, TimeoutError)
+
+_log: Final = logging.getLogger("meterstream.unimeter")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Answer(NamedTuple):
+    """The status and payload of a response."""
+
+    status: Status
+    payload: bytes = b""
+
+
+_Handler: TypeAlias = Callable[[bytes], Awaitable[Answer]]
+_REFUSED: Final = Answer(Status.ERR)
+_LATER: Final = Answer(Status.BACKPRESSURE)
+
+
+class Answers:
+    """Ops to answers. Of one event loop; what blocks runs in ``threads``."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        tenant: str | None,
+        *,
+        metrics: Metrics,
+        questions: Questions,
+        alerts: Alerts,
+        threads: Executor,
+    ) -> None:
+        self.alerts: Final = alerts
+        self._parts: Final = parts
+        self._tenant: Final = tenant
+        self._metrics: Final = metrics
+        self._questions: Final = questions
+        self._threads: Final = threads
+        self._meaning: Final = Meaning(tenant)
+        self._folded: Final = Folded(self._look)
+        self._ops: Final[dict[int, _Handler]] = {
+            Op.METRIC_PUT: self._metric_put,
+            Op.METRIC_DELETE: self._metric_delete,
+            Op.METRIC_LIST: self._metric_list,
+            Op.USAGE_QUERY: self._usage,
+            Op.USAGE_REALTIME: self._realtime,
+            Op.USAGE_QUERY_BREAKDOWN: self._breakdown,
+            Op.EVENTS_LIST: self._events,
+            Op.ALERTS_LIST: self._alerts,
+            Op.CLUSTER_REBALANCE: self._rebalance,
+        }
+
+    async def ingest(self, payload: bytes) -> Answer:
+        """What became of a frame of events. Never raises for what it says."""
+        return await self._guarded(self._ingest, payload)
+
+    async def question(self, op: int, payload: bytes) -> Answer:
+        """The answer to any other op; ERR to one that nobody knows."""
+        handler = self._ops.get(op)
+        return _REFUSED if handler is None else await self._guarded(handler, payload)
+
+    async def in_thread(
+        self, call: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs
+    ) -> _R:
+        """Run what blocks."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(*arguments, **named))
+
+    async def close(self) -> None:
+        """Stop what runs by itself."""
+        await self._folded.close()
+
+    async def _guarded(self, handler: _Handler, payload: bytes) -> Answer:
+        try:
+            return await handler(payload)
+        except (BadFrame, BookFull) as problem:
+            _log.debug("refused: %s", problem)
+            return _REFUSED
+        except _AGAIN as problem:
+            _log.warning("answered with backpressure: %s", problem)
+            return _LATER
+        except Exception:  # noqa: BLE001 - the connection's edge: said in the log, answered ERR
+            _log.exception("a request failed")
+            return _REFUSED
+
+    async def _ingest(self, payload: bytes) -> Answer:
+        door = self._parts.door
+        if door is None:
+            return _REFUSED
+        rows, properties = wire.event_rows(payload)
+        told = self._meaning.offers(rows, properties, await self._known())
+        if not told.offers:
+            status = Status.ERR if told.refused else Status.OK
+            return Answer(status, wire.encode_result(Result(0, 0, 0)))
+        patience = Patience.LOG if told.is_keyed else Patience.LOG_OR_SPOOL
+        fates = await door.take(told.offers, patience)
+        stored = duplicates = last = 0
+        noted = self._folded.last
+        for offer, fate in zip(told.offers, fates, strict=True):
+            ruling = fate.ruling
+            if ruling is Ruling.ACCEPTED:
+                stored += 1
+                noted[offer.tenant] = fate
+                if fate.offset is not None and fate.offset > last:
+                    last = fate.offset
+            elif ruling is Ruling.UNAVAILABLE:
+                return _LATER
+            elif ruling is Ruling.SPOOLED:
+                stored += 1
+            elif ruling is not Ruling.REFUSED:
+                duplicates += 1
+        self._folded.forget_some()
+        return Answer(
+            _status(stored, duplicates, is_known=told.is_known),
+            wire.encode_result(Result(stored, duplicates, last)),
+        )
+
+    async def _metric_put(self, payload: bytes) -> Answer:
+        await self.in_thread(self._metrics.put, wire_metrics.decode_metric(payload))
+        return Answer(Status.OK)
+
+    async def _metric_delete(self, payload: bytes) -> Answer:
+        await self.in_thread(self._metrics.delete, wire_metrics.decode_code(payload))
+        return Answer(Status.OK)
+
+    async def _metric_list(self, _: bytes) -> Answer:
+        known = await self._known()
+        return Answer(Status.OK, wire_metrics.encode_metrics(list(map(form_of, known.values()))))
+
+    async def _usage(self, payload: bytes) -> Answer:
+        asked = wire_questions.decode_usage(payload)
+        schema = (await self._known()).get(asked.code)
+        await self._fold(asked.account)
+        figure = await self.in_thread(self._questions.figure, asked, schema)
+        return Answer(Status.OK, wire_questions.encode_figure(figure))
+
+    async def _realtime(self, payload: bytes) -> Answer:
+        account, code = wire_questions.decode_realtime(payload)
+        schema = (await self._known()).get(code)
+        await self._fold(account)
+        figure = await self.in_thread(self._questions.present, account, code, schema)
+        return Answer(Status.OK, wire_questions.encode_figure(figure))
+
+    async def _breakdown(self, payload: bytes) -> Answer:
+        asked = wire_questions.decode_breakdown(payload)
+        known = await self._known()
+        await self._fold(asked.account)
+        cells = await self.in_thread(self._questions.breakdown, asked, known)
+        return Answer(Status.OK, wire_questions.encode_cells(cells))
+
+    async def _events(self, payload: bytes) -> Answer:
+        log = self._parts.log
+        account, since, until = wire_questions.decode_span(payload)
+        if log is None or since < 0 or until <= since:
+            return _REFUSED
+        await self._fold(account)
+        who = str(account)
+        found = await self.in_thread(
+            log.events,
+            [who if self._tenant is None else self._tenant],
+            [EVENT_TYPE if self._tenant is None else ACCOUNT_EVENT_TYPE],
+            since // 1000,
+            -(-until // 1000),
+            limit=EVENTS_MAX,
+        )
+        mine = [one for one in found if self._tenant is None or one.event.subject == who]
+        return Answer(
+            Status.OK, wire_questions.encode_logged([_logged(one, account) for one in mine])
+        )
+
+    async def _alerts(self, payload: bytes) -> Answer:
+        account, since = wire_questions.decode_since(payload)
+        await self._fold(account)
+        await self.in_thread(self.alerts.look)
+        rows = self.alerts.log.since(since, account=account, limit=ALERTS_MAX)
+        return Answer(Status.OK, wire_questions.encode_alerts(rows))
+
+    async def _rebalance(self, _: bytes) -> Answer:
+        """There is one node, and nothing to move."""
+        return Answer(Status.OK)
+
+    async def _known(self) -> Known:
+        present = self._metrics.present
+        return await self.in_thread(self._metrics.read) if present is None else present
+
+    async def _fold(self, account: int) -> None:
+        await self._folded.wait(str(account) if self._tenant is None else self._tenant)
+
+    async def _look(self) -> Mapping[int, int]:
+        return await self.in_thread(self._positions)
+
+    def _positions(self) -> Mapping[int, int]:
+        with self._parts.store() as store:
+            return {row.partition: row.next_offset for row in store.positions()}
+
+
+def _status(stored: int, duplicates: int, *, is_known: bool) -> Status:
+    if not stored:
+        return Status.DUPLICATE if duplicates else Status.ERR
+    return Status.OK if is_known else Status.UNKNOWN_METRIC
+
+
+def _logged(one: Listed, account: int) -> wire_questions.LoggedRow:
+    event, attributes = one.event, one.event.attributes
+    is_unique = VALUE in attributes and OPERATION in attributes
+    value = attributes[VALUE] if is_unique else str(event.quantity)
+    operation = 0 if not is_unique else 2 if attributes[OPERATION] == "remove" else 1
+    return wire_questions.LoggedRow(
+        one.offset,
+        event.time * 1000,
+        account,
+        attributes.get(METRIC, ""),
+        int(value) if value.isdecimal() else 0,
+        operation,
+    )

@@ -1,0 +1,162 @@
+r"""What Unimeter's events mean here: from the rows of a frame to offers, as decision 23 has it.
+
+=====================  =================================  =======================================
+\                      a port without a tenant            a port of TENANT
+=====================  =================================  =======================================
+tenant                 the account as text                TENANT
+type                   ``unimeter.event``                 ``unimeter.account_event``
+subject                none                               the account as text
+attributes             as `unimeter_catalogue` says       likewise, and ``account``
+=====================  =================================  =======================================
+
+An event with a time has a key: account, code, time, value, operation and properties, and which of
+its equals within the frame it is. So a frame that comes again counts once, and equal events of one
+frame count each. Events without a time have none: they cannot be told from their repetition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from meterstream.compat.unimeter_catalogue import EVENT_TYPE, attributes_of
+from meterstream.compat.unimeter_values import MetricSchema, OperationType, ServerError
+from meterstream_schemas.events import EventKind
+from meterstream_services.clients.unimeter.wire import (
+    PROPERTY_BYTES,
+    BadFrame,
+    property_pairs,
+    text,
+)
+from meterstream_services.gateway.port import Offer
+
+ACCOUNT_EVENT_TYPE: Final = "unimeter.account_event"
+ACCOUNT: Final = "account"
+SHAPES_MAX: Final = 20_000
+"""Kinds of events, by code, operation and properties, that a port remembers."""
+
+_FACTS: Final = struct.Struct("<QqQ")
+
+Known = Mapping[str, MetricSchema]
+
+
+class Told(NamedTuple):
+    """What a frame's events became. ``refused`` of them can never be counted."""
+
+    offers: list[Offer]
+    refused: int
+    is_keyed: bool
+    """Whether every offer has a key: the frame may come again without harm."""
+    is_known: bool
+    """Whether every metric is registered."""
+
+
+class _Shape(NamedTuple):
+    """What events of one code, operation and properties share."""
+
+    code: str
+    properties: Mapping[str, str]
+    attributes: Mapping[str, str]
+    is_unique: bool
+    is_known: bool
+    identity: bytes = b""
+    problem: str | None = None
+
+
+class Meaning:
+    """Rows to offers, for one port. Remembers shapes; of one event loop."""
+
+    def __init__(self, tenant: str | None) -> None:
+        self._tenant: Final = tenant
+        self._known: Known = {}
+        self._shapes: dict[tuple[bytes, int, bytes], _Shape] = {}
+
+    def offers(
+        self, rows: Iterable[tuple[bytes, int, int, int, int, int]], properties: bytes, known: Known
+    ) -> Told:
+        """The offers of a frame, in its order. One bad event never spoils its neighbours."""
+        if known is not self._known or len(self._shapes) > SHAPES_MAX:
+            self._known = known
+            self._shapes = {}
+        shapes = self._shapes
+        offers: list[Offer] = []
+        append = offers.append
+        own, type_ = self._tenant, EVENT_TYPE if self._tenant is None else ACCOUNT_EVENT_TYPE
+        refused, is_keyed, is_known, place, usage = 0, True, True, 0, EventKind.USAGE
+        equals: dict[str, int] = {}
+        for code, account, at, value, operation, count in rows:
+            content = b""
+            if count:
+                content = properties[place : place + count * PROPERTY_BYTES]
+                place += count * PROPERTY_BYTES
+            named = code, operation, content
+            shape = shapes.get(named)
+            if shape is None:
+                shape = shapes[named] = self._shape(code, operation, content)
+            if shape.problem is not None or at < 0:
+                refused += 1
+                continue
+            is_known = is_known and shape.is_known
+            key = None
+            if at:
+                key = _key(shape, account, at, value)
+                again = equals.get(key, 0)
+                equals[key] = again + 1
+                if again:
+                    key = f"{key}:{again}"
+                time = (at + 500) // 1000
+            else:
+                is_keyed, time = False, None
+            attributes, quantity = shape.attributes, value
+            if shape.is_unique:
+                attributes, quantity = (
+                    self._attributes(shape.code, shape.properties, value, operation)[0],
+                    1,
+                )
+            who = str(account)
+            if own is None:
+                append(Offer(type_, who, quantity, time, usage, None, None, attributes, key))
+            else:
+                attributes = {**attributes, ACCOUNT: who}
+                append(Offer(type_, own, quantity, time, usage, None, who, attributes, key))
+        return Told(offers, refused, is_keyed, is_known)
+
+    def _shape(self, code: bytes, operation: int, content: bytes) -> _Shape:
+        """What these events share; with a problem where they can never be counted."""
+        try:
+            name, properties = text(code), property_pairs(content)
+            schema = self._known.get(name)
+            attributes, is_unique = self._attributes(name, properties, 0, operation)
+        except (BadFrame, ServerError) as problem:
+            return _refused(str(problem))
+        if not name or operation > OperationType.REMOVE:
+            return _refused("no code, or an operation that is none")
+        parts = [
+            name,
+            str(operation),
+            *(part for pair in sorted(properties.items()) for part in pair),
+        ]
+        identity = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+        return _Shape(name, properties, attributes, is_unique, schema is not None, identity)
+
+    def _attributes(
+        self, code: str, properties: Mapping[str, str], value: int, operation: int
+    ) -> tuple[dict[str, str], bool]:
+        """See `attributes_of`. On a port of a tenant a property called ``account`` moves aside."""
+        attributes, is_unique = attributes_of(
+            self._known.get(code), code, properties, value=value, operation=operation
+        )
+        if self._tenant is not None and ACCOUNT in attributes:
+            attributes[f"property.{ACCOUNT}"] = attributes.pop(ACCOUNT)
+        return attributes, is_unique
+
+
+def _refused(problem: str) -> _Shape:
+    return _Shape("", {}, {}, is_unique=False, is_known=False, problem=problem)
+
+
+def _key(shape: _Shape, account: int, at: int, value: int) -> str:
+    facts = shape.identity + _FACTS.pack(account, at, value)
+    return "unimeter-" + hashlib.blake2b(facts, digest_size=16).hexdigest()
