@@ -15,14 +15,21 @@ from meterstream_services.clients.shaped_routes import away
 from meterstream_services.gateway.port import Fate, Ruling
 from meterstream_services.http.parts import Parts
 
-_KEYS: Final = ("idempotency_key", "event_id", "request_id")
+_KEY: Final = "idempotency_key"
+_IDS: Final = ("event_id", "request_id")
 
 
-def key_in(metadata: Mapping[str, str], header: str | None = None) -> str | None:
-    """The key of an event: the header, else the first that its metadata has; None without."""
-    told = header or next((metadata[name] for name in _KEYS if metadata.get(name)), None)
+def key_in(metadata: Mapping[str, str], header: str | None, *, of: str) -> str | None:
+    """The key of an event: the header, else the first that its metadata has; None without.
+
+    A request may use several meters: its id is one of the meter type ``of``.
+    """
+    told = header or metadata.get(_KEY) or None
     if told is None:
-        return None
+        name = next((name for name in _IDS if metadata.get(name)), None)
+        if name is None:
+            return None
+        told = f"{of}:{metadata[name]}"
     try:
         return check_text(told, field="key", bytes_max=ID_BYTES_MAX)
     except InvalidEvent:  # It names the event all the same.

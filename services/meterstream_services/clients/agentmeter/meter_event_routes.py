@@ -175,7 +175,7 @@ def _offer(body: dict[str, Any], project: str, meter_type: str, header: str | No
         time=instant(body.get("timestamp"), "timestamp"),
         subject=subject,
         attributes=attributes | metadata_attributes(metadata),
-        key=key_in(metadata, header),
+        key=key_in(metadata, header, of=meter_type),
     )
 
 
