@@ -53,7 +53,7 @@ from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import ProblemDocument, install_problems
 from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
-from meterstream_services.http.starting import why_not
+from meterstream_services.keyless import why_not
 from meterstream_services.keys.checking import Keys
 from meterstream_services.keys.kept import open_keyring
 
@@ -96,7 +96,16 @@ def run(settings: Settings) -> int:
     if refusal is not None:
         sys.stderr.write(f"meterstream serve: {refusal}\n")
         return MUST_BE_MENDED
-    return serve(create_app(settings), host=settings.host, port=settings.port)
+    app = create_app(settings)
+    certificate, key = settings.tls_certificate, settings.tls_key
+    return serve(
+        app,
+        host=settings.host,
+        port=settings.port,
+        metrics=app.state.parts.metrics,
+        limits=settings.limits,
+        tls=None if certificate is None or key is None else (certificate, key),
+    )
 
 
 def create_app(
@@ -130,7 +139,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
+        async with _unimeter(settings, parts):
+            yield
         if parts.door is not None:
             await parts.door.close()
         parts.directory.close()
@@ -155,10 +165,25 @@ def create_app(
     install_problems(app)
     if parts.keys is not None:
         app.add_middleware(AuthMiddleware, keys=parts.keys, on_loopback=is_loopback(settings.host))
-    app.add_middleware(LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts)
+    app.add_middleware(
+        LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts, metrics=parts.metrics
+    )
     app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+@asynccontextmanager
+async def _unimeter(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
+    """The ports of Unimeter's clients, while the application runs."""
+    if not settings.unimeter:
+        yield
+        return
+    # Most serve none; and who answers questions only needs nothing of it.
+    from meterstream_services.clients.unimeter.server import serving  # noqa: PLC0415 - above
+
+    async with serving(settings.unimeter, parts, definitions=settings.definitions):
+        yield
 
 
 def _keys(settings: Settings) -> Keys | None:

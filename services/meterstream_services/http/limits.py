@@ -9,14 +9,17 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from meterstream_services.http.problems import Problem, problem_response
+from meterstream_services.http.metrics import HttpMetrics
+from meterstream_services.http.problems import MEDIA_TYPE, Problem, problem_response
+from meterstream_services.http.shapes import error_shape
 
 QUERY_BYTES_MAX: Final = 16_384
 BODY_BYTES_MAX: Final = 1 << 20
@@ -34,12 +37,20 @@ STREAM_TYPES: Final = frozenset(
 )
 """Content types of events line by line, which are taken while they arrive."""
 
-_HEADERS: Final = {
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "referrer-policy": "no-referrer",
-}
+_KEY_PATH: Final = "/k/"
+"""Paths that begin so name a key first, then the path that is meant."""
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; style-src 'unsafe-inline'; "
+            b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        ),
+    ),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -56,10 +67,19 @@ def is_loopback(host: str) -> bool:
 class LimitsMiddleware:
     """Refuses what is too large or called by a foreign name; adds safe headers to answers."""
 
-    def __init__(self, app: ASGIApp, *, listens_on: str, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        listens_on: str,
+        hosts: Iterable[str] = (),
+        metrics: HttpMetrics | None = None,
+    ) -> None:
         self._app = app
         self._checks_host = is_loopback(listens_on)
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._metrics = metrics
+        self._is_known = functools.lru_cache(1024)(self._judge_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one event of the application's life."""
@@ -69,66 +89,96 @@ class LimitsMiddleware:
 
         async def safe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                headers = list(message.get("headers", ()))
+                there = {name for name, _ in headers}
+                headers += [header for header in _HEADERS if header[0] not in there]
+                message["headers"] = headers
             await send(message)
 
-        most = _body_bytes_max(scope)
-        problem = self._refusal(scope, most)
-        if problem is not None:
-            await problem_response(problem)(scope, receive, safe)
+        found, path = _headers(scope), _meant(scope["path"])
+        most = _body_bytes_max(path, found[b"content-type"])
+        refusal = self._refusal(scope, most, found)
+        if refusal is not None:
+            limit, problem = refusal
+            self._limited(limit)
+            await _answer(path, problem)(scope, receive, safe)
             return
-        await self._app(scope, _bounded(receive, most), safe)
+        await self._app(scope, self._bounded(receive, most), safe)
 
-    def _refusal(self, scope: Scope, most: int) -> Problem | None:
-        headers = Headers(scope=scope)
-        if self._checks_host and not self._is_known(headers.get("host", "")):
-            return Problem(
+    def _refusal(
+        self, scope: Scope, most: int, headers: dict[bytes, bytes]
+    ) -> tuple[str, Problem] | None:
+        host = headers[b"host"]
+        if self._checks_host and not self._is_known(host):
+            return "known_hosts", Problem(
                 421,
                 "foreign-host",
-                f"{headers.get('host', '')[:200]!r} is no name of this service, which listens on a "
+                f"{host.decode('latin-1')[:200]!r} is no name of this service, which listens on a "
                 "loopback address; call it by that address, or allow the name when it is started",
             )
         if len(scope["query_string"]) > QUERY_BYTES_MAX:
-            return Problem(
+            return "query_bytes_max", Problem(
                 414, "query-too-long", f"the query is longer than {QUERY_BYTES_MAX} bytes; ask less"
             )
-        length = headers.get("content-length", "0")
+        length = headers[b"content-length"]
         if length.isdigit() and int(length[:20]) > most:
-            return _too_large(most)
+            return "body_bytes_max", _too_large(most)
         return None
 
-    def _is_known(self, host: str) -> bool:
-        name = host[: host.rfind(":")] if host.rpartition(":")[2].isdigit() else host
+    def _judge_host(self, host: bytes) -> bool:
+        text = host.decode("latin-1")
+        name = text[: text.rfind(":")] if text.rpartition(":")[2].isdigit() else text
         return is_loopback(name) or name.lower() in self._hosts
 
+    def _bounded(self, receive: Receive, most: int) -> Receive:
+        taken = 0
 
-def _body_bytes_max(scope: Scope) -> int:
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > most:
+                    self._limited("body_bytes_max")
+                    raise _too_large(most)
+            return message
+
+        return bounded
+
+    def _limited(self, limit: str) -> None:
+        if self._metrics is not None:
+            self._metrics.limit(limit).inc()
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """The headers that are judged here, empty where they are not; of several, the first."""
+    found = {b"host": b"", b"content-length": b"", b"content-type": b""}
+    for name, value in scope["headers"]:
+        if name in found and not found[name]:
+            found[name] = value
+    return found
+
+
+def _body_bytes_max(path: str, content_type: bytes) -> int:
     """The bound of a request's body: by its path, and for streams by its content type."""
-    if scope["path"] == IMPORT_PATH:
+    if path == IMPORT_PATH:
         return IMPORT_BYTES_MAX
-    if scope["path"] == STREAM_PATH:
-        told = Headers(scope=scope).get("content-type", "")
-        if told.partition(";")[0].strip().lower() in STREAM_TYPES:
+    if path == STREAM_PATH:
+        kind = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        if kind in STREAM_TYPES:
             return STREAM_BYTES_MAX
     return BODY_BYTES_MAX
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    taken = 0
+def _answer(path: str, problem: Problem) -> Response:
+    """A refusal in the shape that the path's clients read."""
+    shaped = error_shape(path)(problem.status_code, problem.detail)
+    return problem_response(problem) if shaped.media_type == MEDIA_TYPE else shaped
 
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
-        if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise _too_large(most)
-        return message
 
-    return bounded
+def _meant(path: str) -> str:
+    """A path without the key that it may begin with."""
+    return path[path.find("/", len(_KEY_PATH)) :] if path.startswith(_KEY_PATH) else path
 
 
 def _too_large(most: int) -> Problem:

@@ -13,10 +13,28 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meterstream_services.http.account_metrics import AccountMetrics
 from meterstream_services.http.missing import MissingGauge
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LATENCY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LIMITS: Final = (
+    "connections_max",
+    "connections_per_address_max",
+    "requests_per_connection_max",
+    "pipelined_max",
+    "head_bytes_max",
+    "headers_max",
+    "head_seconds",
+    "body_bytes_per_second_min",
+    "body_seconds_max",
+    "answer_seconds",
+    "body_bytes_max",
+    "query_bytes_max",
+    "known_hosts",
+    "malformed",
+)
+"""What stops a client; see `meterstream_services.http.front_limits` and `.limits`."""
 
 
 class HttpMetrics:
@@ -43,11 +61,24 @@ class HttpMetrics:
             "Requests that are being answered.",
             registry=self.registry,
         )
+        self.connections = Gauge(
+            "meterstream_http_connections",
+            "Open connections.",
+            registry=self.registry,
+        )
+        self.limited = Counter(
+            "meterstream_http_limited_total",
+            "Connections and requests that a limit of the front stopped, by limit.",
+            ["limit"],
+            registry=self.registry,
+        )
+        self._limits = {name: self.limited.labels(name) for name in LIMITS}
         self.accounts_failures = Counter(
             "meterstream_accounts_failures_total",
             "Answers about usage that went out without accounts, which could not be read.",
             registry=self.registry,
         )
+        self.accounts = AccountMetrics(self.registry)
         self.missing = MissingGauge(self.registry)
         build = Gauge(
             "meterstream_build_info",
@@ -57,13 +88,21 @@ class HttpMetrics:
         )
         build.labels(version=metadata.version("meterstream")).set(1)
 
+    def limit(self, name: str) -> Counter:
+        """The counter of one of `LIMITS`."""
+        return self._limits[name]
+
 
 class MetricsMiddleware:
-    """Counts and times every request."""
+    """Counts and times every request. Every request waits for it: it looks no label up twice."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._running = 0
+        self._requests: dict[tuple[str, str, int], Counter] = {}
+        self._seconds: dict[str, Histogram] = {}
+        metrics.running.set_function(lambda: self._running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one event of the application's life."""
@@ -79,12 +118,26 @@ class MetricsMiddleware:
                 status = message["status"]
             await send(message)
 
-        self._metrics.running.inc()
+        self._running += 1
         try:
             await self._app(scope, receive, counted)
         finally:
-            self._metrics.running.dec()
-            route = getattr(scope.get("route"), "path", "unmatched")
+            self._running -= 1
+            route: str = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.requests.labels(route, method, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+            self._count(route, method, status)
+            self._time(route, time.perf_counter() - begun)
+
+    def _count(self, route: str, method: str, status: int) -> None:
+        labels = route, method, status
+        counter = self._requests.get(labels)
+        if counter is None:
+            counter = self._metrics.requests.labels(route, method, str(status))
+            self._requests[labels] = counter
+        counter.inc()
+
+    def _time(self, route: str, seconds: float) -> None:
+        histogram = self._seconds.get(route)
+        if histogram is None:
+            histogram = self._seconds[route] = self._metrics.seconds.labels(route)
+        histogram.observe(seconds)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from meterstream_aggregator.store.address import StoreAddress
 from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services.accounts.opening import DirectoryAddress
+from meterstream_services.http.front_limits import DEFAULTS, FrontLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Settings:
     """
 
     store: StoreAddress
-    accounts: StoreAddress
+    accounts: DirectoryAddress
     host: str = "127.0.0.1"
     port: int = 8080
     hosts: tuple[str, ...] = ()
@@ -61,3 +63,4 @@ class Settings:
     definitions: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    limits: FrontLimits = DEFAULTS

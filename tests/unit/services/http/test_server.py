@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from meterstream_services.http.app import run
+from meterstream_services.http.app import create_app, run
+from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
 
 PROGRAM = """
@@ -120,7 +121,9 @@ def test_an_address_that_cannot_be_had(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str, told: str
 ) -> None:
     """An address of another machine, or a name that is none, is one sentence and status 1."""
-    status = run(Settings(tmp_path / "s", tmp_path / "a", host=host, port=0))
+    app = create_app(Settings(tmp_path / "s", tmp_path / "a", host=host))
+
+    status = serve(app, host=host, port=0)
 
     assert status == 1
     assert told in capsys.readouterr().err
