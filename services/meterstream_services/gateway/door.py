@@ -96,7 +96,7 @@ class LogDoor:
         return self._meter.status()
 
     def trouble(self) -> str | None:
-        """Why nothing can be taken now, in one sentence; None while the log or the disk can."""
+        """See `Door`."""
         if self._offering.closed:
             return "the gateway is stopping"
         if self._incarnation.is_stuck:

@@ -28,6 +28,10 @@ class MemoryDoor:
         del patience  # The memory is never slow.
         return [self._fate(offer) for offer in offers]
 
+    def trouble(self) -> str | None:
+        """See `Door`."""
+        return "the memory door was told to be away" if self.away else None
+
     def retry_after_seconds(self) -> int:
         """See `Door`."""
         return 1

@@ -90,6 +90,10 @@ class Door(Protocol):
         """
         ...
 
+    def trouble(self) -> str | None:
+        """Why nothing can be taken now, in one sentence; None while the log or the spool takes."""
+        ...
+
     def retry_after_seconds(self) -> int:
         """What to tell those whose offers were `Ruling.UNAVAILABLE`."""
         ...

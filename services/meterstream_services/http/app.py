@@ -25,6 +25,7 @@ from meterstream_services.clients.eventlog import EventLog
 from meterstream_services.clients.meter_lib import routes as meter_lib
 from meterstream_services.clients.stripemeter import routes as stripemeter
 from meterstream_services.ends import MUST_BE_MENDED
+from meterstream_services.gateway.opening import open_gateway
 from meterstream_services.gateway.port import Door
 from meterstream_services.http import (
     accounts,
@@ -126,12 +127,18 @@ def create_app(
     the application shuts down.
     """
     readers = Readers(settings.store)
+    metrics = HttpMetrics()
+    opened = None
+    if settings.gateway is not None and door is None:
+        opened = open_gateway(settings.gateway, metrics.gateway)
     parts = Parts(
         open_store=open_store or readers.open,
         directory=directory or open_directory(settings.accounts),
         now=now or _wall_clock,
-        metrics=HttpMetrics(),
-        door=door,
+        metrics=metrics,
+        door=opened.door if opened else door,
+        passing=opened.passing if opened else None,
+        judge=opened.judge if opened else None,
         log=log or _event_log(settings, open_store or readers.open),
         book=book or (open_book(settings.book) if settings.book else MemoryBook()),
         keys=keys or _keys(settings),
@@ -139,9 +146,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        if opened is not None:
+            opened.start()
         async with _unimeter(settings, parts):
             yield
-        if parts.door is not None:
+        if opened is not None:
+            await opened.close()
+        elif parts.door is not None:
             await parts.door.close()
         parts.directory.close()
         parts.book.close()

@@ -23,9 +23,10 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", summary="Can usage be answered?", responses=documented(503))
 def ready(parts: PartsOf) -> Response:
-    """503 with the reason until the store can be read.
+    """503 with the reason until the store can be read, and while no event can be taken.
 
-    Accounts that cannot be read are told, and keep nothing from being answered.
+    A log that is away is no reason as long as the spool has room. Accounts that cannot be read are
+    told, and keep nothing from being answered.
     """
     try:
         parts.directory.accounts(limit=1)
@@ -38,7 +39,13 @@ def ready(parts: PartsOf) -> Response:
     except StoreError as problem:
         checks = {"store": f"unavailable: {problem}", "accounts": accounts}
         raise Problem(503, "not-ready", str(problem), checks=checks) from problem
-    return json_response({"status": "ready", "checks": {"store": "ready", "accounts": accounts}})
+    checks = {"store": "ready", "accounts": accounts}
+    if parts.door is not None:
+        trouble = parts.door.trouble()
+        checks["door"] = f"unavailable: {trouble}" if trouble else "ready"
+        if trouble:
+            raise Problem(503, "not-ready", trouble, checks=checks)
+    return json_response({"status": "ready", "checks": checks})
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

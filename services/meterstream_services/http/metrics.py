@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meterstream_services.gateway.metrics import DoorMetrics
 from meterstream_services.http.account_metrics import AccountMetrics
 from meterstream_services.http.missing import MissingGauge
 
@@ -80,6 +81,7 @@ class HttpMetrics:
         )
         self.accounts = AccountMetrics(self.registry)
         self.missing = MissingGauge(self.registry)
+        self.gateway = DoorMetrics(self.registry)
         build = Gauge(
             "meterstream_build_info",
             "Always 1; the label tells the version.",

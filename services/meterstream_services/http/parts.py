@@ -13,7 +13,9 @@ from meterstream_aggregator.store.port import StoreReader
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.clients.book import Book, MemoryBook
 from meterstream_services.clients.eventlog import EventLog
+from meterstream_services.gateway.passing import Passing
 from meterstream_services.gateway.port import Door
+from meterstream_services.gateway.records import Judge
 from meterstream_services.http.metrics import HttpMetrics
 from meterstream_services.keys.checking import Keys
 
@@ -24,6 +26,7 @@ class Parts:
 
     ``door`` is None where no broker is named: then nothing is taken. ``log`` likewise. ``book`` has
     what clients define by calls. ``keys`` is None where none are looked for.
+    ``passing`` and ``judge`` are for records of the SDK.
     """
 
     open_store: Callable[[], StoreReader]
@@ -34,6 +37,8 @@ class Parts:
     log: EventLog | None = None
     book: Book = field(default_factory=MemoryBook)
     keys: Keys | None = None
+    passing: Passing | None = None
+    judge: Judge | None = None
 
     @contextmanager
     def store(self) -> Generator[StoreReader]:
