@@ -33,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Final
 from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
 from meterstream_schemas.events import EVENTS_TOPIC
+from meterstream_services import keyless
 from meterstream_services.catalogues.joining import join_files
 from meterstream_services.directories import LEFTOVER_SECONDS, UpError, hold, prepare_directory
 from meterstream_services.ends import End
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 READY_SECONDS: Final = 90.0
 JOINED_NAME: Final = "catalogue.yaml"
 """In the data directory: what several catalogues make, for the workers."""
+KEYS_NAME: Final = "keys.sqlite3"
 _POLL_SECONDS: Final = 0.1
 
 
@@ -100,6 +102,9 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
         load_catalogue(catalogue)
         port = settings.port or free_port(settings.host)
         check_port(settings.host, port)
+        refusal = keyless.why_not(settings.host, settings.data / KEYS_NAME)
+        if refusal is not None:
+            raise UpError(refusal)
         return _Machine(settings, catalogue, port, say, lock).run()
 
 
@@ -221,7 +226,7 @@ class _Machine:
             *("--http", f"{in_url(settings.host)}:{self._port}"),
             *self._store(),
             *("--accounts", str(settings.data / "accounts.sqlite3")),
-            *("--keys", str(settings.data / "keys.sqlite3")),
+            *("--keys", str(settings.data / KEYS_NAME)),
             *("--book", str(settings.data / "clients.sqlite3")),
             *("--bootstrap", bootstrap),
             *("--topic", settings.topic),
@@ -271,6 +276,7 @@ class _Machine:
             f"  health         {url}/health/ready\n"
             f"  metrics        {url}/metrics\n{workers}"
             f"  broker         {bootstrap}   ({kind})\n"
+            f"  keys           {keyless.told(data / KEYS_NAME, data)}\n"
             f"  logs           {self._logs}\n"
             f"  ask            meterstream status --data {data}\n"
             f"  record         METERSTREAM_DATA={data.absolute()} in your service's environment\n"
