@@ -66,6 +66,7 @@ class Access(StrEnum):
 _GET: Final = ("GET", "HEAD")
 _POST: Final = ("POST",)
 _WRITE: Final = ("POST", "PUT", "PATCH", "DELETE")
+_ANY: Final = (*_GET, *_WRITE, "OPTIONS")
 
 TABLE: Final[tuple[tuple[tuple[str, ...], str, Access], ...]] = (
     # Events come in.
@@ -94,6 +95,24 @@ TABLE: Final[tuple[tuple[tuple[str, ...], str, Access], ...]] = (
     (_GET, "/v1/accounts", Access.READ_ALL),
     (_GET, "/v1/accounts/{account}", Access.READ),
     (_GET, "/v1/accounts/{account}/tenants", Access.READ),
+    (_GET, "/v1/accounts/{account}/external-ids", Access.READ),
+    (_GET, "/v1/accounts:changes", Access.READ_ALL),
+    (_GET, "/v1/accounts:export", Access.READ_ALL),
+    (_POST, "/v1/lookup", Access.READ),
+    (_GET, "/v1/lookup/tenants/{tenant:path}", Access.READ),
+    (_GET, "/v1/lookup/external-ids/{system}/{id:path}", Access.READ),
+    (("PUT", "DELETE"), "/v1/tenants/{tenant:path}/account", Access.ADMIN),
+    (_POST, "/v1/accounts", Access.ADMIN),
+    (("PUT", "DELETE"), "/v1/accounts/{account}", Access.ADMIN),
+    (
+        ("PUT", "DELETE"),
+        "/v1/accounts/{account}/external-ids/{system}/{id:path}",
+        Access.ADMIN,
+    ),
+    (_POST, "/v1/accounts:import", Access.ADMIN),
+    (_POST, "/v1/accounts:move", Access.ADMIN),
+    (_POST, "/v1/accounts:merge", Access.ADMIN),
+    (_POST, "/v1/accounts:unmerge", Access.ADMIN),
     # What happens to everybody's events together.
     (_GET, "/v1/status", Access.READ_ALL),
     (_GET, "/v1/reconcile", Access.READ_ALL),
@@ -103,17 +122,17 @@ TABLE: Final[tuple[tuple[tuple[str, ...], str, Access], ...]] = (
     (_GET, "/docs", Access.OPEN),
     (_GET, "/openapi.json", Access.OPEN),
     (_GET, "/health/**", Access.OPEN),
-    (_GET, "/schemas/**", Access.KNOWN),
-    (_GET, "/subjects/**", Access.KNOWN),
-    (_GET, "/config/**", Access.KNOWN),
-    (_GET, "/mode/**", Access.KNOWN),
+    (_ANY, "/registry/**", Access.KNOWN),
     # CLIMeter.
     (_GET, "/v1/consumer/balance", Access.READ),
     (_POST, "/v1/consumer/call", Access.INGEST),
+    ((*_GET, *_WRITE), "/v1/clients/climeter/**", Access.ADMIN),
     # StripeMeter.
     (_GET, "/v1/usage/current", Access.READ),
     (_GET, "/v1/usage/history", Access.READ),
     (_POST, "/v1/usage/projection", Access.READ),
+    (_GET, "/v1/mappings", Access.READ),
+    (_POST, "/v1/mappings", Access.ADMIN),
     # meter-lib's lookup: its answer is what its events are sent with.
     (_GET, "/metering/v1alpha1/customer-accounts/tenant/{tenant:path}", Access.INGEST),
     (_GET, "/v1alpha1/customer-accounts/tenant/{tenant:path}", Access.INGEST),
