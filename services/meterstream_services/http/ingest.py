@@ -25,6 +25,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from meterstream_schemas.errors import InvalidEvent
+from meterstream_services.clients.climeter.rest import record_single
+from meterstream_services.clients.unimeter.http_events import record_array
 from meterstream_services.gateway.port import Door, Fate, Offer, Ruling
 from meterstream_services.http import ingest_stream
 from meterstream_services.http.guarding import foreign_tenant, principal_of
@@ -110,7 +112,7 @@ async def _record(request: Request, parts: Parts) -> Response:
 async def _by_shape(request: Request, parts: Parts, sender: Sender, body: Any) -> Response:  # noqa: ANN401 - JSON
     if type(body) is list:
         if body and type(body[0]) is dict and body[0].keys() >= {"account_id", "metric_code"}:
-            return await _unimeter(request, parts, sender, body)
+            return await record_array(request, parts, sender.principal, body)
         return await _many(parts, sender, body)
     if type(body) is not dict or "specversion" in body:
         return await _one(parts, sender, body)
@@ -122,7 +124,7 @@ async def _by_shape(request: Request, parts: Parts, sender: Sender, body: Any) -
             raise InvalidEvent("events", f"{json_name(body['events'])} is no array of events")
         return await _many(parts, sender, body["events"])
     if "tool_id" in body or ("tool_slug" in body and ("command" in body or "event_name" in body)):
-        return await _climeter(request, parts, sender, body)
+        return await record_single(request, parts, sender.principal, body)
     return await _one(parts, sender, body)
 
 
@@ -170,20 +172,6 @@ def _as_cloud(item: Any) -> Any:  # noqa: ANN401 - JSON
     if type(item) is dict and "specversion" not in item:
         return item | {"specversion": None}
     return item
-
-
-async def _climeter(
-    request: Request, parts: Parts, sender: Sender, body: dict[str, Any]
-) -> Response:
-    from meterstream_services.clients.climeter.rest import record_single  # noqa: PLC0415
-
-    return await record_single(request, parts, sender.principal, body)
-
-
-async def _unimeter(request: Request, parts: Parts, sender: Sender, body: list[Any]) -> Response:
-    from meterstream_services.clients.unimeter.http_events import record_array  # noqa: PLC0415
-
-    return await record_array(request, parts, sender.principal, body)
 
 
 def door_of(parts: Parts) -> Door:
