@@ -218,6 +218,8 @@ class Connection:
 
     async def _refuse(self, head: bytes) -> None:
         """Say ERR to what cannot be understood, and let it arrive."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=WRITE_SECONDS)
         request_id = int.from_bytes(head[12:16], "little") or 1
         await self._send(request_id, Answer(Status.ERR))
         if self._writer.can_write_eof():
