@@ -100,7 +100,7 @@ class World:
         url: str,
         *,
         key: str | None = None,
-        headers: dict[str, str] | None = None,
+        headers: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401 - httpx's own
     ) -> httpx.Response:
         """One request."""
