@@ -55,7 +55,7 @@ class Gateway:
         """The data directory: store.sqlite3, keys.sqlite3, clients.sqlite3, logs/serve.log."""
         return self.machine.data
 
-    def get(self, path: str, parameters: Sequence[tuple[str, str]] = (), **options: Any) -> Any:  # noqa: ANN401 - JSON
+    def get(self, path: str, parameters: Sequence[tuple[str, str]] = (), **options: Any) -> Any:  # noqa: ANN401 - JSON may be anything
         """What a GET answers as JSON; it must be a 2xx."""
         answer = httpx.get(f"{self.url}{path}", params=list(parameters), timeout=30, **options)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text}"

@@ -30,14 +30,14 @@ CALL = {
 }
 
 
-def record(world: World, key: str | None = None, **fields: Any) -> Any:  # noqa: ANN401 - JSON
+def record(world: World, key: str | None = None, **fields: Any) -> Any:  # noqa: ANN401 - JSON may be anything
     """The answer to an event with an id of its own, or the one named."""
     body = CALL | {"id": str(uuid.uuid4())} | fields
     body = {name: value for name, value in body.items() if value != "missing"}
     return world.send("POST", "/api/meter/event", json=body, key=key)
 
 
-def usage(world: World, user: str = "ann", project: str = "proj_1") -> Any:  # noqa: ANN401 - JSON
+def usage(world: World, user: str = "ann", project: str = "proj_1") -> Any:  # noqa: ANN401 - JSON may be anything
     """A user's meter."""
     parameters = {"project_id": project, "user_id": user}
     return exact(world.send("GET", "/api/meter/usage", params=parameters))
@@ -229,7 +229,7 @@ def test_events_are_listed_with_their_own_fields(world: World) -> None:
     record(world, id="b", event_type="instant_payment", payment_type="instant_pay", amount=2,
            description="Unlock", user_id="bob", timestamp="2026-05-22T00:00:00")  # fmt: skip
 
-    def ask(**parameters: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(**parameters: str) -> Any:  # noqa: ANN401 - JSON may be anything
         asked = {"project_id": "proj_1"} | parameters
         return exact(world.send("GET", "/api/meter/events", params=asked))
 

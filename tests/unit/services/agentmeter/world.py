@@ -174,6 +174,6 @@ def made_world(directory: Path, *, has_log: bool = True) -> World:
     return World(app, door, book, store, accounts, ring, time, ticks)
 
 
-def exact(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON
+def exact(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON may be anything
     """An answer with its numbers digit for digit."""
     return response.json(parse_float=Decimal)

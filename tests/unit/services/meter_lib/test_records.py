@@ -38,7 +38,7 @@ PAGES = {
 CHAT = {"ai_event": True, "meter_id": "chat.on.time_hours", "customer_id": "acme", "metadata": {}}
 
 
-def post(world: World, *values: Any, key: str | None = None) -> httpx.Response:  # noqa: ANN401 - JSON
+def post(world: World, *values: Any, key: str | None = None) -> httpx.Response:  # noqa: ANN401 - JSON may be anything
     """The answer to a request with these records."""
     body = json.dumps({"records": [{"value": value} for value in values]})
     return world.send("POST", "/topics/usage-events", content=body, headers=KAFKA, key=key)
@@ -222,7 +222,7 @@ def test_the_oldest_version_is_taken(world: World) -> None:
         parts = world.app.state.parts
         return await record_legacy(request, parts, principal_of(request), await request.json())
 
-    def send(body: Any) -> httpx.Response:  # noqa: ANN401 - JSON
+    def send(body: Any) -> httpx.Response:  # noqa: ANN401 - JSON may be anything
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(app=app)
             headers = {"x-tenant-id": "acme", "x-device-id": "d1"}
