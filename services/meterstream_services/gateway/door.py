@@ -100,8 +100,11 @@ class LogDoor:
         if self._offering.closed:
             return "the gateway is stopping"
         if self._incarnation.is_stuck:
-            why = self._meter.status().last_error
-            return f"neither the log nor the spool takes events: {why or 'the log is away'}"
+            status = self._meter.status()
+            return (
+                f"neither the log nor the spool takes events ({status.spool_bytes} of "
+                f"{status.spool_bytes_max} bytes are used): {status.last_error or 'no reason told'}"
+            )
         return None
 
     def retry_after_seconds(self) -> int:

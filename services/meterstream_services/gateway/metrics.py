@@ -74,6 +74,7 @@ class DoorMetrics:
                 ("spool_bytes", "Bytes of this process's spool."),
                 ("spool_bytes_max", "Bytes that the spool may have."),
                 ("spool_oldest_seconds", "Age of the oldest event that the log does not have."),
+                ("failed_events", "Events that can never be in the log: refused, or the disk broke."),
                 ("adopted_events", "Events of dead processes that were sent from their spools."),
             )
         }
@@ -92,6 +93,7 @@ class DoorMetrics:
             "spool_bytes": lambda: status().spool_bytes,
             "spool_bytes_max": lambda: status().spool_bytes_max,
             "spool_oldest_seconds": lambda: status().oldest_unacknowledged_seconds,
+            "failed_events": lambda: status().failed,
             "adopted_events": lambda: status().adopted,
         }
         for name, show in shown.items():
