@@ -13,7 +13,7 @@ a file                         its own tables, in SQLite
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
 from urllib.parse import urlsplit
 
 from meterstream_aggregator.store.address import PostgresAddress, StoreAddress, parse_address
@@ -58,6 +58,13 @@ def parse_directory(text: str) -> DirectoryAddress:
     return RemoteAddress(text.rstrip("/"))
 
 
+def is_own(address: DirectoryAddress) -> TypeGuard[StoreAddress]:
+    """Whether the accounts there are in tables of our own."""
+    if isinstance(address, Path):
+        return address.suffix.lower() not in STATIC_SUFFIXES
+    return isinstance(address, PostgresAddress)
+
+
 def open_directory(address: DirectoryAddress) -> EditableDirectory:
     """A directory; nothing is opened before it is asked something."""
     if isinstance(address, RemoteAddress):
@@ -66,7 +73,7 @@ def open_directory(address: DirectoryAddress) -> EditableDirectory:
 
         bounded = BoundedDirectory(RemoteDirectory(address.url), seconds=ANSWER_SECONDS)
         return CachedDirectory(bounded, Caching())
-    if isinstance(address, Path) and address.suffix.lower() in STATIC_SUFFIXES:
+    if isinstance(address, Path) and not is_own(address):
         return StaticDirectory(address)
     directory = SqlDirectory(open_database(address, account_tables()))
     if isinstance(address, PostgresAddress):

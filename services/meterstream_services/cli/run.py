@@ -30,6 +30,7 @@ from meterstream_services.cli.serve_options import (
     KnownHostOption,
     StoreOption,
     UnimeterOption,
+    directory_address,
     kept_address,
     ready_clients,
     unimeter_port,
@@ -214,11 +215,13 @@ def worker(
     deadletter_run_max: RunMaxOption = 10_000,
     deadletter_ratio_max: RatioMaxOption = 0.5,
     accounts: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--accounts",
-            help="The accounts' file, for thresholds; default accounts.sqlite3 beside the store's "
-            "file, or DIR/accounts.sqlite3.",
+            envvar="METERSTREAM_ACCOUNTS",
+            metavar="PATH|URL",
+            help="The accounts, for thresholds: a file, a database or a service; default "
+            "accounts.sqlite3 beside the store's file, or DIR/accounts.sqlite3.",
         ),
     ] = None,
 ) -> None:
@@ -263,7 +266,11 @@ def worker(
                 deadletter_run_max=deadletter_run_max,
                 deadletter_ratio_max=deadletter_ratio_max,
             )
-            directory = accounts or (beside / _ACCOUNTS if beside else None)
+            directory = (
+                directory_address(accounts)
+                if accounts
+                else (beside / _ACCOUNTS if beside else None)
+            )
             status = run(settings, account_lookup(directory) if directory else None)
         except LogGap as problem:
             raise CommandError(str(problem), status=STOPPED_BY_GAP) from problem

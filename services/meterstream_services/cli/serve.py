@@ -25,7 +25,9 @@ from meterstream_services.cli.serve_options import (
     KnownHostOption,
     StoreOption,
     UnimeterOption,
+    accounts_address,
     kept_address,
+    kept_beside,
     unimeter_port,
 )
 
@@ -47,7 +49,8 @@ def serve(
             "--accounts",
             envvar="METERSTREAM_ACCOUNTS",
             metavar="PATH|URL",
-            help="The accounts; default DIR/accounts.sqlite3.",
+            help="The accounts: a file of SQLite, a database, a file that you write (.yaml, .json, "
+            ".csv), or the URL of a service that knows them; default DIR/accounts.sqlite3.",
         ),
     ] = None,
     keys: Annotated[
@@ -117,7 +120,8 @@ def serve(
             "--tls-certificate and --tls-key belong together; pass both", status=WRONG_ARGUMENTS
         )
     kept = kept_address(store, data, STORE_NAME, option="--store")
-    directory = kept_address(accounts, data, "accounts.sqlite3", option="--accounts")
+    directory = accounts_address(accounts, data)
+    beside = kept_beside(directory, kept)
     settings = Settings(
         store=kept,
         accounts=directory,
@@ -135,21 +139,21 @@ def serve(
             spool=spool,
             spool_bytes_max=spool_bytes_max,
         ),
-        keys=_beside(directory, keys, "keys.sqlite3", option="--keys"),
-        book=_beside(directory, book, "clients.sqlite3", option="--book"),
+        keys=_beside(beside, keys, "keys.sqlite3", option="--keys"),
+        book=_beside(beside, book, "clients.sqlite3", option="--book"),
         unimeter=tuple(unimeter_port(text) for text in unimeter or ()),
-        definitions=directory.parent / "unimeter.json" if isinstance(directory, Path) else None,
+        definitions=beside.parent / "unimeter.json" if isinstance(beside, Path) else None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
     )
     raise typer.Exit(run_http(settings))
 
 
-def _beside(accounts: StoreAddress, named: str | None, name: str, *, option: str) -> StoreAddress:
-    """What is named itself, else a file beside the accounts' file, or the accounts' database."""
+def _beside(place: StoreAddress, named: str | None, name: str, *, option: str) -> StoreAddress:
+    """What is named itself, else a file beside that one, or the same database."""
     if named is not None:
         return store_address(named, option=option)
-    return accounts.parent / name if isinstance(accounts, Path) else accounts
+    return place.parent / name if isinstance(place, Path) else place
 
 
 def _gateway(

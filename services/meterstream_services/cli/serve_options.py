@@ -14,6 +14,7 @@ from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 
 if TYPE_CHECKING:
     from meterstream_aggregator.store.address import StoreAddress
+    from meterstream_services.accounts.opening import DirectoryAddress
     from meterstream_services.http.settings import UnimeterPort
 
 HttpOption = Annotated[
@@ -82,6 +83,34 @@ def ready_clients(names: Sequence[str]) -> tuple[Path, ...]:
                 status=WRONG_ARGUMENTS,
             )
     return tuple(found[name] for name in wanted)
+
+
+def accounts_address(named: str | None, data: Path | None) -> DirectoryAddress:
+    """Where the accounts are: a file, a database or a service that is named, else DIR's own."""
+    if named is None:
+        return kept_address(None, data, "accounts.sqlite3", option="--accounts")
+    return directory_address(named)
+
+
+def directory_address(text: str) -> DirectoryAddress:
+    """The directory of accounts that ``--accounts`` names. Raises `CommandError`."""
+    from meterstream_services.accounts.opening import parse_directory  # noqa: PLC0415 - loaded by its command
+
+    try:
+        address = parse_directory(text)
+    except ValueError as problem:
+        raise CommandError(f"--accounts: {problem}", status=WRONG_ARGUMENTS) from problem
+    return address.absolute() if isinstance(address, Path) else address
+
+
+def kept_beside(accounts: DirectoryAddress, store: StoreAddress) -> StoreAddress:
+    """Beside what keys and clients' documents are kept: the accounts, if those are our own tables.
+
+    Else the store: a file that somebody else writes, or a service, is no place for them.
+    """
+    from meterstream_services.accounts.opening import is_own  # noqa: PLC0415 - loaded by its command
+
+    return accounts if is_own(accounts) else store
 
 
 def kept_address(named: str | None, data: Path | None, name: str, *, option: str) -> StoreAddress:

@@ -6,10 +6,26 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from meterstream_aggregator.civil import format_time
-from meterstream_services.accounts.history import BEGINNING, History
-from meterstream_services.accounts.model import Account, AccountStatus, SetAccount
-from meterstream_services.zones import find_zone
+from meterstream_services.accounts.documents import account_json, since_json, spells_json
+from meterstream_services.accounts.history import History
+from meterstream_services.accounts.model import AccountStatus, SetAccount
+
+__all__ = [
+    "ACCOUNT_EXAMPLE",
+    "SPELLS_EXAMPLE",
+    "AccountDocument",
+    "AccountFields",
+    "AccountsDocument",
+    "HistoryDocument",
+    "ImportDocument",
+    "MemberDocument",
+    "Membership",
+    "NewAccount",
+    "TenantAccountDocument",
+    "account_json",
+    "history_json",
+    "since_json",
+]
 
 ACCOUNT_EXAMPLE: Final[dict[str, Any]] = {
     "id": "a1",
@@ -81,6 +97,10 @@ class AccountDocument(BaseModel):
     billing_anchor: int
     labels: dict[str, str]
     status: AccountStatus
+    merged_into: Annotated[
+        str | None, Field(description="Only of a merged account: what took its place.")
+    ] = None
+    merged_from: Annotated[str | None, Field(description="And from when on.")] = None
 
 
 class AccountsDocument(BaseModel):
@@ -166,34 +186,11 @@ class ImportDocument(BaseModel):
     accounts_created: int
     accounts_changed: int
     tenants_changed: int
+    external_ids_changed: Annotated[int, Field(description="Left out where it is 0.")] = 0
     unchanged: int
     dry_run: bool
 
 
-def account_json(account: Account) -> dict[str, Any]:
-    """An account as it goes out."""
-    return {
-        "id": account.id,
-        "name": account.name,
-        "zone": account.zone,
-        "billing_anchor": account.billing_anchor,
-        "labels": dict(account.labels),
-        "status": account.status.value,
-    }
-
-
 def history_json(tenant: str, history: History) -> dict[str, Any]:
     """A history as it goes out."""
-    ends: list[int | None] = [*(start for start, _ in history[1:]), None]
-    return {
-        "tenant": tenant,
-        "history": [
-            {"account": account, "from": since_json(start), "to": since_json(end)}
-            for (start, account), end in zip(history, ends, strict=False)
-        ],
-    }
-
-
-def since_json(time: int | None) -> str | None:
-    """A boundary of a spell; the beginning of all time, and no end, are null."""
-    return None if time is None or time <= BEGINNING else format_time(time, find_zone("UTC"))
+    return {"tenant": tenant, "history": spells_json(history)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Request
@@ -14,7 +15,13 @@ from starlette.responses import Response
 from meterstream_aggregator.civil import parse_time
 from meterstream_services.accounts.errors import InvalidChanges, PreconditionFailed
 from meterstream_services.accounts.history import account_at
-from meterstream_services.accounts.imports import BadRow, InvalidImport, read_csv, read_json
+from meterstream_services.accounts.imports import (
+    Import,
+    InvalidImport,
+    read_csv,
+    read_json,
+    read_json_lines,
+)
 from meterstream_services.accounts.model import Account, RemoveAccount, tag_of
 from meterstream_services.accounts.port import Applied, EditableDirectory, Expected
 from meterstream_services.http.account_forms import (
@@ -45,6 +52,13 @@ from meterstream_services.zones import find_zone
 router = APIRouter(tags=["accounts"], dependencies=[Depends(said_once)])
 
 
+_READERS: Final[dict[str, Callable[[bytes], Import]]] = {
+    "text/csv": read_csv,
+    "application/json": read_json,
+    "application/x-ndjson": read_json_lines,
+}
+
+
 class AccountsQuery(Query):
     """Which accounts."""
 
@@ -59,6 +73,14 @@ class AtQuery(Query):
         Text | None,
         Field(description="Instant, ISO 8601; without offset UTC. Default: now."),
     ] = None
+
+
+class MembersQuery(AtQuery):
+    """When, or ever."""
+
+    ever: Annotated[
+        bool, Field(description="Every tenant that belongs or ever belonged to it.")
+    ] = False
 
 
 class ImportQuery(Query):
@@ -160,7 +182,7 @@ def remove_account(request: Request, account: str, parts: PartsOf) -> Response:
 def members(
     request: Request,
     account: str,
-    query: Annotated[AtQuery, InQuery()],
+    query: Annotated[MembersQuery, InQuery()],
     parts: PartsOf,
     principal: PrincipalOf,
 ) -> Response:
@@ -169,7 +191,7 @@ def members(
     known_account(account, parts.directory, principal)
     tenants = own_members(principal, account, parts.directory)
     histories = parts.directory.histories(tenants)
-    found = [t for t in tenants if account_at(histories.get(t, ()), at) == account]
+    found = [t for t in tenants if query.ever or account_at(histories.get(t, ()), at) == account]
     response = json_response({"account": account, "tenants": found})
     return tagged(request, response, digest(bytes(response.body)))
 
@@ -186,6 +208,10 @@ def members(
                     "schema": {"type": "string"},
                     "example": "account,name,zone,tenant,from\n"
                     "a1,Acme,Europe/Berlin,acme,\nb2,Bolt,UTC,acme,2026-03-01\n",
+                },
+                "application/x-ndjson": {
+                    "schema": {"type": "string"},
+                    "example": '{"account": "a1", "tenant": "acme"}\n',
                 },
                 "application/json": {
                     "schema": {"type": "array", "items": {"type": "object"}},
@@ -204,15 +230,17 @@ async def import_accounts(
     """All rows or none. Bad rows are listed in `errors` with number, column, value and reason.
 
     Columns (CSV) or keys (JSON): `account`, `name`, `zone`, `billing_anchor`, `status`,
-    `label.NAME` (JSON: `labels`), `tenant`, `from`. Accounts that are not there are made; empty
-    fields leave what is stored. Importing a file twice changes nothing.
+    `label.NAME` (JSON: `labels`), `external.SYSTEM` (JSON: `external_ids`), `tenant`, `from`,
+    `merged_into`. Accounts that are not there are made; empty fields leave what is stored.
+    Importing a file twice changes nothing. An export comes back as `application/x-ndjson`.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in {"text/csv", "application/json"}:
+    if kind not in _READERS:
         raise Problem(
             415,
             "unsupported-media-type",
-            f"{kind[:64]!r} cannot be imported; send text/csv or application/json",
+            f"{kind[:64]!r} cannot be imported; send text/csv or application/json, or "
+            "application/x-ndjson",
         )
     body = await request.body()
     return await run_in_threadpool(_import, kind, body, parts.directory, dry_run=query.dry_run)
@@ -220,20 +248,13 @@ async def import_accounts(
 
 def _import(kind: str, body: bytes, directory: EditableDirectory, *, dry_run: bool) -> Response:
     try:
-        found = read_csv(body) if kind == "text/csv" else read_json(body)
+        found = _READERS[kind](body)
     except InvalidImport as problem:
         raise _bad_rows(problem) from problem
     try:
         applied = directory.apply(found.changes, dry_run=dry_run)
     except InvalidChanges as problem:
-        raise _bad_rows(
-            InvalidImport(
-                [
-                    BadRow(found.row_of_change[flaw.place], flaw.field, flaw.value, flaw.reason)
-                    for flaw in problem.flaws
-                ]
-            )
-        ) from problem
+        raise _bad_rows(found.invalid(problem)) from problem
     return json_response(_applied_json(found.rows, applied) | {"dry_run": dry_run})
 
 
@@ -243,6 +264,11 @@ def _applied_json(rows: int, applied: Applied) -> dict[str, object]:
         "accounts_created": applied.accounts_created,
         "accounts_changed": applied.accounts_changed,
         "tenants_changed": applied.tenants_changed,
+        **(
+            {"external_ids_changed": applied.external_ids_changed}
+            if applied.external_ids_changed
+            else {}
+        ),
         "unchanged": applied.unchanged,
     }
 

@@ -28,6 +28,9 @@ from meterstream_services.ends import MUST_BE_MENDED
 from meterstream_services.gateway.opening import open_gateway
 from meterstream_services.gateway.port import Door
 from meterstream_services.http import (
+    account_feed,
+    account_ids,
+    account_moves,
     accounts,
     adjustments,
     deadletters,
@@ -35,6 +38,7 @@ from meterstream_services.http import (
     explain,
     health,
     ingest,
+    lookup,
     meters,
     openmeter,
     periods,
@@ -59,6 +63,9 @@ from meterstream_services.keys.checking import Keys
 from meterstream_services.keys.kept import open_keyring
 
 _ROUTES: Final = (
+    # In this order they are tried: the busiest first.
+    ingest,
+    records,
     usage,
     periods,
     adjustments,
@@ -66,15 +73,17 @@ _ROUTES: Final = (
     sessions,
     meters,
     thresholds,
+    account_feed,
+    account_moves,
+    account_ids,
     accounts,
+    lookup,
     tenants,
     status,
     reconcile,
     deadletters,
     health,
     docs,
-    ingest,
-    records,
     openmeter,
     registry,
     climeter,
@@ -143,6 +152,8 @@ def create_app(
         book=book or (open_book(settings.book) if settings.book else MemoryBook()),
         keys=keys or _keys(settings),
     )
+
+    parts.metrics.accounts.watch(parts.directory)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

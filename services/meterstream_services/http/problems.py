@@ -21,8 +21,11 @@ from starlette.responses import Response
 from meterstream_aggregator.civil import InvalidQuestion
 from meterstream_aggregator.errors import StoreError, StoreUnavailable, UnknownMeter
 from meterstream_services.accounts.errors import (
+    AccountsError,
     AccountsUnavailable,
+    FeedExpired,
     InvalidChanges,
+    NotEditable,
     PreconditionFailed,
 )
 from meterstream_services.clients.book import BookFull, BookUnavailable, EntryTooLarge
@@ -114,9 +117,7 @@ def install_problems(app: FastAPI) -> None:
         InvalidQuestion,
         UnknownMeter,
         StoreError,
-        AccountsUnavailable,
-        InvalidChanges,
-        PreconditionFailed,
+        AccountsError,
         BookFull,
         BookUnavailable,
     ):
@@ -136,6 +137,20 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind 
             return _unavailable("store-unavailable", error)
         case StoreError():
             return Problem(500, "store-unfit", str(error))
+        case AccountsError():
+            return _of_accounts(error)
+        case EntryTooLarge():
+            return Problem(413, "entry-too-large", str(error))
+        case BookFull():
+            return Problem(507, "book-full", str(error))
+        case BookUnavailable():
+            return _unavailable("book-unavailable", error)
+        case _:
+            raise error
+
+
+def _of_accounts(error: AccountsError) -> Problem:
+    match error:
         case AccountsUnavailable():
             return _unavailable("accounts-unavailable", error)
         case InvalidChanges():
@@ -146,12 +161,10 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind 
             return Problem(422, "invalid-change", str(error), errors=errors)
         case PreconditionFailed():
             return Problem(412, "precondition-failed", str(error))
-        case EntryTooLarge():
-            return Problem(413, "entry-too-large", str(error))
-        case BookFull():
-            return Problem(507, "book-full", str(error))
-        case BookUnavailable():
-            return _unavailable("book-unavailable", error)
+        case FeedExpired():
+            return Problem(410, "changes-expired", str(error))
+        case NotEditable():
+            return Problem(409, "accounts-kept-elsewhere", str(error))
         case _:
             raise error
 

@@ -16,6 +16,11 @@ JSON_ROUTES = {
     "/v1/usage", "/v1/periods", "/v1/adjustments", "/v1/explain",
     "/v1/sessions", "/v1/meters", "/v1/thresholds", "/v1/accounts", "/v1/accounts/{account}",
     "/v1/accounts/{account}/tenants", "/v1/accounts:import", "/v1/tenants",
+    "/v1/accounts/{account}/external-ids",
+    "/v1/accounts/{account}/external-ids/{system}/{external_id}",
+    "/v1/accounts:changes", "/v1/accounts:export", "/v1/accounts:merge", "/v1/accounts:move",
+    "/v1/accounts:unmerge", "/v1/lookup", "/v1/lookup/external-ids/{system}/{external_id}",
+    "/v1/lookup/tenants/{tenant}",
     "/v1/tenants/{tenant}/account", "/v1/tenants/{tenant}/account/history", "/v1/status",
     "/v1/reconcile", "/v1/deadletters", "/health/live", "/health/ready", "/metrics",
 }  # fmt: skip
