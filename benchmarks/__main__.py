@@ -19,6 +19,7 @@ What there is to measure, by ``--only``:
 - ``answers``: a month of one tenant over many rows, through the reader and over HTTP;
 - ``record``, ``up``: what calls and starts cost;
 - ``peers``: a call of the SDK beside plain Kafka and four published clients (extra ``peers``);
+- ``door``: the gateway on a core of its own: HTTP in batches and singly, the Unimeter port, memory;
 - ``offline``: the SDK's memory while the broker is away;
 - ``before``: this state against an older one: ``--against DIR`` names a checkout of it.
 """
@@ -51,6 +52,7 @@ PARTS: Final = (
     "record",
     "peers",
     "offline",
+    "door",
     "up",
     "worker",
     "streams",
@@ -129,6 +131,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="latency: events/s")
     parser.add_argument("--seconds", type=float, default=30.0, help="latency: of each rate")
+    parser.add_argument("--door-events", type=int, default=400_000, help="door: of each kind")
+    parser.add_argument("--door-seconds", type=float, default=15.0, help="door: of single events")
     parser.add_argument("--profile", action="store_true", help="worker: where the time goes")
     parser.add_argument("--against", type=Path, help="before: a checkout of an older state")
     arguments = parser.parse_args()
@@ -140,10 +144,12 @@ def _arguments() -> argparse.Namespace:
 def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
     events, rounds = arguments.events, arguments.rounds
     sizes = ["--rows", str(arguments.rows), "--questions", str(arguments.questions)]
+    door = ["--events", str(arguments.door_events), "--seconds", str(arguments.door_seconds)]
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "record": lambda: run("benchmarks.recording", []),
         "peers": lambda: run("benchmarks.peers", []),
         "offline": lambda: run("benchmarks.offline", []),
+        "door": lambda: run("benchmarks.door", door),
         "up": measure_starts,
         "worker": lambda: measure_worker(
             events,
