@@ -23,6 +23,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Route
 
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_services.clients.climeter.rest import record_single
@@ -49,6 +50,7 @@ from meterstream_services.http.problems import Problem
 
 router = APIRouter(tags=["events"])
 
+PATH: Final = "/v1/events"
 ITEMS_MAX: Final = 1000
 JSON_TYPES: Final = frozenset({"application/json", "text/json", ""})
 CLOUD_EVENT: Final = "application/cloudevents+json"
@@ -62,18 +64,12 @@ _KNOWN_TYPES: Final = (
 )
 
 
-@router.post(
-    "/v1/events",
-    summary="Record events",
-    status_code=201,
-    responses=RESPONSES,
-    openapi_extra=DESCRIBED,
-)
 async def record(request: Request) -> Response:
     """Record one event, a batch, or a stream; answered when the log has them."""
     # Not by dependencies: each would be a way into a thread and back.
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
+    request.scope["route"] = _PLAIN  # What the metrics ask for; plain routes do not say it.
     try:
         return await _record(request, parts)
     except ClientDisconnect:
@@ -82,6 +78,15 @@ async def record(request: Request) -> Response:
         raise foreign_tenant(problem.tenant) from None
     except InvalidEvent as problem:
         raise refused(problem.field, problem.problem) from None
+
+
+# A plain route answers, at half of what FastAPI's own would cost for a single event; that one
+# stands behind it for the description, and is never reached.
+_PLAIN: Final = Route(PATH, record, methods=["POST"], include_in_schema=False)
+router.routes.append(_PLAIN)
+router.post(
+    PATH, summary="Record events", status_code=201, responses=RESPONSES, openapi_extra=DESCRIBED
+)(record)
 
 
 async def _record(request: Request, parts: Parts) -> Response:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from meterstream_schemas.events import EventKind
 from meterstream_services.gateway.port import Offer, Patience
+from meterstream_services.http.app import create_app
+from meterstream_services.http.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.services.ingest.conftest import Gate
 
 WHOLE: dict[str, Any] = {
@@ -262,3 +268,19 @@ def test_without_a_door_nothing_is_taken(gate: Gate) -> None:
         503,
         "urn:meterstream:problem:no-broker",
     )
+
+
+def test_the_route_is_counted_and_described(tmp_path: Path) -> None:
+    """In the whole application the route has its name in the metrics, and a description."""
+    app = create_app(Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3"))
+
+    async def ask() -> str:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.post("/v1/events", json=WHOLE)).status_code == 503
+            return (await client.get("/metrics")).text
+
+    told = asyncio.run(ask())
+
+    assert 'requests_total{method="POST",route="/v1/events",status="503"} 1.0' in told
+    assert "requestBody" in app.openapi()["paths"]["/v1/events"]["post"]
