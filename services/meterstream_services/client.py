@@ -149,6 +149,8 @@ def _refused(response: httpx.Response, url: str) -> ApiRefused:
     if isinstance(problem, dict):
         detail = problem.get("detail") or problem.get("title")
         if isinstance(detail, str) and detail:
+            if response.status_code == 401:
+                detail = f"{detail} (here: {API_KEY}, or meterstream --api-key)"
             errors = problem.get("errors", ())
             return ApiRefused(
                 response.status_code, detail, errors=errors if isinstance(errors, list) else ()
