@@ -10,6 +10,7 @@ A part is a process with its own log. The life of one::
                              stopped                 failed     (everything stops, exit status 1)
 
 A part whose end asks for it is *held* instead of failed: it stays away, and the others go on.
+`Supervisor.paused` stops some for a while, and starts them again.
 
 Signals: SIGTERM, SIGINT or SIGHUP stop the parts in the order opposite to their start, each with
 time to finish; a second one kills whatever still runs. Parts are sessions of their own, so that
@@ -23,7 +24,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -186,6 +187,20 @@ class Supervisor:
                 break
             self._sleep(POLL_SECONDS)
         return True
+
+    @contextlib.contextmanager
+    def paused(self, names: Collection[str]) -> Generator[None]:
+        """Stop some parts, cleanly, and start them again when the block is left.
+
+        Those that are held or wait stay so. Raises `StopRequested` when a signal comes meanwhile.
+        """
+        parts = [p for p in self._parts if p.name in names and p.state is PartState.RUNNING]
+        for part in parts:
+            self._interruptible(partial(part.runner.stop, STOP_SECONDS), 0)
+            part.state = PartState.STOPPED
+        yield
+        for part in parts:
+            self._start_again(part)
 
     def stop(self) -> None:
         """Stop all parts, the last started first. A second signal kills what still runs."""

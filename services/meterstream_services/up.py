@@ -8,6 +8,7 @@
     DIR/accounts.sqlite3   accounts
     DIR/keys.sqlite3       API keys
     DIR/clients.sqlite3    what clients define by calls
+    DIR/unimeter.json      metrics that Unimeter's clients defined; DIR/watched.yaml: as meters
     DIR/spool/             events that the log does not have yet
     DIR/logs/              broker.log, worker.log, serve.log, notices.log
     DIR/processes.json     process ids by part, while it runs
@@ -34,11 +35,12 @@ from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_schemas.connection import FILE_NAME, Connection, write_connection
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services import keyless
+from meterstream_services.broker_part import BrokerRunner
 from meterstream_services.catalogues.joining import join_files
 from meterstream_services.directories import LEFTOVER_SECONDS, UpError, hold, prepare_directory
-from meterstream_services.ends import End
 from meterstream_services.lifeline import Lifeline
 from meterstream_services.listening import check_port, free_port, in_url, is_ready, reachable
+from meterstream_services.metric_meters import MetricMeters
 from meterstream_services.restarts import RestartPolicy
 from meterstream_services.supervisor import (
     ChildProcess,
@@ -49,7 +51,6 @@ from meterstream_services.supervisor import (
 
 if TYPE_CHECKING:
     from meterstream_aggregator.store.address import StoreAddress
-    from meterstream_infra.broker import EmbeddedBroker
 
 READY_SECONDS: Final = 90.0
 JOINED_NAME: Final = "catalogue.yaml"
@@ -105,7 +106,10 @@ def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
         refusal = keyless.why_not(settings.host, settings.data / KEYS_NAME)
         if refusal is not None:
             raise UpError(refusal)
-        return _Machine(settings, catalogue, port, say, lock).run()
+        store = settings.store or settings.data / "store.sqlite3"
+        meters = MetricMeters(settings.data, catalogue, store, say=say)
+        meters.join()
+        return _Machine(settings, meters, port, say, lock).run()
 
 
 class _Machine:
@@ -114,13 +118,13 @@ class _Machine:
     def __init__(
         self,
         settings: UpSettings,
-        catalogue: Path,
+        meters: MetricMeters,
         port: int,
         say: Callable[[str], None],
         lock: IO[str],
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
+        self._meters = meters
         self._port = port
         self._say = say
         self._lock = lock
@@ -162,7 +166,18 @@ class _Machine:
         url = f"http://{in_url(reachable(self._settings.host))}:{self._port}"
         write_connection(self._settings.data, Connection(bootstrap, url))
         self._tell(bootstrap, url)
-        return 0 if self._supervisor.watch() else 1
+        return self._watch()
+
+    def _watch(self) -> int:
+        """Go on until a signal comes; when metrics change, workers start again with them."""
+        workers = [_worker_name(number) for number in range(1, self._settings.workers + 1)]
+        while self._supervisor.watch(until=self._meters.changed):
+            if self._supervisor.stop_requested:
+                return 0
+            self._say("Unimeter's metrics changed: the workers start again")
+            with self._supervisor.paused(workers):
+                self._meters.join()
+        return 1
 
     def _start_broker(self) -> str:
         # Imported here: with an external broker none of it is needed.
@@ -170,7 +185,7 @@ class _Machine:
 
         log = self._logs / "broker.log"
         broker = EmbeddedBroker(self._settings.data / "broker", progress=self._say, log=log)
-        runner = _BrokerRunner(broker, log, patience_seconds=LEFTOVER_SECONDS)
+        runner = BrokerRunner(broker, log, patience_seconds=LEFTOVER_SECONDS)
         self._supervisor.start("broker", runner)
         return broker.bootstrap_servers
 
@@ -203,7 +218,7 @@ class _Machine:
             *("--topic", settings.topic),
             *self._store(),
             *("--accounts", str(settings.data / "accounts.sqlite3")),
-            *("--catalogue", str(self._catalogue)),
+            *("--catalogue", str(self._meters.catalogue)),
             *("--instance", f"worker-{number}"),
             *("--metrics", f"{in_url(host)}:{port}"),
         ]
@@ -288,50 +303,6 @@ class _Machine:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"up": os.getpid(), **processes}) + "\n", "utf-8")
         partial.replace(path)
-
-
-class _BrokerRunner:
-    """The embedded broker as a part: its start blocks until it answers.
-
-    With the data directory held, a broker that runs on it is one whose `up` was killed and that is
-    about to end: the start waits ``patience_seconds`` for it.
-    """
-
-    def __init__(self, broker: EmbeddedBroker, log: Path, *, patience_seconds: float) -> None:
-        self._broker = broker
-        self._log = log
-        self._patience_seconds = patience_seconds
-
-    @property
-    def pid(self) -> int | None:
-        return self._broker.pid
-
-    @property
-    def log(self) -> Path:
-        return self._log
-
-    def start(self) -> None:
-        from meterstream_infra.errors import DirectoryInUse  # noqa: PLC0415 - as the broker itself
-
-        deadline = time.monotonic() + self._patience_seconds
-        while True:
-            try:
-                self._broker.start()
-            except DirectoryInUse:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
-
-    def ended(self) -> End | None:
-        return None if self._broker.alive() else End("ended")
-
-    def stop(self, timeout_seconds: float) -> None:
-        self._broker.stop(timeout_seconds)
-
-    def kill(self) -> None:
-        self._broker.kill()
 
 
 def _worker_name(number: int) -> str:

@@ -50,8 +50,9 @@ GENERIC: Final = {
     AggType.COUNT_UNIQUE: "unimeter.unique",
 }
 """The meters of the ready catalogue, which keep all metrics."""
+PREFIX: Final = "unimeter.metric."
+"""How the name of a metric's own meter begins."""
 
-_PREFIX: Final = "unimeter.metric."
 _RESERVED: Final = frozenset({METRIC, OPERATION, VALUE, DIMENSIONS})
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./-]{1,60}")
 _GROUPS_MAX: Final = 8
@@ -153,7 +154,7 @@ def fits(text: str, filters: Mapping[str, str]) -> bool:
 
 def meter_name(code: str) -> str:
     """The name of a metric's own meter."""
-    return _PREFIX + _word(code)
+    return PREFIX + _word(code)
 
 
 def threshold_name(metric: str, threshold: str) -> str:

@@ -64,7 +64,7 @@ class AlertLog:
         """Append what is not there yet. Raises `BookUnavailable` and `BookFull`."""
         with self._lock:
             self._read()
-            for one in sorted(found, key=lambda each: (each.at, each.identity)):
+            for one in sorted(found, key=lambda each: (each.at, each.limit, each.identity)):
                 while one.identity not in self._identities:
                     try:
                         self._write(one)
