@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from meterstream_services.cli import output
+from meterstream_services.cli.account_import import export_accounts, import_accounts
+from meterstream_services.cli.account_moves import changes, external_id, merge, move, unmerge
 from meterstream_services.cli.addresses import DataOption, UrlOption, find_url
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
 
 app = typer.Typer(help="Accounts, and the tenants that belong to them.", no_args_is_help=True)
+app.command("import")(import_accounts)
+app.command("export")(export_accounts)
+app.command()(move)
+app.command()(merge)
+app.command()(unmerge)
+app.command("external-id")(external_id)
+app.command()(changes)
 
 _COLUMNS: Final = ("id", "name", "zone", "billing_anchor", "labels", "status")
-_TYPES: Final = {".csv": "text/csv", ".json": "application/json"}
 
 AccountArgument = Annotated[str, typer.Argument(help="Id of the account.")]
 TenantArgument = Annotated[str, typer.Argument(help="Name of the tenant.")]
@@ -102,7 +109,11 @@ def set_account(
     path = path_of("v1", "accounts", account)
     with Api(find_url(url=url, data=data).address) as api:
         known, headers = _known(api, path)
-        fields = {field: value for field, value in known.items() if field != "id"}
+        fields = {
+            field: value
+            for field, value in known.items()
+            if field not in {"id", "merged_into", "merged_from"}
+        }
         fields |= {field: value for field, value in given.items() if value is not None}
         fields["labels"] = _labels(known.get("labels", {}), label or [])
         # The tag: what somebody else changed since it was read is not overwritten.
@@ -114,47 +125,6 @@ def set_account(
         output.print_json(found)
     else:
         _print([found], output_format)
-
-
-@app.command("import")
-def import_accounts(
-    *,
-    file: Annotated[Path, typer.Argument(help="CSV or JSON; see /docs of the API for columns.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only, keep nothing.")] = False,
-    output_format: FormatOption = Format.TABLE,
-    data: DataOption = None,
-    url: UrlOption = None,
-) -> None:
-    """Import accounts and tenants: all rows or none. Importing a file twice changes nothing."""
-    from meterstream_services.client import Api, ApiRefused  # noqa: PLC0415 - loaded by its command
-
-    kind = _TYPES.get(file.suffix.lower())
-    if kind is None:
-        raise CommandError(
-            f"{file}: name it .csv or .json, so that it is clear what it is", status=WRONG_ARGUMENTS
-        )
-    content = file.read_bytes()
-    with Api(find_url(url=url, data=data).address) as api:
-        try:
-            answer = api.send(
-                "POST",
-                "/v1/accounts:import",
-                parameters=[("dry_run", "true")] if dry_run else [],
-                content=content,
-                headers={"content-type": kind},
-            ).json()
-        except ApiRefused as problem:
-            if problem.errors and output_format is Format.TABLE:
-                columns = ["row", "field", "value", "reason"]
-                rows = [[error.get(name) for name in columns] for error in problem.errors]
-                output.print_table(columns, rows, numbers=["row"])
-            raise CommandError(f"{file}: {problem}") from problem
-    if output_format is Format.JSON:
-        output.print_json(answer)
-    elif output_format is Format.CSV:
-        output.print_csv(list(answer), [list(answer.values())])
-    else:
-        output.print_table(list(answer), [list(answer.values())], numbers=list(answer))
 
 
 @app.command()

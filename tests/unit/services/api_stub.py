@@ -64,6 +64,9 @@ def running_stub() -> Iterator[Stub]:
         def do_POST(self) -> None:
             self._reply()
 
+        def do_DELETE(self) -> None:
+            self._reply()
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base class
             """Say nothing."""
 
