@@ -15,6 +15,7 @@ import pytest
 from meterstream_schemas.connection import read_connection
 from meterstream_services.listening import free_port
 from tests.integration.up_process import Machine, running_up
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,12 +112,16 @@ class Gateway:
         An event of a tenant of its own is sent last into every partition's queue and waited for;
         use it before asserting that something was *not* counted.
         """
-        names = [f"settling-{uuid.uuid4().hex}-{number}" for number in range(32)]
+        names = [f"settling-{uuid.uuid4().hex}" for _ in range(40)]
         events = [{"type": "own.call", "tenant": name} for name in names]
         answer = httpx.post(f"{self.url}/v1/events", json=events, timeout=30)
         assert answer.is_success, answer.text
-        for name in names:
-            self.wait_for("own.calls", 1, tenant=name, timeout_seconds=timeout_seconds)
+        parameters = [("meter", "own.calls"), ("from", "2020-01-01"), ("to", "2100-01-01")]
+        parameters += [("tenant", name) for name in names]
+        eventually(
+            lambda: len(self.get("/v1/usage", parameters)["rows"]) == len(names),
+            timeout_seconds=timeout_seconds,
+        )
 
 
 @pytest.fixture(scope="session")
