@@ -40,7 +40,7 @@ def world(tmp_path: Path) -> ClientWorld:
     return made
 
 
-def _call(world: ClientWorld, **metadata: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - JSON
+def _call(world: ClientWorld, **metadata: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - any JSON value
     body = {"tool_id": TOOL, "event_name": "call", "metadata": metadata}
     answer = world.post("/v1/consumer/call", body)
     return answer.status_code, json.loads(answer.text, parse_float=Decimal)
@@ -159,7 +159,7 @@ def test_while_the_log_is_away_a_call_is_neither_charged_nor_metered(world: Clie
 
     answer = _call(world, idempotency_key="k")
 
-    assert (answer[0], _balance(world)) == (503, 1)
+    assert (answer[0], _balance(world)) == (503, Decimal(1))
     world.door.away = False
     assert _call(world, idempotency_key="k")[0] == 200
     _later(world)
