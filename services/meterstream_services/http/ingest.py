@@ -35,7 +35,7 @@ from meterstream_services.http.ingest_answers import batch_answer, refused, sing
 from meterstream_services.http.ingest_cloud import from_headers
 from meterstream_services.http.ingest_described import DESCRIBED, RESPONSES
 from meterstream_services.http.ingest_native import ForeignTenant, json_name
-from meterstream_services.http.ingest_taking import IDEMPOTENCY_KEY_MAX, Sender, take
+from meterstream_services.http.ingest_taking import IDEMPOTENCY_KEY_MAX, Sender, check_rate, take
 from meterstream_services.http.json_bodies import BadJson, parse_json
 from meterstream_services.http.limits import BODY_BYTES_MAX, STREAM_TYPES
 from meterstream_services.http.packed import (
@@ -95,15 +95,15 @@ async def _record(request: Request, parts: Parts) -> Response:
     if media_type in STREAM_TYPES:
         return await _stream(request, parts, sender)
     if media_type == CLOUD_EVENT:
-        return await _one(parts, sender, await body_of(request), asks_cloud=True)
+        return await _one(request, parts, sender, await body_of(request), asks_cloud=True)
     if media_type == CLOUD_EVENTS:
         items = await body_of(request)
         if type(items) is not list:
             raise InvalidEvent("events", f"{json_name(items)} is no batch; send an array")
-        return await _many(parts, sender, items, asks_cloud=True)
+        return await _many(request, parts, sender, items, asks_cloud=True)
     if "ce-specversion" in request.headers or "ce-id" in request.headers:
         event = from_headers(request.headers, media_type, await bytes_of(request))
-        return await _one(parts, sender, event, asks_cloud=True)
+        return await _one(request, parts, sender, event, asks_cloud=True)
     if media_type not in JSON_TYPES:
         raise Problem(
             415,
@@ -118,22 +118,23 @@ async def _by_shape(request: Request, parts: Parts, sender: Sender, body: Any) -
     if type(body) is list:
         if body and type(body[0]) is dict and body[0].keys() >= {"account_id", "metric_code"}:
             return await record_array(request, parts, sender.principal, body)
-        return await _many(parts, sender, body)
+        return await _many(request, parts, sender, body)
     if type(body) is not dict or "specversion" in body:
-        return await _one(parts, sender, body)
+        return await _one(request, parts, sender, body)
     if "events" in body:
         unknown = sorted(set(body) - {"events"})
         if unknown:
             raise InvalidEvent(unknown[0][:64], "not known beside events; put it into each event")
         if type(body["events"]) is not list:
             raise InvalidEvent("events", f"{json_name(body['events'])} is no array of events")
-        return await _many(parts, sender, body["events"])
+        return await _many(request, parts, sender, body["events"])
     if "tool_id" in body or ("tool_slug" in body and ("command" in body or "event_name" in body)):
         return await record_single(request, parts, sender.principal, body)
-    return await _one(parts, sender, body)
+    return await _one(request, parts, sender, body)
 
 
 async def _one(
+    request: Request,
     parts: Parts,
     sender: Sender,
     item: Any,  # noqa: ANN401 - JSON
@@ -142,11 +143,13 @@ async def _one(
 ) -> Response:
     door = door_of(parts)
     offer = sender.offer(_as_cloud(item) if asks_cloud else item, None)
+    check_rate(request, 1)
     (fate,) = await door.take([offer], sender.patience([offer]))
     return single_answer(fate, offer, door, asked_async=sender.asks_receipt)
 
 
 async def _many(
+    request: Request,
     parts: Parts,
     sender: Sender,
     items: list[Any],
@@ -161,6 +164,7 @@ async def _many(
             judged.append(sender.offer(_as_cloud(item) if asks_cloud else item, index))
         except InvalidEvent as problem:
             judged.append(Fate(Ruling.REFUSED, field=problem.field, reason=problem.problem))
+    check_rate(request, len(judged))
     fates, offers = await take(door, judged, sender.patience(judged))
     return batch_answer(fates, offers, door, asked_async=sender.asks_receipt)
 

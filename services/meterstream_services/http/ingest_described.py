@@ -182,5 +182,5 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The spool has it, and the log will have it.",
         "content": {"application/json": {"schema": {"anyOf": [_ROW, _RESULTS]}}},
     },
-    **documented(400, 403, 409, 413, 415, 422, 503),
+    **documented(400, 403, 409, 413, 415, 422, 429, 503),
 }

@@ -21,7 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_services.gateway.port import Door, Fate, Offer, Ruling
 from meterstream_services.http.ingest_answers import fate_line, problem_line, unavailable
-from meterstream_services.http.ingest_taking import Sender, take
+from meterstream_services.http.ingest_taking import Sender, take, wait_for_rate
 from meterstream_services.http.json_bodies import BadJson, parse_json
 from meterstream_services.http.limits import STREAM_BYTES_MAX
 from meterstream_services.http.packed import BadPacking, UnpackedTooLarge, Unpacking
@@ -43,7 +43,7 @@ _TOO_LONG: Final = Fate(
 async def record_lines(request: Request, door: Door, sender: Sender) -> Response:
     """Take the events of a request's lines. Raises `Problem` where nothing was taken."""
     unpacking = Unpacking(request.headers.get("content-encoding"), STREAM_BYTES_MAX)
-    stream = _Stream(door, sender)
+    stream = _Stream(request, door, sender)
     lines = _Lines()
     try:
         try:
@@ -58,10 +58,10 @@ async def record_lines(request: Request, door: Door, sender: Sender) -> Response
                 await stream.add(line)
             await stream.settle()
         except (BadPacking, UnpackedTooLarge, Problem) as problem:
-            await stream.settle()
+            ended_by = await _settled(stream, problem)
             if not stream.answered:
-                raise
-            stream.answers.write(problem_line(_ended_by(problem, stream.answered)))
+                raise ended_by from None
+            stream.answers.write(problem_line(_ended_by(ended_by, stream.answered)))
     except ClientDisconnect:
         # What is complete was meant, whoever hears of it; a line that is cut is none.
         await stream.settle()
@@ -80,12 +80,13 @@ async def record_lines(request: Request, door: Door, sender: Sender) -> Response
 class _Stream:
     """Lines to the door in groups, and the answers of those that were settled."""
 
-    def __init__(self, door: Door, sender: Sender) -> None:
+    def __init__(self, request: Request, door: Door, sender: Sender) -> None:
         self.answers: Final[IO[bytes]] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed when sent
             _ANSWER_BYTES_IN_MEMORY
         )
         self.answered = 0
         self.unavailable = 0
+        self._request: Final = request
         self._door: Final = door
         self._sender: Final = sender
         self._group: list[Offer | Fate] = []
@@ -112,6 +113,7 @@ class _Stream:
         if not self._group:
             return
         group, self._group = self._group, []
+        await wait_for_rate(self._request, sum(type(item) is Offer for item in group))
         fates, offers = await take(self._door, group, self._sender.patience(group))
         missed = sum(fate.ruling is Ruling.UNAVAILABLE for fate in fates)
         self.unavailable += missed
@@ -160,6 +162,15 @@ class _Lines:
             self._is_too_long = True
         else:
             self._begun += part
+
+
+async def _settled(stream: _Stream, problem: Exception) -> Exception:
+    """What ends a stream, after the last complete lines were offered, which may fail as well."""
+    try:
+        await stream.settle()
+    except Problem as other:
+        return other
+    return problem
 
 
 def _ended_by(problem: Exception, answered: int) -> Problem:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fastapi import Request
+
 from meterstream_services.gateway.port import Door, Fate, Offer, Patience
 from meterstream_services.http.ingest_cloud import cloud_offer
 from meterstream_services.http.ingest_native import native_offer
+from meterstream_services.http.problems import Problem
+from meterstream_services.http.rates import charge
 from meterstream_services.keys.principal import Principal
 
 IDEMPOTENCY_KEY_MAX: Final = 240
 """Characters of the header; an index still fits behind it into a key."""
+SLOWED_SECONDS_MAX: Final = 5.0
+"""How long a stream waits for its key's rate at once."""
+_WAITS_MAX: Final = 10
+"""Others of the same key may be quicker; then it waits again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,36 @@ class Sender:
             if type(item) is Offer and item.key is None:
                 return Patience.LOG_OR_SPOOL
         return Patience.LOG
+
+
+def check_rate(request: Request, events: int) -> None:
+    """Charge a request's key with its events. Raises `Problem` where they are too many."""
+    wait_seconds = charge(request, events)
+    if wait_seconds is not None:
+        seconds = max(1, math.ceil(wait_seconds))
+        raise Problem(
+            429,
+            "rate-exceeded",
+            f"this key sends more events than its rate allows; go on in {seconds} s",
+            headers={"retry-after": str(seconds)},
+        )
+
+
+async def wait_for_rate(request: Request, events: int) -> None:
+    """Charge a stream's key with its next events, as soon as its rate allows; so it is slowed.
+
+    Raises `Problem` where that takes longer than `SLOWED_SECONDS_MAX`.
+    """
+    if not events:
+        return
+    for _ in range(_WAITS_MAX):
+        wait_seconds = charge(request, events)
+        if wait_seconds is None:
+            return
+        if wait_seconds > SLOWED_SECONDS_MAX:
+            break
+        await asyncio.sleep(wait_seconds)
+    check_rate(request, events)
 
 
 async def take(

@@ -39,6 +39,7 @@ from meterstream_services.http.ingest_answers import unavailable
 from meterstream_services.http.ingest_cloud import SPEC_VERSION, cloud_offer
 from meterstream_services.http.ingest_described import CLOUD_EVENT as DESCRIBED
 from meterstream_services.http.ingest_native import ForeignTenant
+from meterstream_services.http.ingest_taking import check_rate
 from meterstream_services.http.openmeter_question import router as question
 from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import Problem, documented
@@ -65,7 +66,7 @@ _EVENTS: Final[dict[str, Any]] = {"type": "array", "maxItems": 1000, "items": _E
     summary="Record CloudEvents as OpenMeter does",
     status_code=204,
     response_class=Response,
-    responses=documented(400, 403, 409, 413, 415, 503),
+    responses=documented(400, 403, 409, 413, 415, 429, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -105,6 +106,7 @@ async def _record(request: Request, parts: Parts) -> Response:
     offers = _offers(items, principal)
     if not offers:
         return Response(status_code=204)
+    check_rate(request, len(offers))
     fates = await door.take(offers, Patience.LOG)
     counts = Counter(fate.ruling for fate in fates)
     if counts[Ruling.UNAVAILABLE]:

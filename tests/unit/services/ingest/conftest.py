@@ -22,6 +22,7 @@ from meterstream_services.http.limits import LimitsMiddleware
 from meterstream_services.http.metrics import HttpMetrics
 from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import install_problems
+from meterstream_services.http.rates import RATES_NAME, Rates
 from meterstream_services.keys.principal import ANYBODY, Principal, Scope
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Gate:
     door: Door
     store: MemoryStore
     principal: Principal = ANYBODY
-    raises: bool = field(default=True)
+    rates: Rates = field(default_factory=Rates)
 
     def bind(self, *tenants: str) -> None:
         """From now on a key asks that is bound to these tenants."""
@@ -90,10 +91,11 @@ class Gate:
 
         async def named(scope: AsgiScope, receive: Receive, send: Send) -> None:
             scope[SCOPE_NAME] = self.principal
+            scope[RATES_NAME] = self.rates
             await self.app(scope, receive, send)
 
         async def ask() -> list[httpx.Response]:
-            transport = httpx.ASGITransport(app=named, raise_app_exceptions=self.raises)
+            transport = httpx.ASGITransport(app=named)
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://localhost:8080"
             ) as client:
