@@ -8,6 +8,7 @@ import secrets
 import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -31,6 +32,7 @@ from unimeter import (
     today_utc,
 )
 
+from meterstream_schemas.connection import read_connection
 from meterstream_services.listening import free_port
 from tests.compat.documents import Snippet, execute, snippets
 from tests.integration.up_process import running_up
@@ -188,9 +190,13 @@ class Own:
     def __init__(self, data: Path, output: Path, ports: dict[str | None, str]) -> None:
         self.data, self.output, self.ports = data, output, ports
 
-    def is_restarted(self) -> bool:
-        """Whether the workers have started again, with the metrics."""
-        return "worker runs again" in self.output.read_text("utf-8")
+    def is_watched(self, metric: str) -> bool:
+        """Whether the workers have started again, and count with the metric's own meter."""
+        connection = read_connection(self.data)
+        assert connection is not None
+        meters = httpx.get(f"{connection.url}/v1/meters").json()["meters"]
+        names = {meter["name"] for meter in meters}
+        return f"unimeter.metric.{metric}" in names
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +225,9 @@ def test_a_threshold_is_watched_by_the_workers_and_pushed(own: Own) -> None:
     async def program() -> None:
         async with client_of(own.ports[None]) as client:
             await client.metrics.create(watched)
-            await asyncio.to_thread(eventually, own.is_restarted, timeout_seconds=40)
-            assert "unimeter.metric.watched" in (own.data / "watched.yaml").read_text("utf-8")
+            watching = partial(own.is_watched, "watched")
+            await asyncio.to_thread(eventually, watching, timeout_seconds=40)
+            assert "worker runs again" in own.output.read_text("utf-8")
             alerts = await client.alerts.subscribe(account_ids=[42], metric_codes=["watched"])
             for _ in range(5):
                 await client.ingest([Event(42, "watched", 4), Event(43, "watched", 1)])
