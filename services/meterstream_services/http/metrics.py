@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meterstream_services.clients.unimeter.counters import UnimeterMetrics
 from meterstream_services.gateway.metrics import DoorMetrics
 from meterstream_services.http.account_metrics import AccountMetrics
 from meterstream_services.http.missing import MissingGauge
@@ -74,6 +75,11 @@ class HttpMetrics:
             registry=self.registry,
         )
         self._limits = {name: self.limited.labels(name) for name in LIMITS}
+        self.climeter_refused = Counter(
+            "meterstream_climeter_events_refused_total",
+            "Events of CLIMeter's batches that cannot be counted; its client reads no answer.",
+            registry=self.registry,
+        )
         self.accounts_failures = Counter(
             "meterstream_accounts_failures_total",
             "Answers about usage that went out without accounts, which could not be read.",
@@ -82,6 +88,7 @@ class HttpMetrics:
         self.accounts = AccountMetrics(self.registry)
         self.missing = MissingGauge(self.registry)
         self.gateway = DoorMetrics(self.registry)
+        self.unimeter = UnimeterMetrics(self.registry)
         build = Gauge(
             "meterstream_build_info",
             "Always 1; the label tells the version.",

@@ -95,7 +95,10 @@ async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Res
     fates = await _taken(parts.door, offers, partly_kept(request), digest)
     if fates is None:
         raise away(parts)
-    return _answer(len(events), fates, errors, ignored=len(events) - len(offers) - len(errors))
+    ignored = len(events) - len(offers) - len(errors)
+    errors |= {index: problem_of(fate) for index, fate in fates.items() if not fate.is_kept}
+    parts.metrics.climeter_refused.inc(len(errors))
+    return _answer(len(events), fates, errors, ignored=ignored)
 
 
 async def _taken(
@@ -125,11 +128,7 @@ def _answer(
     count: int, fates: dict[int, Fate], errors: dict[int, str], *, ignored: int
 ) -> Response:
     """200 whatever single events are: for the client any other answer means all of them."""
-    duplicates = 0
-    for index, fate in fates.items():
-        duplicates += fate.ruling is Ruling.DUPLICATE
-        if not fate.is_kept:
-            errors[index] = problem_of(fate)
+    duplicates = sum(fate.ruling is Ruling.DUPLICATE for fate in fates.values())
     if errors:
         first = min(errors)
         _log.warning(

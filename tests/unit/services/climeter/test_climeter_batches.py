@@ -124,6 +124,7 @@ def test_a_bad_event_spoils_no_other(world: ClientWorld) -> None:
 
     assert (answer["accepted"], answer["rejected"], answer["ignored"]) == (2, 4, 1)
     assert [error["index"] for error in answer["errors"]] == [1, 2, 3, 4]
+    assert "meterstream_climeter_events_refused_total 4.0" in world.get("/metrics").text
     assert len(world.door.taken) == 2
 
 
