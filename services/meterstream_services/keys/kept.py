@@ -86,7 +86,7 @@ class KeptKeyring:
     def told(self, after: int = 0) -> Told:
         """See `Keyring`."""
         with self._errors(), self._database.reading() as session:
-            state = dict(session.rows(_STATE))
+            state = _state(session)
             generation = int(state.get("generation", 0))
             rows = session.rows(_CHANGED, (after,)) if generation > after else []
         return Told(generation, [_key(row) for row in rows], bytes.fromhex(state.get("secret", "")))
@@ -134,7 +134,7 @@ class KeptKeyring:
     def _insert(self, session: Session, key: Key) -> None:
         if session.rows(_LIVE, (key.created,))[0][0] >= self._keys_max:
             raise too_many(self._keys_max)
-        if "secret" not in dict(session.rows(_STATE)):
+        if "secret" not in _state(session):
             session.rows(_SET, ("secret", secrets.token_hex(SECRET_BYTES)))
         session.rows(_INSERT, (*_row(key), _next_generation(session)))
 
@@ -145,8 +145,13 @@ def open_keyring(address: StoreAddress) -> KeptKeyring:
     return KeptKeyring(open_database(address, TABLES), file=file)
 
 
+def _state(session: Session) -> dict[str, str]:
+    found: dict[str, str] = dict(session.rows(_STATE))
+    return found
+
+
 def _next_generation(session: Session) -> int:
-    generation = int(dict(session.rows(_STATE)).get("generation", 0)) + 1
+    generation = int(_state(session).get("generation", 0)) + 1
     session.rows(_SET, ("generation", str(generation)))
     return generation
 
