@@ -66,15 +66,16 @@ class Answers:
         parts: Parts,
         tenant: str | None,
         *,
-        metrics: Metrics,
+        defined: Metrics,
         questions: Questions,
         alerts: Alerts,
         threads: Executor,
     ) -> None:
         self.alerts: Final = alerts
+        self.metrics: Final = parts.metrics.unimeter
         self._parts: Final = parts
         self._tenant: Final = tenant
-        self._metrics: Final = metrics
+        self._defined: Final = defined
         self._questions: Final = questions
         self._threads: Final = threads
         self._meaning: Final = Meaning(tenant)
@@ -93,12 +94,16 @@ class Answers:
 
     async def ingest(self, payload: bytes) -> Answer:
         """What became of a frame of events. Never raises for what it says."""
-        return await self._guarded(self._ingest, payload)
+        answer = await self._guarded(self._ingest, payload)
+        self._count("INGEST", answer)
+        return answer
 
     async def question(self, op: int, payload: bytes) -> Answer:
         """The answer to any other op; ERR to one that nobody knows."""
         handler = self._ops.get(op)
-        return _REFUSED if handler is None else await self._guarded(handler, payload)
+        answer = _REFUSED if handler is None else await self._guarded(handler, payload)
+        self._count("unknown" if handler is None else Op(op).name, answer)
+        return answer
 
     async def in_thread(
         self, call: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs
@@ -110,6 +115,9 @@ class Answers:
     async def close(self) -> None:
         """Stop what runs by itself."""
         await self._folded.close()
+
+    def _count(self, op: str, answer: Answer) -> None:
+        self.metrics.answers.labels(op, answer.status.name).inc()
 
     async def _guarded(self, handler: _Handler, payload: bytes) -> Answer:
         try:
@@ -130,6 +138,8 @@ class Answers:
             return _REFUSED
         rows, properties = wire.event_rows(payload)
         told = self._meaning.offers(rows, properties, await self._known())
+        if told.refused:
+            self.metrics.refused.inc(told.refused)
         if not told.offers:
             status = Status.ERR if told.refused else Status.OK
             return Answer(status, wire.encode_result(Result(0, 0, 0)))
@@ -148,7 +158,9 @@ class Answers:
                 return _LATER
             elif ruling is Ruling.SPOOLED:
                 stored += 1
-            elif ruling is not Ruling.REFUSED:
+            elif ruling is Ruling.REFUSED:
+                self.metrics.refused.inc()
+            else:
                 duplicates += 1
         self._folded.forget_some()
         return Answer(
@@ -157,11 +169,11 @@ class Answers:
         )
 
     async def _metric_put(self, payload: bytes) -> Answer:
-        await self.in_thread(self._metrics.put, wire_metrics.decode_metric(payload))
+        await self.in_thread(self._defined.put, wire_metrics.decode_metric(payload))
         return Answer(Status.OK)
 
     async def _metric_delete(self, payload: bytes) -> Answer:
-        await self.in_thread(self._metrics.delete, wire_metrics.decode_code(payload))
+        await self.in_thread(self._defined.delete, wire_metrics.decode_code(payload))
         return Answer(Status.OK)
 
     async def _metric_list(self, _: bytes) -> Answer:
@@ -221,8 +233,8 @@ class Answers:
         return Answer(Status.OK)
 
     async def _known(self) -> Known:
-        present = self._metrics.present
-        return await self.in_thread(self._metrics.read) if present is None else present
+        present = self._defined.present
+        return await self.in_thread(self._defined.read) if present is None else present
 
     async def _fold(self, account: int) -> None:
         await self._folded.wait(str(account) if self._tenant is None else self._tenant)

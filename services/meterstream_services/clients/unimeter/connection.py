@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from meterstream_services.clients.unimeter import wire
@@ -79,7 +80,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         answers: Answers,
         room: Room,
-        ended: Counter[str],
+        ended: Callable[[str], None],
         *,
         address: str,
     ) -> None:
@@ -110,7 +111,7 @@ class Connection:
                 # What was taken is answered for, also where nobody listens any more.
                 await asyncio.wait(self._tasks, timeout=WRITE_SECONDS)
         finally:
-            self._ended[reason] += 1
+            self._ended(reason)
             self._reading.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -122,7 +123,7 @@ class Connection:
         """Send an alert; a client that does not read is cut."""
         transport = self._writer.transport
         if transport.get_write_buffer_size() > WRITE_BYTES_MAX:
-            self._ended["unread"] += 1
+            self._ended("unread")
             self.cut()
         elif not transport.is_closing():
             self._writer.write(frame)
@@ -213,7 +214,7 @@ class Connection:
                 async with asyncio.timeout(WRITE_SECONDS):
                     await self._writer.drain()
             except TimeoutError:
-                self._ended["unread"] += 1
+                self._ended("unread")
                 self.cut()
 
     async def _refuse(self, head: bytes) -> None:

@@ -85,7 +85,7 @@ def _answers(
             parts, metrics, questions, AlertLog(parts.book, owner), watched=tenant is None
         )
         made[tenant] = Answers(
-            parts, tenant, metrics=metrics, questions=questions, alerts=alerts, threads=threads
+            parts, tenant, defined=metrics, questions=questions, alerts=alerts, threads=threads
         )
     return made
 
@@ -151,7 +151,7 @@ class Port:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS_MAX:
-            self.ended["too many"] += 1
+            self._note_end("too_many")
             writer.transport.abort()
             return
         host, port = writer.get_extra_info("sockname")[:2]
@@ -161,15 +161,21 @@ class Port:
             writer.transport.abort()
             return
         connection = Connection(
-            reader, writer, self._answers, self._room, self.ended, address=address
+            reader, writer, self._answers, self._room, self._note_end, address=address
         )
         self._connections[connection] = asyncio.current_task()
         if self._pushing is None or self._pushing.done():
             self._pushing = asyncio.create_task(self._push())
         try:
+            self._answers.metrics.connections.inc()
             await connection.run()
         finally:
+            self._answers.metrics.connections.dec()
             del self._connections[connection]
+
+    def _note_end(self, reason: str) -> None:
+        self.ended[reason] += 1
+        self._answers.metrics.ended(reason)
 
     async def _push(self) -> None:
         """Tell subscribers of alerts, as long as anybody is connected."""
