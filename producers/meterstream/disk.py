@@ -55,8 +55,10 @@ class DiskCarrier(Carrier):
         )
         self.spooled: Final = Spooled(spool, intake.numbering.producer, complaints)
         self.adoption: Final = Adoption(spool, complaints, on_outcome)
+        self.is_refused = False
+        """The disk did not take the last group."""
         self.is_stuck = False
-        """Events wait in memory: the disk takes none, and they cannot be sent either."""
+        """Nor could any of it be sent: it waits in memory."""
         self._group: Final[list[Stored]] = []
         self._unstored_through = 0
         """The last ticket that went without the disk."""
@@ -90,10 +92,10 @@ class DiskCarrier(Carrier):
                 self.spooled.passed(self._launch())
             group.clear()
             self._tell_stored()
-            self.is_stuck = False
+            self.is_refused = self.is_stuck = False
             return True
         launched = self._launch() if may_pass else 0  # Without the disk rather than not at all.
-        self.is_stuck = not launched
+        self.is_refused, self.is_stuck = True, not launched
         if launched:
             self._unstored_through = group[launched - 1].ticket
             del group[:launched]

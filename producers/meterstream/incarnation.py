@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Goal: TypeAlias = Literal["log", "disk"]
 """How far events must have come for a flush."""
 
+AWAY_SECONDS: Final = 3.0
+"""How old an event without an outcome is when the log counts as away."""
 _END_GRACE_SECONDS: Final = 0.5
 _DRAIN_SECONDS_MAX: Final = 1.0
 
@@ -137,9 +139,15 @@ class Incarnation:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether what is recorded now would wait in memory: neither disk nor log take events."""
+        """Whether what is recorded now would wait in memory: neither disk nor log take events.
+
+        A client that is connected takes some, whether or not the broker is there: what it holds
+        for `AWAY_SECONDS` says that it is not.
+        """
         disk = self._sender.disk
-        return disk is not None and disk.is_stuck
+        if disk is None or not disk.is_refused:
+            return False
+        return disk.is_stuck or self._sender.ages.oldest_seconds(clock.monotonic()) > AWAY_SECONDS
 
     def tell_on_disk(self, told: Callable[[], None]) -> Barrier:
         """As `flush` to the disk, without waiting: ``told`` is called in the background thread.

@@ -33,18 +33,20 @@ def ready(parts: PartsOf) -> Response:
         accounts = "ready"
     except AccountsUnavailable as problem:
         accounts = f"unavailable: {problem}"
+    troubles = dict[str, str | None]()
+    if parts.door is not None:
+        troubles["door"] = parts.door.trouble()
     try:
         with parts.store() as store:
             store.catalogue()
+        troubles["store"] = None
     except StoreError as problem:
-        checks = {"store": f"unavailable: {problem}", "accounts": accounts}
-        raise Problem(503, "not-ready", str(problem), checks=checks) from problem
-    checks = {"store": "ready", "accounts": accounts}
-    if parts.door is not None:
-        trouble = parts.door.trouble()
-        checks["door"] = f"unavailable: {trouble}" if trouble else "ready"
-        if trouble:
-            raise Problem(503, "not-ready", trouble, checks=checks)
+        troubles["store"] = str(problem)
+    checks = {what: f"unavailable: {why}" if why else "ready" for what, why in troubles.items()}
+    checks["accounts"] = accounts
+    why = next(filter(None, troubles.values()), None)
+    if why is not None:
+        raise Problem(503, "not-ready", why, checks=checks)
     return json_response({"status": "ready", "checks": checks})
 
 

@@ -76,7 +76,7 @@ def test_content_is_equal_as_the_worker_has_it(one: Offer, data: st.DataObject) 
 @given(offers())
 def test_a_digest_is_of_values_alone(one: Offer) -> None:
     """Not of which values are one object in memory, nor of the order of attributes."""
-    apart = Offer(*copy.deepcopy(list(one)))
+    apart = copy.deepcopy(one)
     items = list((one.attributes or {}).items())
     turned = one._replace(attributes={"".join(list(k)): "".join(list(v)) for k, v in items[::-1]})
 
