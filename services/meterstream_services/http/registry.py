@@ -11,17 +11,24 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from meterstream_schemas.bundled import BUNDLED_FILES, LATEST_ID, bundled_text
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.http.json_bodies import BadJson, parse_json
 
+MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+
+
+class RegistryAnswer(JSONResponse):
+    """An answer as the registry's clients expect it."""
+
+    media_type = MEDIA_TYPE
+
+
 router = APIRouter(prefix="/registry", tags=["schema registry"])
 
-MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 SUBJECT: Final = f"{EVENTS_TOPIC}-value"
 _VALUE: Final = "-value"
 _LATEST: Final = frozenset({"latest", "-1"})
@@ -30,7 +37,7 @@ _VERSIONS: Final = tuple(BUNDLED_FILES)
 
 
 def _answer(content: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type=MEDIA_TYPE)
+    return RegistryAnswer(content, status)
 
 
 def _error(code: int, message: str) -> Response:
@@ -39,19 +46,19 @@ def _error(code: int, message: str) -> Response:
     return _answer({"error_code": code, "message": message}, status)
 
 
-@router.get("/subjects", summary="Subjects")
+@router.get("/subjects", summary="Subjects", response_class=RegistryAnswer)
 async def subjects() -> Response:
     """The one subject in the list."""
     return _answer([SUBJECT])
 
 
-@router.get("/schemas/types", summary="Kinds of schemas")
+@router.get("/schemas/types", summary="Kinds of schemas", response_class=RegistryAnswer)
 async def types() -> Response:
     """Avro alone."""
     return _answer(["AVRO"])
 
 
-@router.get("/schemas/ids/{schema_id}", summary="A schema by its id")
+@router.get("/schemas/ids/{schema_id}", summary="A schema by its id", response_class=RegistryAnswer)
 async def by_id(schema_id: str) -> Response:
     """The schema that records of this id were written with."""
     found = _known(schema_id)
@@ -60,7 +67,11 @@ async def by_id(schema_id: str) -> Response:
     return _answer({"schemaType": "AVRO", "schema": _text(found)})
 
 
-@router.get("/schemas/ids/{schema_id}/schema", summary="A schema's text by its id")
+@router.get(
+    "/schemas/ids/{schema_id}/schema",
+    summary="A schema's text by its id",
+    response_class=RegistryAnswer,
+)
 async def text_by_id(schema_id: str) -> Response:
     """The schema itself."""
     found = _known(schema_id)
@@ -69,7 +80,11 @@ async def text_by_id(schema_id: str) -> Response:
     return Response(_text(found), media_type=MEDIA_TYPE)
 
 
-@router.get("/schemas/ids/{schema_id}/versions", summary="Where an id is used")
+@router.get(
+    "/schemas/ids/{schema_id}/versions",
+    summary="Where an id is used",
+    response_class=RegistryAnswer,
+)
 async def versions_by_id(schema_id: str) -> Response:
     """The subject and version of an id."""
     found = _known(schema_id)
@@ -78,7 +93,11 @@ async def versions_by_id(schema_id: str) -> Response:
     return _answer([{"subject": SUBJECT, "version": found}])
 
 
-@router.get("/schemas/ids/{schema_id}/subjects", summary="Subjects that use an id")
+@router.get(
+    "/schemas/ids/{schema_id}/subjects",
+    summary="Subjects that use an id",
+    response_class=RegistryAnswer,
+)
 async def subjects_by_id(schema_id: str) -> Response:
     """The subject of an id."""
     if _known(schema_id) is None:
@@ -86,7 +105,9 @@ async def subjects_by_id(schema_id: str) -> Response:
     return _answer([SUBJECT])
 
 
-@router.get("/subjects/{subject}/versions", summary="Versions of a subject")
+@router.get(
+    "/subjects/{subject}/versions", summary="Versions of a subject", response_class=RegistryAnswer
+)
 async def versions(subject: str) -> Response:
     """The released versions."""
     if not _is_subject(subject):
@@ -94,7 +115,11 @@ async def versions(subject: str) -> Response:
     return _answer(_VERSIONS)
 
 
-@router.get("/subjects/{subject}/versions/{version}", summary="A version of a subject")
+@router.get(
+    "/subjects/{subject}/versions/{version}",
+    summary="A version of a subject",
+    response_class=RegistryAnswer,
+)
 async def by_version(subject: str, version: str) -> Response:
     """The schema of a version, or of ``latest``."""
     if not _is_subject(subject):
@@ -107,7 +132,11 @@ async def by_version(subject: str, version: str) -> Response:
     return _answer(_registered(subject, found))
 
 
-@router.get("/subjects/{subject}/versions/{version}/schema", summary="A version's text")
+@router.get(
+    "/subjects/{subject}/versions/{version}/schema",
+    summary="A version's text",
+    response_class=RegistryAnswer,
+)
 async def text_by_version(subject: str, version: str) -> Response:
     """The schema itself."""
     if not _is_subject(subject):
@@ -118,32 +147,40 @@ async def text_by_version(subject: str, version: str) -> Response:
     return Response(_text(found), media_type=MEDIA_TYPE)
 
 
-@router.get("/config", summary="How schemas change")
+@router.get("/config", summary="How schemas change", response_class=RegistryAnswer)
 async def config() -> Response:
     """Every version reads, and is read by, all others."""
     return _answer({"compatibilityLevel": "FULL_TRANSITIVE"})
 
 
-@router.get("/config/{subject}", summary="How a subject's schemas change")
+@router.get(
+    "/config/{subject}", summary="How a subject's schemas change", response_class=RegistryAnswer
+)
 async def config_of(subject: str) -> Response:
     """As for all."""
     return await config() if _is_subject(subject) else _no_subject(subject)
 
 
-@router.get("/mode", summary="What may be done")
+@router.get("/mode", summary="What may be done", response_class=RegistryAnswer)
 async def mode() -> Response:
     """Reading."""
     return _answer({"mode": "READONLY"})
 
 
-@router.get("/mode/{subject}", summary="What may be done to a subject")
+@router.get(
+    "/mode/{subject}", summary="What may be done to a subject", response_class=RegistryAnswer
+)
 async def mode_of(subject: str) -> Response:
     """As for all."""
     return await mode() if _is_subject(subject) else _no_subject(subject)
 
 
 @router.post("/subjects/{subject}", summary="Look a schema up")
-@router.post("/subjects/{subject}/versions", summary="Look a schema up, as if to register it")
+@router.post(
+    "/subjects/{subject}/versions",
+    summary="Look a schema up, as if to register it",
+    response_class=RegistryAnswer,
+)
 async def look_up(subject: str, request: Request) -> Response:
     """The id and version of a schema that is bundled; another one is not found, nor registered."""
     if not _is_subject(subject):
