@@ -26,7 +26,7 @@ FOLDER: Final = Path(__file__).parents[2] / "infra"
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
 OURS: Final = {name for name, service in SERVICES.items() if "build" in service}
-JOBS: Final = {"topics", "migrate"}
+JOBS: Final = {"topics", "migrate", "key"}
 _HOSTS: Final = {"127.0.0.1", "0.0.0.0"}
 
 

@@ -100,6 +100,9 @@ def serve(
     ] = False,
     unimeter: UnimeterOption = None,
     known_host: KnownHostOption = None,
+    metrics_open: Annotated[
+        bool, typer.Option("--metrics-open", help="/metrics takes no key, wherever it is asked.")
+    ] = False,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="PEM file with the certificate and its chain: HTTPS.")
     ] = None,
@@ -128,6 +131,7 @@ def serve(
         host=host,
         port=port,
         hosts=tuple(known_host or ()),
+        metrics_open=metrics_open,
         log_json=as_json(log_format),
         gateway=None
         if read_only

@@ -22,7 +22,7 @@ class Access(StrEnum):
     OPEN = "open"
     """Anybody, with or without a key."""
     MONITOR = "monitor"
-    """Anybody where the service listens on a loopback address, else whoever may read everything."""
+    """Anybody on a loopback address, or where that is wanted; else whoever may read everything."""
     SIGNED = "signed"
     """Whoever may ingest, or shows no credential: the route itself asks who is meant."""
     KNOWN = "known"

@@ -186,7 +186,11 @@ def create_app(
         app.include_router(module.router)
     install_problems(app)
     if parts.keys is not None:
-        app.add_middleware(AuthMiddleware, keys=parts.keys, on_loopback=is_loopback(settings.host))
+        app.add_middleware(
+            AuthMiddleware,
+            keys=parts.keys,
+            metrics_open=settings.metrics_open or is_loopback(settings.host),
+        )
     app.add_middleware(
         LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts, metrics=parts.metrics
     )

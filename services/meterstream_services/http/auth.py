@@ -54,7 +54,7 @@ _WORDS: Final = {
 class AuthMiddleware:
     """Puts the principal into the scope, or answers 401, 403, 429 or 503 itself.
 
-    ``on_loopback``: only this machine reaches the service, so its metrics need no key.
+    ``metrics_open``: metrics need no key, as where only this machine reaches the service.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class AuthMiddleware:
         app: ASGIApp,
         *,
         keys: Keys,
-        on_loopback: bool,
+        metrics_open: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._keys = keys
-        self._on_loopback = on_loopback
+        self._metrics_open = metrics_open
         self._rates = Rates(clock)
         self._failures = Buckets(clock)
 
@@ -84,7 +84,7 @@ class AuthMiddleware:
         credential = _credential(scope)
         path: str = scope["path"]
         access = access_of(scope["method"], path)
-        if access is Access.OPEN or (access is Access.MONITOR and self._on_loopback):
+        if access is Access.OPEN or (access is Access.MONITOR and self._metrics_open):
             scope[SCOPE_NAME] = NOBODY
             return None
         await self._keys.ready()

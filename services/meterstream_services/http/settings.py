@@ -47,7 +47,8 @@ class Settings:
     that listens on a loopback address; see `meterstream_services.http.limits`. Without ``gateway``
     nothing is taken, only answered. ``keys`` None: none are looked for, everybody may do everything
     (tests). ``book`` None: what clients define is forgotten at the end. ``definitions`` is a file
-    that is written when Unimeter's metrics change, for the catalogue of the workers.
+    that is written when Unimeter's metrics change, for the catalogue of the workers. With
+    ``metrics_open`` metrics take no key where other machines reach them either.
     """
 
     store: StoreAddress
@@ -55,6 +56,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     hosts: tuple[str, ...] = ()
+    metrics_open: bool = False
     log_json: bool = False
     gateway: Gateway | None = None
     keys: StoreAddress | None = None

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class Asked:
     """An application behind the middleware that notes what reaches it."""
 
-    def __init__(self, keyed: Keyed, *, on_loopback: bool = True) -> None:
+    def __init__(self, keyed: Keyed, *, metrics_open: bool = True) -> None:
         self.reached: list[Scope] = []
         self.app = AuthMiddleware(
-            self._answer, keys=keyed.keys, on_loopback=on_loopback, clock=keyed.clock
+            self._answer, keys=keyed.keys, metrics_open=metrics_open, clock=keyed.clock
         )
 
     async def _answer(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -199,7 +199,7 @@ def test_metrics_on_this_machine_and_beyond(keyed: Keyed) -> None:
     reads_all, reads_one = keyed.make("read"), keyed.make("read", tenants=["a"])
 
     assert Asked(keyed).send("GET", "/metrics").status_code == 200
-    beyond = Asked(keyed, on_loopback=False)
+    beyond = Asked(keyed, metrics_open=False)
     told = [
         beyond.send("GET", "/metrics", headers=headers).status_code
         for headers in ({}, {"X-API-Key": reads_one}, {"X-API-Key": reads_all})
