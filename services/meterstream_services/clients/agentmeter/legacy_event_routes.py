@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Any, Final, cast
+from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -44,6 +45,7 @@ from meterstream_services.clients.book import Book, Content
 from meterstream_services.clients.exact_json import exact_response
 from meterstream_services.clients.shaped_routes import ObjectOf, away, need, shaped
 from meterstream_services.gateway.port import Patience
+from meterstream_services.http import rates
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.keys.principal import Scope
@@ -54,14 +56,19 @@ _BEYOND: Final = "Threshold exceeded. Payment required."
 
 
 @router.post("/api/meter/event")
-async def record(body: ObjectOf, parts: PartsOf, principal: PrincipalOf) -> Response:
+async def record(
+    request: Request, body: ObjectOf, parts: PartsOf, principal: PrincipalOf
+) -> Response:
     """Record one event. 402 after storing where the project asks for it and the limit is passed."""
     need(principal, Scope.INGEST)
     project = named_project(principal, body.get("project_id"))
-    settings = await run_in_threadpool(settings_of, parts.book, project)
-    charge = charge_of(body, project, zone=zone_of(settings), now=parts.now())
+    settings, zone = await run_in_threadpool(_settings, parts.book, project)
+    charge = charge_of(body, project, zone=zone, now=parts.now())
     if parts.door is None:
         raise away(parts)
+    wait_seconds = rates.charge(request, 1)
+    if wait_seconds is not None:
+        return rates.too_fast(request.scope["path"], wait_seconds)
     patience = Patience.LOG_OR_SPOOL if charge.offer.key is None else Patience.LOG
     [fate] = await parts.door.take([charge.offer], patience)
     place = answer_for(fate, parts)
@@ -132,6 +139,11 @@ def stats(
             "cost_by_payment_type": costs,
         }
     )
+
+
+def _settings(book: Book, project: str) -> tuple[Content, ZoneInfo]:
+    found = settings_of(book, project)
+    return found, zone_of(found)
 
 
 def _book(book: Book, charge: Charge, now: int) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -41,6 +41,7 @@ from meterstream_services.clients.shaped_routes import ObjectOf, away, need, sha
 from meterstream_services.gateway.port import Offer, Patience
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import Parts, PartsOf
+from meterstream_services.http.rates import charge, too_fast
 from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -50,6 +51,7 @@ TYPE: Final = "agentmeter.meter_event"
 
 @router.post("/api/v1/meter-events/")
 async def record(
+    request: Request,
     body: ObjectOf,
     parts: PartsOf,
     principal: PrincipalOf,
@@ -64,6 +66,9 @@ async def record(
         raise HTTPException(422, "meter_type_id: this meter type is not active; activate it")
     if parts.door is None:
         raise away(parts)
+    wait_seconds = charge(request, 1)
+    if wait_seconds is not None:
+        return too_fast(request.scope["path"], wait_seconds)
     offer = _offer(body, kind["project_id"], kind["id"], key)
     if offer.key is None and offer.time is None:
         offer = offer._replace(time=parts.now())
