@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -39,6 +39,8 @@ from meterstream_services.keys.principal import Scope
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
 
 PARTS_REMEMBERED: Final = 10_000
+EQUAL_REMEMBERED: Final = 16
+"""Batches of the very same bytes at a time."""
 _ERRORS_SHOWN: Final = 100
 _log: Final = logging.getLogger("meterstream.http")
 
@@ -52,17 +54,27 @@ class PartlyKept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, frozenset[int]] = OrderedDict()
+        self._kept: OrderedDict[bytes, list[frozenset[int]]] = OrderedDict()
 
     def take(self, batch: bytes) -> frozenset[int]:
         """What was kept of a batch before; forgotten with this."""
         with self._lock:
-            return self._kept.pop(batch, frozenset())
+            parts = self._kept.get(batch)
+            if parts is None:
+                return frozenset()
+            kept = parts.pop()
+            if not parts:
+                del self._kept[batch]
+            return kept
 
-    def note(self, batch: bytes, kept: Iterable[int]) -> None:
-        """Remember what is kept of a batch that is answered 503."""
+    def note(self, batch: bytes, kept: Collection[int]) -> None:
+        """Remember what is kept of a batch that is answered 503; of each that has these bytes."""
+        if not kept:
+            return
         with self._lock:
-            self._kept[batch] = frozenset(kept)
+            parts = self._kept.setdefault(batch, [])
+            parts.append(frozenset(kept))
+            del parts[:-EQUAL_REMEMBERED]
             if len(self._kept) > PARTS_REMEMBERED:
                 self._kept.popitem(last=False)
 
@@ -119,8 +131,7 @@ async def _taken(
     if all(fate.ruling is not Ruling.UNAVAILABLE for fate in told):
         return fates
     kept = [index for index, fate in fates.items() if fate.ruling is not Ruling.UNAVAILABLE]
-    if kept:
-        partly.note(digest, kept)
+    partly.note(digest, kept)
     return None
 
 

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from meterstream_schemas.errors import InvalidQuantity
+from meterstream_schemas.events import ID_BYTES_MAX
 from meterstream_schemas.quantity import parse_amount
 from meterstream_services.clients.book import Content
 from meterstream_services.clients.climeter.consumer import NAME_MAX, owner_of
@@ -79,7 +80,7 @@ def set_wallet(tenant: str, body: ObjectOf, parts: PartsOf, principal: Principal
     kept = parts.book.change(
         owner_of(tenant),
         WALLET,
-        _name(tenant, "tenant"),
+        _name(tenant, "tenant", ID_BYTES_MAX),
         lambda wallet: {**(wallet or {}), "balance": balance},
     )
     return _wallet(tenant, kept)
@@ -95,7 +96,7 @@ def top_up(tenant: str, body: ObjectOf, parts: PartsOf, principal: PrincipalOf) 
     kept = parts.book.change(
         owner_of(tenant),
         WALLET,
-        _name(tenant, "tenant"),
+        _name(tenant, "tenant", ID_BYTES_MAX),
         lambda wallet: topped_up(wallet, topup, amount),
     )
     return _wallet(tenant, kept)
@@ -105,7 +106,9 @@ def top_up(tenant: str, body: ObjectOf, parts: PartsOf, principal: PrincipalOf) 
 def get_wallet(tenant: str, parts: PartsOf, principal: PrincipalOf) -> Response:
     """What a tenant's wallet holds."""
     need_operator(principal)
-    return _wallet(tenant, parts.book.get(owner_of(tenant), WALLET, _name(tenant, "tenant")))
+    return _wallet(
+        tenant, parts.book.get(owner_of(tenant), WALLET, _name(tenant, "tenant", ID_BYTES_MAX))
+    )
 
 
 def _wallet(tenant: str, content: Content | None) -> Response:
@@ -126,9 +129,9 @@ def _known(body: Content, *names: str) -> None:
         raise HTTPException(422, f"{unknown[0][:64]}: is not known here; send {', '.join(names)}")
 
 
-def _name(value: object, field: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= NAME_MAX or not value.isprintable():
-        raise HTTPException(422, f"{field}: is no text of 1 to {NAME_MAX} characters")
+def _name(value: object, field: str, most: int = NAME_MAX) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
+        raise HTTPException(422, f"{field}: is no text of 1 to {most} characters")
     return value
 
 

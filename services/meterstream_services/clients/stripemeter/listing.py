@@ -22,7 +22,8 @@ from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
 
-SEEN_MAX: Final = 10_000
+HOUR: Final = 3_600 * 1_000_000
+SEEN_MAX: Final = 20_000
 """Events of the time that are looked through for one answer."""
 DAYS: Final = 31
 """How far back is looked unless `from` says."""
@@ -41,36 +42,37 @@ def events(
     start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
     end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=SEEN_MAX)] = 0,
+    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> Response:
     """Each event once, whoever sent it how often; what was refused or taken back is not there."""
     need(principal, Scope.READ)
     if parts.log is None:
         raise HTTPException(503, "this service reads no log; it was started without a broker")
-    until = _time(end, "to") or parts.now() + 2 * 3_600 * 1_000_000
-    since = _time(start, "from") or until - DAYS * 86_400 * 1_000_000
-    found = parts.log.events(
-        _customers(principal, customerRef), (TYPE,), since, until, limit=SEEN_MAX, newest_first=True
-    )
+    until = _time(end, "to", parts.now() + 2 * HOUR)
+    since = _time(start, "from", until - DAYS * 24 * HOUR)
+    customers = _customers(principal, customerRef)
     wanted = (("metric", metric), ("account", tenantId))
-    fitting = [
-        listed
-        for listed in found
-        if all(
-            value is None or listed.event.attributes.get(name) == value for name, value in wanted
-        )
-        and resourceId in (None, listed.event.subject)
-    ]
-    page = fitting[offset : offset + limit]
-    has_more = len(fitting) > offset + limit
-    if len(found) == SEEN_MAX and not has_more:
-        raise HTTPException(422, "too many events in this time; name from and to for less of it")
+    # Most questions are answered by the first few; a rare metric needs a longer look.
+    seen = enough = offset + limit + 1
+    while True:
+        found = parts.log.events(customers, (TYPE,), since, until, limit=seen, newest_first=True)
+        fitting = [
+            listed
+            for listed in found
+            if all(value in (None, listed.event.attributes.get(name)) for name, value in wanted)
+            and resourceId in (None, listed.event.subject)
+        ]
+        if len(fitting) >= enough or len(found) < seen:
+            break
+        if seen >= SEEN_MAX:
+            raise HTTPException(422, "too many events in this time; name from and to for less")
+        seen = min(seen * 10, SEEN_MAX)
     return exact_response(
         {
-            "events": [_shown(each) for each in page],
+            "events": [_shown(each) for each in fitting[offset : offset + limit]],
             "limit": limit,
             "offset": offset,
-            "hasMore": has_more,
+            "hasMore": len(fitting) >= enough,
         }
     )
 
@@ -106,10 +108,10 @@ def _shown(listed: Listed) -> dict[str, Any]:
     }
 
 
-def _time(told: str | None, name: str) -> int | None:
+def _time(told: str | None, name: str, default: int) -> int:
     """Microseconds UTC of an ISO time; without a zone it is UTC."""
     if told is None:
-        return None
+        return default
     try:
         found = datetime.fromisoformat(told)
         aware = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

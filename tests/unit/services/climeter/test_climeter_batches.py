@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meterstream_services.clients.climeter.ingest import PartlyKept
 from meterstream_services.gateway.port import Patience
 from meterstream_services.keys.principal import ANYBODY, Scope
 from tests.unit.services.clients.world import NOW, SOMEBODY, ClientWorld, bound_to, micros
@@ -172,6 +173,17 @@ def test_overload_is_503_and_what_was_kept_is_not_counted_again(world: ClientWor
     ]
     assert world.send("POST", PATH, content=body).json()["accepted"] == 5
     assert len(world.door.taken) == 10
+
+
+def test_equal_batches_of_two_clients_add_up_under_overload(world: ClientWorld) -> None:
+    """Two that were refused together are remembered apart, and come to twice the events."""
+    kept = PartlyKept()
+    kept.note(b"same", [0, 1, 2])
+    kept.note(b"same", [0])
+    kept.note(b"other", [])
+
+    assert {kept.take(b"same"), kept.take(b"same")} == {frozenset({0, 1, 2}), frozenset({0})}
+    assert (kept.take(b"same"), kept.take(b"other")) == (frozenset(), frozenset())
 
 
 def test_the_key_says_who_pays(world: ClientWorld) -> None:

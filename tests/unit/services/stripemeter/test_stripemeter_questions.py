@@ -198,6 +198,21 @@ def test_events_are_listed_newest_first_by_filters_and_pages(world: ClientWorld)
     assert [event["quantity"] for event in peak["events"]] == [3, 9]
 
 
+def test_a_rare_metric_is_found_among_many_events(
+    world: ClientWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look goes on as far as it may; where that is not far enough the answer says so."""
+    for minute in range(30):
+        _meter(world, "bulk", "1", f"2026-11-05T10:{minute:02}:00Z")
+    asked = {"customerRef": "cus_1", "metric": "peak", "limit": 1}
+
+    assert [
+        each["quantity"] for each in _exact(world.get("/v1/events", params=asked))["events"]
+    ] == [3]
+    monkeypatch.setattr("meterstream_services.clients.stripemeter.listing.SEEN_MAX", 25)
+    assert world.get("/v1/events", params=asked).status_code == 422
+
+
 def test_a_key_sees_its_own_customers_only(world: ClientWorld) -> None:
     """Another's usage, projection, history and events are 403; without a name its own are meant."""
     world.principal = bound_to("cus_1")
