@@ -24,7 +24,7 @@ Waiter: TypeAlias = "tuple[Request, int]"
 """A call, and the place of the offer in it."""
 
 KEYS_REMEMBERED_MAX: Final = 200_000
-"""Keys remembered at most, the latest used; about 60 MB."""
+"""Keys remembered at most, the latest used: about 50 MB."""
 
 _KEPT: Final = struct.Struct(f"<{CONTENT_BYTES}sqIq")
 _MARSHAL_PLAIN: Final = 2
