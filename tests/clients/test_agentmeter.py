@@ -17,6 +17,7 @@ import pytest
 from agentmeter.exceptions import NotFoundError, ValidationError
 
 from tests.clients.published import published, run_published
+from tests.compat.guides import python_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -287,3 +288,14 @@ def test_a_key_of_another_project_is_told_so(gateway: Gateway, fresh: str) -> No
         pytest.raises(ValidationError, match="project_id"),
     ):
         client.users.set_meter("u", "x" * 200, 1.0)
+
+
+def test_the_guides_example_runs(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python for the published package, with this gateway's address in it."""
+    code = python_of("agentmeter")[1].replace("http://127.0.0.1:8080", gateway.url)
+    names: dict[str, Any] = {}
+
+    exec(code, names)
+
+    gateway.wait_for("agentmeter.quantity", 1500, tenant=names["project"].id)
+    assert capsys.readouterr().out.strip() in {"0.0", "1500.0"}

@@ -1,4 +1,4 @@
-"""meter-lib 0.1.0 as published, unmodified against a real gateway: two requests for every event."""
+"""The package meter-lib 0.1.0 as published against a real gateway: two requests for every event."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import meter_lib
 import pytest
 
 from tests.clients.conftest import LOOKUP_HOST
+from tests.compat.guides import python_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,3 +179,16 @@ def test_the_positional_order_is_the_packages(
     assert meter_lib.post_meter_usage(fresh, "d", "page.processed.basic", url, 24, url, "key")
 
     gateway.wait_for("page.processed.basic", 24, tenant=fresh)
+
+
+def test_the_guides_example_runs(
+    gateway: Gateway, fresh: str, addresses: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Python for the published package, with this gateway's address in it."""
+    code = python_of("meter_lib")[1].replace("http://127.0.0.1:8080", gateway.url)
+
+    exec(code.replace("tenant_123", fresh), {})
+
+    assert "offsets" in capsys.readouterr().out
+    gateway.wait_for("page.processed.basic", 24, tenant=fresh)
+    gateway.wait_for("chat.on.time_hours", 3600, tenant=fresh)

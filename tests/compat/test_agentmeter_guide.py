@@ -16,7 +16,7 @@ GUIDE = Path(__file__).parents[2] / "docs/coming-from/agentmeter.md"
 
 def test_python_of_the_guide_runs(memory: Memory, capsys: pytest.CaptureFixture[str]) -> None:
     """The example charges a call and a payment, and its user has used both."""
-    [block] = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)[0]
 
     exec(compile(block, str(GUIDE), "exec"), {})
 
