@@ -1,15 +1,16 @@
-"""unimeter-python 0.2.0, unmodified, against a real `up`: document, figures, tenants, alerts."""
+"""The published unimeter-python 0.2.0 against a real `up`: document, figures, tenants, alerts."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import secrets
 import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
@@ -32,7 +33,10 @@ from unimeter import (
     today_utc,
 )
 
+from meterstream.compat.unimeter_catalogue import KIND, to_definition
 from meterstream_schemas.connection import read_connection
+from meterstream_services.clients.book_sql import open_book
+from meterstream_services.keys.principal import ALL
 from meterstream_services.listening import free_port
 from tests.compat.documents import Snippet, execute, snippets
 from tests.integration.up_process import running_up
@@ -47,6 +51,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+WATCHED = MetricSchema(
+    "watched", AggType.SUM, period_type=PeriodType.DAY,
+    thresholds=[AlertThreshold("soft", 10), AlertThreshold("hard", 20)],
+)  # fmt: skip
+"""Defined before anything was counted, so that workers watch it from the first event on."""
 CATALOGUE = """\
 metering_since: {since}
 accept_from: 2020-01-01T00:00:00Z
@@ -199,10 +208,21 @@ class Own:
         return f"unimeter.metric.{metric}" in names
 
 
+def define_before(data: Path) -> None:
+    """A data directory in which an earlier run left `WATCHED`."""
+    data.mkdir()
+    told = to_definition(cast("Any", WATCHED))
+    book = open_book(data / "clients.sqlite3")
+    book.change(ALL, KIND, WATCHED.code, lambda _: told)
+    book.close()
+    (data / "unimeter.json").write_text(json.dumps({KIND: {WATCHED.code: told}}), "utf-8")
+
+
 @pytest.fixture(scope="module")
 def own(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
-    """Ports without a tenant, of acme, and of globex; nothing is counted yet."""
+    """Ports without a tenant, of acme, and of globex; one metric, and nothing counted yet."""
     directory = tmp_path_factory.mktemp("unimeter")
+    define_before(directory / "data")
     catalogue = directory / "own.yaml"
     yesterday = datetime.now(UTC) - timedelta(days=1)
     catalogue.write_text(CATALOGUE.format(since=f"{yesterday:%Y-%m-%d}T00:00:00Z"))
@@ -216,18 +236,11 @@ def own(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ow
 
 
 def test_a_threshold_is_watched_by_the_workers_and_pushed(own: Own) -> None:
-    """METRIC_PUT becomes a meter of the workers; the event that reaches it reaches subscribers."""
-    watched = MetricSchema(
-        "watched", AggType.SUM, period_type=PeriodType.DAY,
-        thresholds=[AlertThreshold("soft", 10), AlertThreshold("hard", 20)],
-    )  # fmt: skip
+    """The very event that reached it is told of, live and in the list, with one offset."""
 
     async def program() -> None:
         async with client_of(own.ports[None]) as client:
-            await client.metrics.create(watched)
-            watching = partial(own.is_watched, "watched")
-            await asyncio.to_thread(eventually, watching, timeout_seconds=40)
-            assert "worker runs again" in own.output.read_text("utf-8")
+            assert [each.code for each in await client.metrics.list()] == [WATCHED.code]
             alerts = await client.alerts.subscribe(account_ids=[42], metric_codes=["watched"])
             for _ in range(5):
                 await client.ingest([Event(42, "watched", 4), Event(43, "watched", 1)])
@@ -242,6 +255,33 @@ def test_a_threshold_is_watched_by_the_workers_and_pushed(own: Own) -> None:
             listed = await client.list_alerts(42)
             assert [each.log_offset for each in listed] == [each.log_offset for each in found]
             assert await client.list_alerts(43) == []
+
+    run(program())
+
+
+def test_a_metric_of_now_joins_the_workers_and_is_watched_at_once(own: Own) -> None:
+    """Workers start again with its meter, which begins later; until then its figures are judged."""
+    late = MetricSchema(
+        "late", AggType.COUNT, period_type=PeriodType.CALENDAR, billing_cycle_day=15,
+        thresholds=[AlertThreshold("soft", 3)],
+    )  # fmt: skip
+
+    async def program() -> None:
+        async with client_of(own.ports[None]) as client:
+            await client.metrics.create(late)
+            alerts = await client.alerts.subscribe(account_ids=[44])
+            await client.ingest([Event(44, "late") for _ in range(3)])
+            alert = await anext(alerts)
+            assert (alert.metric_code, alert.threshold_code, alert.value_at_cross) == (
+                "late", "soft", 3,
+            )  # fmt: skip
+            watching = partial(own.is_watched, "late")
+            await asyncio.to_thread(eventually, watching, timeout_seconds=40)
+            assert "worker runs again" in own.output.read_text("utf-8")
+            await client.ingest([Event(44, "late")])
+            answer = await client.query(44, "late", current_billing_period(15))
+            assert answer.value == AggValue(count=4, alert_flags=1)
+            assert len(await client.list_alerts(44)) == 1
 
     run(program())
 
