@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import climeter
+import climeter  # type: ignore[import-untyped]  # it publishes no types
 import httpx
 import pytest
-from climeter.meter import Meter
+from climeter.meter import Meter  # type: ignore[import-untyped]  # it publishes no types
 
 from tests.clients.losing import losing_way
 from tests.compat import documents
@@ -74,7 +75,7 @@ def test_the_published_document_meters_exactly_what_it_calls(
     names["handler"]({"query": "needle"}, None)
 
     assert names["state"]["configured"] is True
-    expected = {
+    expected: dict[tuple[str, ...], int | str | Decimal] = {
         ("my-tool", command, "success"): count
         for command, count in {
             "search": 2,
@@ -96,7 +97,7 @@ def test_every_way_to_record_is_counted(
     """Also of functions that fail, which the published client sends as successes."""
     meter = make_meter(fresh, gateway.url)
 
-    @meter.track()
+    @meter.track()  # type: ignore[untyped-decorator]  # it publishes no types
     def fails() -> None:
         raise ValueError("no")
 

@@ -131,7 +131,12 @@ def test_the_documented_flow_gives_exact_figures(sdk: Sdk, fresh: str) -> None:
 
 def test_prices_and_limits_that_were_set_are_in_the_answers(sdk: Sdk, fresh: str) -> None:
     """A mapping changes what the client reads, and nothing that was counted."""
-    mapping = {"tenantId": sdk.tenant, "metric": "api_calls", "unitPrice": "0.01", "limit": 10}
+    mapping: dict[str, Any] = {
+        "tenantId": sdk.tenant,
+        "metric": "api_calls",
+        "unitPrice": "0.01",
+        "limit": 10,
+    }
     answer = sdk.session.post(f"{sdk.url}/v1/mappings", json=mapping, timeout=30)
     assert answer.status_code == 201
 

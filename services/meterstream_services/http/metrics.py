@@ -89,17 +89,21 @@ class HttpMetrics:
         self.missing = MissingGauge(self.registry)
         self.gateway = DoorMetrics(self.registry)
         self.unimeter = UnimeterMetrics(self.registry)
-        build = Gauge(
-            "meterstream_build_info",
-            "Always 1; the label tells the version.",
-            ["version"],
-            registry=self.registry,
-        )
-        build.labels(version=metadata.version("meterstream")).set(1)
+        _tell_build(self.registry)
 
     def limit(self, name: str) -> Counter:
         """The counter of one of `LIMITS`."""
         return self._limits[name]
+
+
+def _tell_build(registry: CollectorRegistry) -> None:
+    build = Gauge(
+        "meterstream_build_info",
+        "Always 1; the label tells the version.",
+        ["version"],
+        registry=registry,
+    )
+    build.labels(version=metadata.version("meterstream")).set(1)
 
 
 class MetricsMiddleware:
