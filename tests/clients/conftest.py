@@ -81,7 +81,7 @@ class Gateway:
     def wait_for(
         self,
         meter: str,
-        expected: int | str | Decimal | Mapping[tuple[str, ...], int | str | Decimal],
+        expected: int | str | Decimal | Mapping[Any, int | str | Decimal],
         *,
         tenant: str,
         by: Sequence[str] = (),

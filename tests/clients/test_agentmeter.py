@@ -226,7 +226,7 @@ def test_the_document_by_the_older_version(gateway: Gateway, fresh: str, older: 
         "deleted": {"success": True},
         "missing": 404,
     }
-    for meter, figure in {
+    figures: dict[str, int | str] = {
         "agentmeter.api_calls": 4,
         "agentmeter.api_request_cost": "0.4",
         "agentmeter.tokens_in": 1000,
@@ -234,11 +234,12 @@ def test_the_document_by_the_older_version(gateway: Gateway, fresh: str, older: 
         "agentmeter.token_cost": "4.05",
         "agentmeter.payments": 1,
         "agentmeter.payment_cost": "4.99",
-    }.items():
+    }
+    for meter, figure in figures.items():
         gateway.wait_for(meter, figure, tenant=fresh)
-    figures = run_published(older, FIGURES, environment=environment)
-    events = figures.pop("events")
-    assert figures == {"cost": 9.44, "calls": 4, "tokens": 1500}
+    asked = run_published(older, FIGURES, environment=environment)
+    events = asked.pop("events")
+    assert asked == {"cost": 9.44, "calls": 4, "tokens": 1500}
     assert [kind for kind, _, _ in events] == [
         "api_call", "api_call", "instant_payment", "token_usage", "api_call",
     ]  # fmt: skip

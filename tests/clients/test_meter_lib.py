@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import meter_lib
+import meter_lib  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
 from tests.clients.conftest import LOOKUP_HOST
