@@ -74,7 +74,7 @@ class DoorMetrics:
                 ("spool_bytes", "Bytes of this process's spool."),
                 ("spool_bytes_max", "Bytes that the spool may have."),
                 ("spool_oldest_seconds", "Age of the oldest event that the log does not have."),
-                ("failed_events", "Events that can never be in the log: refused, or the disk broke."),
+                ("failed_events", "Events that never reach the log: refused, or the disk broke."),
                 ("adopted_events", "Events of dead processes that were sent from their spools."),
             )
         }

@@ -58,16 +58,15 @@ def test_each_result_is_at_its_records_place() -> None:
 def test_refusals_and_doubt_are_told_apart() -> None:
     """For good, for now, and a success without a place, which is doubt."""
 
-    def fate(value: bytes) -> Failure | str | None:
-        return {
-            b"record 1": Failure("never", permanent=True),
-            b"record 2": Failure("not now", permanent=False),
-            b"record 3": "lost_report",
-        }.get(value)
+    fates: dict[bytes, Failure | str] = {
+        b"record 1": Failure("never", permanent=True),
+        b"record 2": Failure("not now", permanent=False),
+        b"record 3": "lost_report",
+    }
 
     async def check() -> None:
         transport = MemoryTransport()
-        transport.misfortune = fate
+        transport.misfortune = fates.get
         async with opened(transport) as passing:
             first, never, later, unclear = await passing.send(records(0, 1, 2, 3))
 
