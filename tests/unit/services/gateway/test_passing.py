@@ -57,7 +57,6 @@ def test_each_result_is_at_its_records_place() -> None:
 
 def test_refusals_and_doubt_are_told_apart() -> None:
     """For good, for now, and a success without a place, which is doubt."""
-
     fates: dict[bytes, Failure | str] = {
         b"record 1": Failure("never", permanent=True),
         b"record 2": Failure("not now", permanent=False),
