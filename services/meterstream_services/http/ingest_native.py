@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from meterstream_schemas.errors import InvalidEvent
@@ -74,15 +75,15 @@ def native_offer(item: object, principal: Principal, spare_key: str | None = Non
             "key" if key is None else "time",
             "is missing; a void repeats its event: same key, same time, same content",
         )
-    attributes = get("attributes")
+    session, subject, attributes = get("session"), get("subject"), get("attributes")
     return Offer(
         required_text(get("type"), "type"),
         tenant_for(get("tenant"), principal),
         quantity_of(event, kind),
         microseconds(get("time")),
         kind,
-        optional_text(get("session"), "session"),
-        optional_text(get("subject"), "subject"),
+        None if session is None else optional_text(session, "session"),
+        None if subject is None else optional_text(subject, "subject"),
         None if attributes is None else _texts(attributes),
         spare_key if key is None else key,
     )
@@ -149,13 +150,18 @@ def microseconds(value: object) -> int | None:
         )
     date, clock, fraction, offset = match.groups()
     try:
-        # Z and all lengths of offsets are read; only what is rare is rewritten.
-        moment = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if offset in 'Zz' else offset}")
-        passed = moment - _EPOCH
+        second = _second(date, clock, offset)
     except (ValueError, OverflowError) as problem:
         raise InvalidEvent("time", f"{value[:40]!r} is no time: {problem}") from None
-    micros = int(fraction[:6].ljust(6, "0")) if fraction else 0
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + micros
+    return second if fraction is None else second + int(fraction[:6].ljust(6, "0"))
+
+
+@lru_cache(maxsize=4096)
+def _second(date: str, clock: str, offset: str) -> int:
+    """Microseconds UTC of a whole second. Events of a moment share it."""
+    moment = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if offset in 'Zz' else offset}")
+    passed = moment - _EPOCH
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000
 
 
 def required_text(value: object, field: str) -> str:
