@@ -52,7 +52,8 @@ router = APIRouter(tags=["events"])
 
 PATH: Final = "/v1/events"
 ITEMS_MAX: Final = 1000
-JSON_TYPES: Final = frozenset({"application/json", "text/json", ""})
+JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+"""Not without a type: pages in browsers may post those, as plain text and forms, to any address."""
 CLOUD_EVENT: Final = "application/cloudevents+json"
 CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
 
@@ -108,7 +109,8 @@ async def _record(request: Request, parts: Parts) -> Response:
         raise Problem(
             415,
             "unknown-media-type",
-            f"{media_type[:64]!r} is not read here; send one of {', '.join(_KNOWN_TYPES)}",
+            f"content type {media_type[:64]!r} is not read here; send one of "
+            f"{', '.join(_KNOWN_TYPES)}",
             headers={"accept": ", ".join(_KNOWN_TYPES)},
         )
     return await _by_shape(request, parts, sender, await body_of(request))

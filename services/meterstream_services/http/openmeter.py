@@ -94,7 +94,7 @@ async def _record(request: Request, parts: Parts) -> Response:
         raise Problem(
             415,
             "unknown-media-type",
-            f"{media_type[:64]!r} is not read here; send one of {', '.join(_TYPES)}",
+            f"content type {media_type[:64]!r} is not read here; send one of {', '.join(_TYPES)}",
             headers={"accept": ", ".join(_TYPES)},
         )
     body = await body_of(request)

@@ -140,6 +140,7 @@ def test_an_empty_batch_is_answered(gate: Gate) -> None:
         (b"{}", "application/x-www-form-urlencoded", 415),
         (b"{}", "multipart/form-data; boundary=x", 415),
         (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
         (b"{}", "application/cloudevents-batch+json", 422),
         (b"[]", "application/cloudevents+json", 422),
         (b"{}", "application/cloudevents+json", 422),

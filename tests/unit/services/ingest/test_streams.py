@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import tracemalloc
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     import httpx
+    from starlette.types import Message
 
     from tests.unit.services.ingest.conftest import Gate
 
@@ -184,3 +186,35 @@ def test_receipts_of_lines(gate: Gate) -> None:
 def test_an_empty_stream(gate: Gate) -> None:
     """No lines, no answers."""
     assert rows(stream(gate, b"\n \n")) == []
+
+
+def test_a_client_that_goes_away(gate: Gate) -> None:
+    """The lines that were complete are taken, the one that was cut is not; nobody is answered."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": LINE + LINE + LINE[:9], "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "method": "POST",
+        "path": "/v1/events",
+        "raw_path": b"/v1/events",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "http_version": "1.1",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/x-ndjson")],
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(gate.app(scope, receive, send))
+
+    assert len(gate.door.taken) == 2
+    assert sent[0]["status"] == 400
