@@ -16,6 +16,7 @@ import httpx
 import pytest
 from agentmeter.exceptions import NotFoundError, ValidationError
 
+from tests.clients.losing import losing_way
 from tests.clients.published import published, run_published
 from tests.compat.guides import python_of
 
@@ -99,6 +100,39 @@ def test_an_event_that_names_itself_counts_once(
     gateway.settle()
 
     gateway.wait_for("agentmeter.quantity", 3, tenant=project.id)
+
+
+LOST = """
+import asyncio, json, os
+from agentmeter import create_client
+
+project, gateway = os.environ["PROJECT"], os.environ["GATEWAY"]
+client = create_client(api_key="k", project_id=project, agent_id="a", user_id="u", base_url=gateway)
+print(json.dumps(asyncio.run(client.record_instant_pay(amount=2, description="d")).cost))
+"""
+
+
+def test_lost_answers_count_as_the_table_says(gateway: Gateway, fresh: str, older: Path) -> None:
+    """What the packages repeat by themselves: once with an id, twice where 0.3.2 sends none."""
+    body = {"name": "calls", "project_id": fresh}
+    kind = httpx.post(f"{gateway.url}/api/v1/meter-types/", json=body).json()["id"]
+    with losing_way(gateway.url) as way:
+        with agentmeter.AgentMeter(api_key="k", base_url=way.url) as client:
+            way.to_lose = 1
+            client.meter_events.record(kind, "with", 1, metadata={"request_id": "r-1"})
+            way.to_lose = 1
+            client.meter_events.record(kind, "without", 1)
+        way.to_lose = 1
+        run_published(older, LOST, environment={"PROJECT": fresh, "GATEWAY": way.url})
+        assert way.arrived == 6
+
+    gateway.settle()
+    gateway.wait_for(
+        "agentmeter.quantity", {("with",): 1, ("without",): 2}, tenant=fresh, by=["subject"]
+    )
+    gateway.wait_for("agentmeter.payment_cost", 2, tenant=fresh)
+    meter = gateway.get("/api/meter/usage", [("project_id", fresh), ("user_id", "u")])
+    assert meter["current_usage"] == 2
 
 
 def test_what_a_client_defines_is_kept(client: agentmeter.AgentMeter) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,7 +24,8 @@ from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import RETRY_SECONDS, problem_of
 from meterstream_services.keys.principal import Forbidden, Principal, Scope
 
-_log = logging.getLogger("meterstream.http")
+_PLACES: Final = ("query", "path", "header")
+_log: Final = logging.getLogger("meterstream.http")
 
 
 def shaped(error: Callable[[int, str], Response]) -> type[APIRoute]:
@@ -60,9 +62,9 @@ def _told(problem: Exception) -> HTTPException:  # noqa: PLR0911 - one line a ki
             return HTTPException(400, f"the body {problem.reason}")
         case InvalidEvent() | AgentMeterValidationError():
             return HTTPException(422, str(problem))
-        case RequestValidationError():
+        case RequestValidationError() | ValidationError():
             first = problem.errors()[0]
-            place = ".".join(str(part)[:64] for part in first["loc"][1:])
+            place = ".".join(str(part)[:64] for part in first["loc"] if part not in _PLACES)
             return HTTPException(422, f"{place}: {first['msg']}")
         case Forbidden():
             return HTTPException(403, problem.reason)

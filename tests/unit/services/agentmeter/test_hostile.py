@@ -54,7 +54,9 @@ QUERIES = st.dictionaries(
         "project_id", "user_id", "meter_type_id", "subject_id", "start_time", "end_time",
         "start_date", "end_date", "limit", "timeframe", "agent_id", "event_type",
     )),
-    st.text(max_size=20) | st.sampled_from(["yours", "2026-05-01", "0", "-1", "99999999999 days"]),
+    st.text(max_size=20) | st.sampled_from(
+        ["yours", "2026-05-01", "0", "-1", "99999999999 days", "x" * 2000]
+    ),
     max_size=4,
 )  # fmt: skip
 
@@ -94,3 +96,22 @@ def test_anything_is_answered_in_shape_and_of_the_own_tenant(
         assert isinstance(told["detail"], str)
     assert "secret" not in answer.text
     assert {offer.tenant for offer in world.door.taken[before:]} <= {"mine"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/meter-events/aggregates?subject_id=", "/api/v1/meter-events/?subject_id=",
+        "/api/meter/stats?agent_id=", "/api/meter/stats?timeframe=", "/api/meter/usage?user_id=",
+        "/api/meter/events?agent_id=", "/api/meter/events?event_type=", "/projects/",
+        "/api/v1/meter-events/?meter_type_id=", "/billing-records/", "/api/v1/meter-types/",
+    ],
+)  # fmt: skip
+def test_texts_that_are_too_long_are_refused(hostile: tuple[World, str, str], path: str) -> None:
+    """A sentence about the field, or nothing of that name."""
+    world, mine, _ = hostile
+
+    answer = world.send("GET", path + "x" * 5000, key=mine)
+
+    assert answer.status_code in {200, 404, 422}
+    assert answer.status_code != 200 or answer.json() == []
