@@ -157,6 +157,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        if parts.keys is not None:
+            await parts.keys.ready()
         if opened is not None:
             opened.start()
         async with _unimeter(settings, parts):
@@ -165,10 +167,7 @@ def create_app(
             await opened.close()
         elif parts.door is not None:
             await parts.door.close()
-        parts.directory.close()
-        parts.book.close()
-        if parts.keys is not None:
-            parts.keys.close()
+        _close(parts)
         readers.close()
 
     app = FastAPI(
@@ -185,6 +184,20 @@ def create_app(
     for module in _ROUTES:
         app.include_router(module.router)
     install_problems(app)
+    _stand_before(app, settings, parts)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
+    return app
+
+
+def _close(parts: Parts) -> None:
+    parts.directory.close()
+    parts.book.close()
+    if parts.keys is not None:
+        parts.keys.close()
+
+
+def _stand_before(app: FastAPI, settings: Settings, parts: Parts) -> None:
+    """What every request comes through, the last one here first."""
     if parts.keys is not None:
         app.add_middleware(
             AuthMiddleware,
@@ -195,8 +208,6 @@ def create_app(
         LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts, metrics=parts.metrics
     )
     app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
-    return app
 
 
 @asynccontextmanager
