@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -176,3 +177,31 @@ def test_a_wallet_is_charged_for_calls_until_it_is_empty(
     gateway.wait_for("climeter.calls", {(tool, "call"): 3}, tenant=tenant, by=("tool", "command"))
     wallet = httpx.get(f"{operated}/wallets/{tenant}").json()
     assert (wallet["balance"], wallet["open_calls"]) == ("0.2", 0)
+
+
+def test_a_wallet_that_many_spend_at_once_is_never_overdrawn(
+    gateway: Gateway, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many calls succeed as the wallet covers, and exactly these are metered."""
+    monkeypatch.setenv("CLIMETER_API_KEY", fresh)
+    monkeypatch.setenv("CLIMETER_API_URL", gateway.url)
+    tool, tenant = f"{TOOL}-{fresh}", tenant_of(fresh)
+    operated = f"{gateway.url}/v1/clients/climeter"
+    httpx.put(f"{operated}/tools/{tool}", json={"price": "0.25"})
+    httpx.put(f"{operated}/wallets/{tenant}", json={"balance": "3"})
+
+    def spend(_: int) -> bool:
+        try:
+            return bool(climeter.call(tool)["success"])
+        except climeter.InsufficientBalanceError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        succeeded = sum(pool.map(spend, range(24)))
+    climeter.clear_cache()
+
+    assert succeeded == 12
+    gateway.settle()
+    gateway.wait_for("climeter.calls", 12, tenant=tenant)
+    wallet = httpx.get(f"{operated}/wallets/{tenant}").json()
+    assert (wallet["balance"], wallet["open_calls"]) == ("0", 0)
