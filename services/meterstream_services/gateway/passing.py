@@ -7,6 +7,7 @@ in doubt, and is told so; the record may be in the log, and comes again under it
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ _AGAIN_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.005
 _IDLE_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 5.0
+_log: Final = logging.getLogger("meterstream.gateway")
 _IN_DOUBT: Final = Failure("the log did not answer in time", permanent=False)
 _BROKEN: Final = Failure("the connection to the log broke", permanent=False)
 
@@ -136,6 +138,7 @@ class Passing:
             except TransportBroken:
                 self._broke()
             except Exception:  # noqa: BLE001 - a fault here must not end the thread: begin anew
+                _log.exception("records: a fault of the gateway's own; connecting anew")
                 self._broke()
                 time.sleep(_AGAIN_SECONDS)
         self._broke()

@@ -35,6 +35,7 @@ PRODUCERS_MAX: Final = 64
 _PRODUCERS_REMEMBERED: Final = 50_000
 _TENANTS_CACHED: Final = 65_536
 _PRODUCER_CHARACTERS: Final = 32
+_FOREIGN: Final = "producer: was first seen here with a tenant that this key is not for"
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
@@ -73,7 +74,8 @@ class Judge:
                 continue
             producers.add(event.producer)
             if why is not None:
-                judged.append(Failure(why, permanent=True))
+                # A key that was bound anew may have lost a tenant: held up is not lost.
+                judged.append(Failure(why, permanent=why is not _FOREIGN))
             elif partition >= partitions:
                 # Not for good: another gateway may know already that the topic has grown.
                 why = f"partition {partition} is beyond the topic's {partitions}"
@@ -125,7 +127,7 @@ class Judge:
         if first is None:
             self._first_tenant.put(producer, tenant)
         elif not principal.may_use(first):
-            return "producer: is another tenant's"
+            return _FOREIGN
         return None
 
     def _flaw_of_mark(self, event: MeterEvent, principal: Principal) -> str | None:
@@ -137,7 +139,7 @@ class Judge:
             return f"lane: {event.lane} is of no tenant of this key"
         first = self._first(event.producer)
         if first is not None and not principal.may_use(first):
-            return "producer: is another tenant's"
+            return _FOREIGN
         return None
 
     def _first(self, producer: str) -> str | None:

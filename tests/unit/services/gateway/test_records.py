@@ -108,9 +108,7 @@ def test_records_of_ones_own_pass_as_they_are(good: MeterEvent) -> None:
         (encoded(event(producer="")), "32 hexadecimal"),
         (encoded(event(producer="A" * 32)), "32 hexadecimal"),
         (encoded(event(producer=OWN)), "gateway's own"),
-        (encoded(event(producer=OTHERS)), "another tenant's"),
         (encoded(mark(producer=OWN)), "gateway's own"),
-        (encoded(mark(producer=OTHERS, attributes={"closing": "true"})), "another tenant's"),
         (encoded(mark(producer="")), "32 hexadecimal"),
         (encoded(mark(lane=lane_of("acme") ^ 1)), "no tenant of this key"),
         (encoded(mark(tenant="acme")), "a mark has none"),
@@ -133,6 +131,18 @@ def test_what_is_not_ones_own_is_refused_for_good(bad: bytes, why: str) -> None:
     assert isinstance(refused, Failure)
     assert refused.permanent
     assert why in refused.reason
+
+
+@pytest.mark.parametrize("foreign", [event(), mark(attributes={"closing": "true"})])
+def test_another_tenants_incarnation_is_kept_from_harm(foreign: MeterEvent) -> None:
+    """Nothing of it passes; but a key that lost a tenant loses no events for that: it is doubt."""
+    bytes_of = encoded(foreign._replace(producer=OTHERS))
+
+    [told] = judge().judged([(0, bytes_of)], 4, ACME)
+
+    assert isinstance(told, Failure)
+    assert not told.permanent
+    assert "first seen here with a tenant" in told.reason
 
 
 def test_a_partition_that_is_not_there_yet_is_doubt() -> None:
