@@ -261,3 +261,21 @@ def test_a_large_log_is_put_aside_at_a_start(world: World) -> None:
 def test_how_a_process_ended_in_words(status: int, words: str) -> None:
     """Exit statuses and signals have words."""
     assert words in how_it_ended(status)
+
+
+def test_parts_that_are_paused_stop_and_start_again(tmp_path: Path, lifeline: Lifeline) -> None:
+    """Those named are away inside the block, and new afterwards; the others go on."""
+    world = World(tmp_path, lifeline)
+    world.start("one", SLEEPER)
+    world.start("two", SLEEPER)
+    before = dict(world.processes)
+
+    with world.supervisor.paused(["one", "nobody"]):
+        assert not psutil.pid_exists(before["one"])
+        assert world.supervisor.check(), "a part that is paused is not started by looking"
+        assert not psutil.pid_exists(before["one"])
+
+    assert world.processes["one"] != before["one"]
+    assert world.processes["two"] == before["two"]
+    world.supervisor.stop()
+    assert world.said.count(f"one runs again (process {world.processes.get('one')})") <= 1

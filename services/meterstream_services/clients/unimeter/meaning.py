@@ -37,6 +37,8 @@ ACCOUNT: Final = "account"
 SHAPES_MAX: Final = 20_000
 """Kinds of events, by code, operation and properties, that a port remembers."""
 
+NOTHING: Final[Mapping[str, str]] = {}
+
 _FACTS: Final = struct.Struct("<QqQ")
 
 Known = Mapping[str, MetricSchema]
@@ -56,13 +58,13 @@ class Told(NamedTuple):
 class _Shape(NamedTuple):
     """What events of one code, operation and properties share."""
 
-    code: str
-    properties: Mapping[str, str]
     attributes: Mapping[str, str]
     is_unique: bool
     is_known: bool
-    identity: bytes = b""
     problem: str | None = None
+    identity: bytes = b""
+    code: str = ""
+    properties: Mapping[str, str] = NOTHING
 
 
 class Meaning:
@@ -95,32 +97,32 @@ class Meaning:
             shape = shapes.get(named)
             if shape is None:
                 shape = shapes[named] = self._shape(code, operation, content)
-            if shape.problem is not None or at < 0:
+            attributes, is_unique, registered, problem, identity, *_ = shape
+            if problem is not None or at < 0:
                 refused += 1
                 continue
-            is_known = is_known and shape.is_known
-            key = None
+            if not registered:
+                is_known = False
+            key = time = None
             if at:
-                key = _key(shape, account, at, value)
+                key = _key(identity, account, at, value)
                 again = equals.get(key, 0)
                 equals[key] = again + 1
                 if again:
                     key = f"{key}:{again}"
                 time = (at + 500) // 1000
             else:
-                is_keyed, time = False, None
-            attributes, quantity = shape.attributes, value
-            if shape.is_unique:
-                attributes, quantity = (
-                    self._attributes(shape.code, shape.properties, value, operation)[0],
-                    1,
-                )
-            who = str(account)
+                is_keyed = False
+            quantity, who = value, str(account)
+            subject: str | None = who
+            if is_unique:
+                told = self._attributes(shape.code, shape.properties, value, operation)
+                attributes, quantity = told[0], 1
             if own is None:
-                append(Offer(type_, who, quantity, time, usage, None, None, attributes, key))
+                subject = None
             else:
-                attributes = {**attributes, ACCOUNT: who}
-                append(Offer(type_, own, quantity, time, usage, None, who, attributes, key))
+                who, attributes = own, {**attributes, ACCOUNT: subject}
+            append(Offer(type_, who, quantity, time, usage, None, subject, attributes, key))
         return Told(offers, refused, is_keyed, is_known)
 
     def _shape(self, code: bytes, operation: int, content: bytes) -> _Shape:
@@ -139,7 +141,7 @@ class Meaning:
             *(part for pair in sorted(properties.items()) for part in pair),
         ]
         identity = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
-        return _Shape(name, properties, attributes, is_unique, schema is not None, identity)
+        return _Shape(attributes, is_unique, schema is not None, None, identity, name, properties)
 
     def _attributes(
         self, code: str, properties: Mapping[str, str], value: int, operation: int
@@ -154,9 +156,9 @@ class Meaning:
 
 
 def _refused(problem: str) -> _Shape:
-    return _Shape("", {}, {}, is_unique=False, is_known=False, problem=problem)
+    return _Shape(NOTHING, is_unique=False, is_known=False, problem=problem)
 
 
-def _key(shape: _Shape, account: int, at: int, value: int) -> str:
-    facts = shape.identity + _FACTS.pack(account, at, value)
+def _key(identity: bytes, account: int, at: int, value: int) -> str:
+    facts = identity + _FACTS.pack(account, at, value)
     return "unimeter-" + hashlib.blake2b(facts, digest_size=16).hexdigest()

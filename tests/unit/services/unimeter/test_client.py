@@ -299,23 +299,22 @@ def test_alerts_are_pushed_once_and_keep_their_offsets(monkeypatch: pytest.Monke
     watched = MetricSchema("calls", AggType.COUNT, thresholds=thresholds)
 
     async def program() -> None:
-        async with world.serving() as [port]:
-            # Another port over the same book comes later: as a process that starts again.
-            async with AsyncClient([port.address]) as client:
-                await client.metrics.create(watched)
-                subscription = await client.alerts.subscribe(account_ids=[42])
-                await client.ingest([Event(42, "calls") for _ in range(3)])
-                async with asyncio.timeout(10):
-                    soft = await anext(subscription)
-                assert (soft.metric_code, soft.threshold_code, soft.value_at_cross) == (
-                    "calls", "soft", 3,
-                )  # fmt: skip
-                await client.ingest([Event(42, "calls"), Event(43, "calls")])
-                async with asyncio.timeout(10):
-                    hard = await anext(subscription)
-                assert (hard.threshold_code, hard.log_offset) == ("hard", soft.log_offset + 1)
-                offsets = subscription.offsets()
-                await subscription.close()
+        async with world.serving() as [port], AsyncClient([port.address]) as client:
+            await client.metrics.create(watched)
+            subscription = await client.alerts.subscribe(account_ids=[42])
+            await client.ingest([Event(42, "calls") for _ in range(3)])
+            async with asyncio.timeout(10):
+                soft = await anext(subscription)
+            assert (soft.metric_code, soft.threshold_code, soft.value_at_cross) == (
+                "calls", "soft", 3,
+            )  # fmt: skip
+            await client.ingest([Event(42, "calls"), Event(43, "calls")])
+            async with asyncio.timeout(10):
+                hard = await anext(subscription)
+            assert (hard.threshold_code, hard.log_offset) == ("hard", soft.log_offset + 1)
+            offsets = subscription.offsets()
+            await subscription.close()
+        # As a process that starts again over the same book.
         async with world.serving() as [port], AsyncClient([port.address]) as client:
             again = await client.list_alerts(42)
             assert [(each.log_offset, each.threshold_code) for each in again] == [

@@ -37,8 +37,11 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever 
 
 async def ended(port: Port, reason: str) -> None:
     """Wait until a connection ended for a reason."""
-    while not port.ended[reason]:
+    for _ in range(2_000):
+        if port.ended[reason]:
+            return
         await asyncio.sleep(0.01)
+    raise AssertionError(f"no connection ended as {reason}: {port.ended}")
 
 
 async def ask(address: str, content: bytes) -> tuple[list[tuple[int, int, int]], bool]:
@@ -128,7 +131,7 @@ def test_many_requests_are_answered_by_their_ids() -> None:
     assert len(world.door.taken) == 120
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     parts=st.lists(
         st.one_of(
