@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import metadata
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from meterstream_services.clients.eventlog import EventLog
 from meterstream_services.clients.meter_lib import routes as meter_lib
 from meterstream_services.clients.stripemeter import routes as stripemeter
 from meterstream_services.ends import MUST_BE_MENDED
-from meterstream_services.gateway.opening import open_gateway
+from meterstream_services.gateway.opening import Opened, open_gateway
 from meterstream_services.gateway.port import Door
 from meterstream_services.http import (
     account_feed,
@@ -155,6 +155,30 @@ def create_app(
 
     parts.metrics.accounts.watch(parts.directory)
 
+    app = FastAPI(
+        title="meterstream",
+        version=metadata.version("meterstream"),
+        description=_DESCRIPTION,
+        lifespan=_life(settings, parts, opened, readers),
+        # The usual documentation pages load programs from elsewhere; `docs` loads nothing.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for module in _ROUTES:
+        app.include_router(module.router)
+    install_problems(app)
+    _stand_before(app, settings, parts)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
+    return app
+
+
+def _life(
+    settings: Settings, parts: Parts, opened: Opened | None, readers: Readers
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What happens before the first request and after the last."""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         if parts.keys is not None:
@@ -170,23 +194,7 @@ def create_app(
         _close(parts)
         readers.close()
 
-    app = FastAPI(
-        title="meterstream",
-        version=metadata.version("meterstream"),
-        description=_DESCRIPTION,
-        lifespan=lifespan,
-        # The usual documentation pages load programs from elsewhere; `docs` loads nothing.
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    app.state.parts = parts
-    for module in _ROUTES:
-        app.include_router(module.router)
-    install_problems(app)
-    _stand_before(app, settings, parts)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
-    return app
+    return lifespan
 
 
 def _close(parts: Parts) -> None:
