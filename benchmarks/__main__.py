@@ -17,6 +17,7 @@ What there is to measure, by ``--only``:
 - ``flat``: what an event costs with ever more behind it, and memory on the way;
 - ``rebuild``: the log folded again, held against the worker on the same topic, and ``verify``;
 - ``answers``: a month of one tenant over many rows, through the reader and over HTTP;
+- ``accounts``: a million tenants imported, and looked up in tables and through the cache;
 - ``record``, ``up``: what calls and starts cost;
 - ``peers``: a call of the SDK beside plain Kafka and four published clients (extra ``peers``);
 - ``door``: the gateway on a core of its own: HTTP in batches and singly, the Unimeter port, memory;
@@ -61,6 +62,7 @@ PARTS: Final = (
     "latency",
     "memory",
     "answers",
+    "accounts",
     "rebuild",
     "flat",
     "before",
@@ -168,6 +170,7 @@ def _measure(part: str, arguments: argparse.Namespace) -> dict[str, Any]:
         ),
         "memory": measure_memory,
         "answers": lambda: run("benchmarks.answers", sizes),
+        "accounts": lambda: run("benchmarks.accounts", ["--store", *arguments.store]),
         "rebuild": lambda: measure_rebuild(events[0], rounds),
         "flat": lambda: measure_flat(arguments.marks, rounds),
         "before": lambda: measure_before(arguments.against, events[0], rounds),

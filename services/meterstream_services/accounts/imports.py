@@ -135,6 +135,15 @@ def _check_header(header: Sequence[str]) -> None:
 
 
 def _csv_rows(reader: Iterator[list[str]], header: list[str]) -> Iterator[tuple[int, Any]]:
+    fields = [(at, name) for at, name in enumerate(header) if name in FIELDS]
+    labels, externals = (
+        [
+            (at, name.removeprefix(prefix))
+            for at, name in enumerate(header)
+            if name.startswith(prefix)
+        ]
+        for prefix in (_LABEL, _EXTERNAL)
+    )
     row = 0
     for cells in reader:
         if not cells:
@@ -143,15 +152,9 @@ def _csv_rows(reader: Iterator[list[str]], header: list[str]) -> Iterator[tuple[
         if len(cells) != len(header):
             yield row, Flawed("", str(len(cells)), f"cells, the header has {len(header)}")
             continue
-        given = dict(zip(header, cells, strict=True))
-        labels, externals = (
-            {
-                name.removeprefix(prefix): value
-                for name, value in given.items()
-                if name.startswith(prefix) and value
-            }
-            for prefix in (_LABEL, _EXTERNAL)
-        )
-        fields: dict[str, object] = {name: given[name] for name in FIELDS if name in given}
-        fields |= {"labels": labels} if labels else {}
-        yield row, fields | ({"external_ids": externals} if externals else {})
+        given: dict[str, object] = {name: cells[at] for at, name in fields}
+        if found := {name: cells[at] for at, name in labels if cells[at]}:
+            given["labels"] = found
+        if found := {name: cells[at] for at, name in externals if cells[at]}:
+            given["external_ids"] = found
+        yield row, given

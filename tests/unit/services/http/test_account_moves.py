@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,8 @@ from tests.unit.services.http.conftest import World, moment
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import httpx
+
 MARCH = moment("2026-03-01")
 
 
@@ -31,8 +33,8 @@ def filled(world: World) -> World:
     return world
 
 
-def _post(world: World, path: str, body: object, **options: Any) -> Any:  # noqa: ANN401 - JSON
-    return world.send("POST", path, json=body, **options)
+def _post(world: World, path: str, body: object) -> httpx.Response:
+    return world.send("POST", path, json=body)
 
 
 def test_a_move_is_tried_and_made(filled: World) -> None:
