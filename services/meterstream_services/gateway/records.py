@@ -7,7 +7,8 @@ What a key can do with records that it makes itself, and what is done about it:
   the door's own incarnation is nobody's; a key that is bound to tenants may use an incarnation only
   if the first tenant seen under it here is its own, and marks only in lanes of its tenants;
 * repeat without a number, or play the worker's own marks: a record needs a producer and a number;
-* make the worker remember incarnations: `PRODUCERS_MAX` in one request.
+* make the worker remember incarnations, or a registry answer: `PRODUCERS_MAX` and
+  `UNKNOWN_SCHEMAS_MAX` in one request.
 
 Lanes are shared: whoever knows the id of an incarnation that never came by here, and has a tenant
 in the same lane, is not found out. Ids are 128 random bits that no answer tells other tenants.
@@ -32,6 +33,8 @@ from meterstream_services.keys.principal import Principal
 
 PRODUCERS_MAX: Final = 64
 """Incarnations in one request: one's own, and those whose spools it adopted."""
+UNKNOWN_SCHEMAS_MAX: Final = 4
+"""Schema ids that nobody knows, in one request; those after them are not asked for."""
 _PRODUCERS_REMEMBERED: Final = 50_000
 _TENANTS_CACHED: Final = 65_536
 _PRODUCER_CHARACTERS: Final = 32
@@ -53,7 +56,7 @@ class Judge:
         self._schemas: Final = schemas
         self._own: Final = own
         self._lock: Final = threading.Lock()
-        self._parsed: Final[dict[int, codec.Schema | None]] = {}
+        self._parsed: Final[dict[int, codec.Schema]] = {}
         self._first_tenant: Final = TwoGenerations[str, str](_PRODUCERS_REMEMBERED)
 
     def judged(
@@ -64,10 +67,10 @@ class Judge:
         Raises `TooManyProducers`, and `SchemaUnavailable`: then nothing can be said yet.
         """
         judged: list[Record | Failure] = []
-        producers = set[str]()
+        producers, unknown = set[str](), set[int]()
         for partition, value in records:
             try:
-                event = self._event(value)
+                event = self._event(value, unknown)
                 why = self._flaw(event, principal)
             except UndecodableRecord as problem:
                 judged.append(Failure(f"not a record of an event: {problem}", permanent=True))
@@ -86,20 +89,22 @@ class Judge:
             raise TooManyProducers
         return judged
 
-    def _event(self, value: bytes) -> MeterEvent:
+    def _event(self, value: bytes, unknown: set[int]) -> MeterEvent:
         if len(value) > EVENT_BYTES_MAX + wire.HEADER_BYTES:
             raise UndecodableRecord(f"{len(value)} bytes are more than any event has")
         schema_id, body = wire.split(value)
-        schema = self._schema(schema_id)
+        schema = self._schema(schema_id, unknown)
         if schema is None:
+            unknown.add(schema_id)
             raise UndecodableRecord(f"schema {schema_id} is not allowed here")
         return codec.decode_body(body, schema)
 
-    def _schema(self, schema_id: int) -> codec.Schema | None:
-        try:
-            return self._parsed[schema_id]
-        except KeyError:
-            pass
+    def _schema(self, schema_id: int, unknown: set[int]) -> codec.Schema | None:
+        known = self._parsed.get(schema_id)
+        if known is not None:
+            return known
+        if schema_id in unknown or len(unknown) >= UNKNOWN_SCHEMAS_MAX:
+            return None
         with self._lock:
             try:
                 schema = codec.parse_text(self._schemas.schema_text(schema_id))

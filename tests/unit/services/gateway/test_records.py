@@ -21,7 +21,12 @@ from meterstream_schemas.placement import lane_of
 from meterstream_schemas.registry import BundledSchemas
 from meterstream_services.accounts.memory import MemoryDirectory
 from meterstream_services.gateway.passing import Passing, Record
-from meterstream_services.gateway.records import PRODUCERS_MAX, Judge, TooManyProducers
+from meterstream_services.gateway.records import (
+    PRODUCERS_MAX,
+    UNKNOWN_SCHEMAS_MAX,
+    Judge,
+    TooManyProducers,
+)
 from meterstream_services.http import records as route
 from meterstream_services.http.app import create_app
 from meterstream_services.http.guarding import principal_of
@@ -151,6 +156,25 @@ def test_a_partition_that_is_not_there_yet_is_doubt() -> None:
 
     assert isinstance(told, Failure)
     assert not told.permanent
+
+
+def test_a_registry_is_asked_for_few_unknown_schemas() -> None:
+    """A flood of made up ids costs a few questions; the good records of the request pass."""
+    asked: list[int] = []
+
+    class Counting:
+        def schema_text(self, schema_id: int) -> str:
+            asked.append(schema_id)
+            return BundledSchemas().schema_text(schema_id)
+
+    strict = Judge(Counting(), own=lambda: OWN)
+    good = (0, encoded(event()))
+    made_up = [(0, wire.header(1_000 + n % 500) + encoded(event())[5:]) for n in range(2_000)]
+
+    judged = strict.judged([good, *made_up, good], 4, ACME)
+
+    assert [type(told) for told in judged] == [Record, *[Failure] * 2_000, Record]
+    assert len(asked) == 1 + UNKNOWN_SCHEMAS_MAX
 
 
 def test_one_request_makes_few_incarnations() -> None:
