@@ -36,9 +36,12 @@ UnimeterOption = Annotated[
     typer.Option(
         "--unimeter",
         envvar="METERSTREAM_UNIMETER",
-        metavar="[TENANT=]HOST:PORT",
+        metavar="[TENANT=]HOST:PORT[,advertise=HOST:PORT][,layout=vendor]",
         help="Answer Unimeter's clients on this TCP port, which knows no keys: whoever reaches it "
-        "speaks for TENANT, or, without one, for every account as a tenant of its own. Repeatable.",
+        "speaks for TENANT, or, without one, for every account as a tenant of its own. Clients "
+        "are told to connect to the address that they reached, unless it says another; lists are "
+        "laid out as the published Python client reads them, or as the vendor writes them. "
+        "Repeatable.",
     ),
 ]
 KnownHostOption = Annotated[
@@ -55,19 +58,42 @@ ClientsOption = Annotated[
     ),
 ]
 
+_ADVERTISED_MAX = 23
+
 
 def unimeter_port(text: str) -> UnimeterPort:
-    """``[TENANT=]HOST:PORT``. Raises `CommandError`."""
+    """``[TENANT=]HOST:PORT[,advertise=HOST:PORT][,layout=vendor]``. Raises `CommandError`."""
     from meterstream_services.http.settings import UnimeterPort  # noqa: PLC0415 - loaded by its command
 
-    tenant, equals, address = text.rpartition("=")
+    place, *further = text.split(",")
+    tenant, equals, address = place.rpartition("=")
     if equals and not tenant:
         raise CommandError(
             f"--unimeter {text}: names no tenant before the =; write TENANT=HOST:PORT",
             status=WRONG_ARGUMENTS,
         )
     host, port = host_and_port(address, option="--unimeter")
-    return UnimeterPort(host, port, tenant or None)
+    advertised, counted = None, False
+    for each in further:
+        name, _, value = each.partition("=")
+        if name == "advertise":
+            host_and_port(value, option="--unimeter advertise")
+            advertised = value
+        elif each == "layout=vendor":
+            counted = True
+        else:
+            raise CommandError(
+                f"--unimeter {text}: {each!r} is not known; write advertise=HOST:PORT or "
+                "layout=vendor",
+                status=WRONG_ARGUMENTS,
+            )
+    if advertised is not None and len(advertised) > _ADVERTISED_MAX:
+        raise CommandError(
+            f"--unimeter {text}: the protocol has {_ADVERTISED_MAX} characters for an address; "
+            "advertise an IPv4 address",
+            status=WRONG_ARGUMENTS,
+        )
+    return UnimeterPort(host, port, tenant or None, advertised, counted)
 
 
 def ready_clients(names: Sequence[str]) -> tuple[Path, ...]:

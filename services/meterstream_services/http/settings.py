@@ -30,13 +30,16 @@ class Gateway:
 class UnimeterPort:
     """One TCP port of Unimeter's protocol. ``tenant`` None: accounts are tenants by themselves.
 
-    ``advertised`` is what clients are told to connect to, where that differs (``host:port``).
+    ``advertised`` is what clients are told to connect to, where that differs (``host:port``). Lists
+    are laid out as the published Python client reads them, or ``counted``: as the vendor's server
+    writes them.
     """
 
     host: str
     port: int
     tenant: str | None = None
     advertised: str | None = None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

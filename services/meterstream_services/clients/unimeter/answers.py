@@ -70,7 +70,9 @@ class Answers:
         questions: Questions,
         alerts: Alerts,
         threads: Executor,
+        counted: bool = False,
     ) -> None:
+        """``counted``: lists as the vendor's server writes them."""
         self.alerts: Final = alerts
         self.metrics: Final = parts.metrics.unimeter
         self._parts: Final = parts
@@ -78,6 +80,7 @@ class Answers:
         self._defined: Final = defined
         self._questions: Final = questions
         self._threads: Final = threads
+        self._counted: Final = counted
         self._meaning: Final = Meaning(tenant)
         self._folded: Final = Folded(self._look)
         self._ops: Final[dict[int, _Handler]] = {
@@ -177,8 +180,8 @@ class Answers:
         return Answer(Status.OK)
 
     async def _metric_list(self, _: bytes) -> Answer:
-        known = await self._known()
-        return Answer(Status.OK, wire_metrics.encode_metrics(list(map(form_of, known.values()))))
+        forms = [form_of(schema) for schema in (await self._known()).values()]
+        return Answer(Status.OK, wire_metrics.encode_metrics(forms, counted=self._counted))
 
     async def _usage(self, payload: bytes) -> Answer:
         asked = wire_questions.decode_usage(payload)
@@ -226,7 +229,7 @@ class Answers:
         await self._fold(account)
         await self.in_thread(self.alerts.look)
         rows = self.alerts.log.since(since, account=account, limit=ALERTS_MAX)
-        return Answer(Status.OK, wire_questions.encode_alerts(rows))
+        return Answer(Status.OK, wire_questions.encode_alerts(rows, counted=self._counted))
 
     async def _rebalance(self, _: bytes) -> Answer:
         """There is one node, and nothing to move."""

@@ -108,7 +108,7 @@ def _event(number: int, item: object) -> tuple[EventRow, Mapping[str, str]]:
         raise BadFrame(f"item {number}: metric_code is to be a text of 1 to 63 bytes")
     operation = item.get("operation_type", 0)
     operation = _OPERATIONS.get(operation, operation) if isinstance(operation, str) else operation
-    if operation not in {0, 1, 2}:
+    if not isinstance(operation, int) or not 0 <= operation <= OperationType.REMOVE:
         raise BadFrame(f"item {number}: operation_type is to be none, add or remove")
     properties = _properties(number, item.get("properties") or {})
     row = EventRow(

@@ -114,15 +114,14 @@ class Meaning:
             else:
                 is_keyed = False
             quantity, who = value, str(account)
-            subject: str | None = who
             if is_unique:
                 told = self._attributes(shape.code, shape.properties, value, operation)
                 attributes, quantity = told[0], 1
             if own is None:
-                subject = None
+                append(Offer(type_, who, quantity, time, usage, None, None, attributes, key))
             else:
-                who, attributes = own, {**attributes, ACCOUNT: subject}
-            append(Offer(type_, who, quantity, time, usage, None, subject, attributes, key))
+                attributes = {**attributes, ACCOUNT: who}
+                append(Offer(type_, own, quantity, time, usage, None, who, attributes, key))
         return Told(offers, refused, is_keyed, is_known)
 
     def _shape(self, code: bytes, operation: int, content: bytes) -> _Shape:

@@ -28,7 +28,11 @@ from meterstream.compat.unimeter_values import (
 from meterstream_services.clients.book import Book, BookFull, BookUnavailable
 from meterstream_services.clients.unimeter.meaning import Known
 from meterstream_services.clients.unimeter.wire import BadFrame
-from meterstream_services.clients.unimeter.wire_metrics import MetricForm
+from meterstream_services.clients.unimeter.wire_metrics import (
+    FilterForm,
+    MetricForm,
+    ThresholdForm,
+)
 
 FRESH_SECONDS: Final = 2.0
 METRICS_MAX: Final = 2_000
@@ -173,4 +177,13 @@ def schema_of(form: MetricForm) -> MetricSchema:
 
 def form_of(schema: MetricSchema) -> MetricForm:
     """A metric as METRIC_LIST answers it."""
-    return MetricForm(schema.code, schema.agg_type, schema.recurring, schema.field_name)
+    return MetricForm(
+        schema.code,
+        schema.agg_type,
+        schema.recurring,
+        schema.field_name,
+        tuple(FilterForm(each.key, tuple(each.values)) for each in schema.filters),
+        tuple(ThresholdForm(each.code, each.value, each.recurring) for each in schema.thresholds),
+        schema.period_type,
+        schema.billing_cycle_day,
+    )

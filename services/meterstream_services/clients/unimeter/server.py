@@ -57,7 +57,7 @@ async def serving(
         opened: list[Port] = []
         try:
             for settings in ports:
-                port = Port(settings, answers[settings.tenant])
+                port = Port(settings, answers[settings.tenant, settings.counted])
                 await port.open()
                 opened.append(port)
             yield opened
@@ -73,10 +73,10 @@ def _answers(
     parts: Parts,
     definitions: Path | None,
     threads: ThreadPoolExecutor,
-) -> dict[str | None, Answers]:
-    """One for each tenant: ports of the same tenant share what they know."""
-    made: dict[str | None, Answers] = {}
-    for tenant in {port.tenant for port in ports}:
+) -> dict[tuple[str | None, bool], Answers]:
+    """One for each tenant and layout: such ports share what they know."""
+    made: dict[tuple[str | None, bool], Answers] = {}
+    for tenant, counted in {(port.tenant, port.counted) for port in ports}:
         owner = owner_of(tenant)
         metrics = Metrics(parts.book, owner, definitions=definitions if tenant is None else None)
         threads.submit(metrics.tell)
@@ -84,8 +84,14 @@ def _answers(
         alerts = Alerts(
             parts, metrics, questions, AlertLog(parts.book, owner), watched=tenant is None
         )
-        made[tenant] = Answers(
-            parts, tenant, defined=metrics, questions=questions, alerts=alerts, threads=threads
+        made[tenant, counted] = Answers(
+            parts,
+            tenant,
+            defined=metrics,
+            questions=questions,
+            alerts=alerts,
+            threads=threads,
+            counted=counted,
         )
     return made
 

@@ -164,7 +164,7 @@ def test_an_operation_and_properties_tell_events_apart() -> None:
 
     async def program() -> int:
         async with world.serving() as [port], AsyncClient([port.address]) as client:
-            return (await client.ingest(events)).n_stored
+            return int((await client.ingest(events)).n_stored)
 
     assert run(program()) == 3
 
@@ -191,7 +191,7 @@ def test_more_than_the_vendors_1024_events_are_taken() -> None:
     async def program() -> int:
         async with world.serving() as [port], AsyncClient([port.address]) as client:
             events = [Event(n % 3, "calls", properties={"n": str(n % 5)}) for n in range(3000)]
-            return (await client.ingest(events)).n_stored
+            return int((await client.ingest(events)).n_stored)
 
     world.door.counts = False  # Counting 3,000 events one by one is not what this is about.
     assert run(program()) == 3000
@@ -207,7 +207,7 @@ def test_a_log_that_is_away_is_backpressure() -> None:
             with pytest.raises(BackpressureError):
                 await client.ingest([Event(1, "calls")])
             world.door.away, world.door.spooled = False, True
-            return (await client.ingest([Event(1, "calls")])).n_stored
+            return int((await client.ingest([Event(1, "calls")])).n_stored)
 
     assert run(program()) == 1
 

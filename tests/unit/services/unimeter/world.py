@@ -122,7 +122,7 @@ class World:
 
     @asynccontextmanager
     async def serving(
-        self, *tenants: str | None, definitions: Path | None = None
+        self, *tenants: str | None, definitions: Path | None = None, counted: bool = False
     ) -> AsyncGenerator[list[Port]]:
         """Ports of these tenants, on free ports of the loopback address."""
         parts = Parts(
@@ -134,7 +134,9 @@ class World:
             log=self.door,
             book=self.book,
         )
-        settings = [UnimeterPort("127.0.0.1", 0, tenant) for tenant in tenants or (None,)]
+        settings = [
+            UnimeterPort("127.0.0.1", 0, tenant, counted=counted) for tenant in tenants or (None,)
+        ]
         async with serving(settings, parts, definitions=definitions) as ports:
             yield ports
 
