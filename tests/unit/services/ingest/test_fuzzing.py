@@ -96,7 +96,7 @@ def hold(gate: Gate, answer: httpx.Response) -> None:
         assert answer.json()
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     path=st.sampled_from(PATHS),
     kind=st.sampled_from(KINDS),
@@ -117,7 +117,7 @@ def test_bodies(path: str, kind: str, body: bytes, packing: str) -> None:
     hold(gate, gate.send("POST", path, content=body, headers=headers))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -154,7 +154,7 @@ def test_numbers(number: str, member: str, path: str) -> None:
             hold(gate, answer)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.sampled_from(["api-requests", "nothing"]) | st.text(min_size=1, max_size=8),
     st.lists(
@@ -176,7 +176,7 @@ def test_questions(slug: str, parameters: list[tuple[str, str]]) -> None:
     hold(gate, answer)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD"]),
     st.lists(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterstream_services.http.json_bodies import DEPTH_MAX, BadJson, parse_json
+from meterstream_services.http.json_bodies import DEPTH_MAX, VALUES_MAX, BadJson, parse_json
 
 _DECIMALS = st.decimals(allow_nan=False, allow_infinity=False)
 _LEAVES = st.none() | st.booleans() | st.integers() | _DECIMALS | st.text()
@@ -103,3 +103,12 @@ def test_depth_is_bounded(inner: bytes, deep: int) -> None:
 
     with pytest.raises(BadJson):
         parse_json(b"[" * deep + inner + b"]" * deep)
+
+
+@pytest.mark.parametrize("value", [b"1", b"1.5", b"{}", b"1e999"])
+def test_values_are_bounded(value: bytes) -> None:
+    """`VALUES_MAX` values are read and more are not, whichever parser reads them."""
+    assert len(parse_json(b"[" + b",".join([value] * VALUES_MAX) + b"]")) == VALUES_MAX
+
+    with pytest.raises(BadJson):
+        parse_json(b"[" + b",".join([value] * (VALUES_MAX + 2)) + b"]")
