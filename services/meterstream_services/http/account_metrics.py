@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client import CollectorRegistry, Counter
 
 from meterstream_services.accounts.cached import CachedDirectory, Counts
 
 
 class AccountMetrics:
-    """``meterstream_accounts_*`` of one application, read when Prometheus asks."""
+    """``meterstream_accounts_*`` of one application, brought up to date by `refresh`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._lookups = Counter(
+            "meterstream_accounts_lookups_total",
+            "Lookups of accounts, by how they were answered: hit, from the cache; miss, by asking; "
+            "stale, from what was known, since asking failed (a miss before).",
+            ["result"],
+            registry=registry,
+        )
+        self._errors = Counter(
+            "meterstream_accounts_errors_total",
+            "Questions that the accounts' directory did not answer, or not in time.",
+            registry=registry,
+        )
+        self._calls = Counter(
+            "meterstream_accounts_calls_total",
+            "Questions that the accounts' directory was asked through the cache.",
+            registry=registry,
+        )
+        self._seconds = Counter(
+            "meterstream_accounts_call_seconds_total",
+            "Time spent waiting for the accounts' directory.",
+            registry=registry,
+        )
+        self._lock = threading.Lock()
         self._counts = Counts()
-        registry.register(self)
+        self._told = Counts()
 
     def watch(self, directory: object) -> None:
         """Tell of this directory, if it is a cache."""
         if isinstance(directory, CachedDirectory):
             self._counts = directory.counts
 
-    def collect(self) -> Iterator[Metric]:
-        """See prometheus_client's `Collector`."""
-        counts = self._counts
-        lookups = CounterMetricFamily(
-            "meterstream_accounts_lookups",
-            "Lookups of accounts: answered by the cache (hit), by asking (miss), or by what was "
-            "known before, since asking failed (stale; these were misses first).",
-            labels=["result"],
-        )
-        for result, number in (
-            ("hit", counts.hits),
-            ("miss", counts.misses),
-            ("stale", counts.stale),
-        ):
-            lookups.add_metric([result], number)
-        yield lookups
-        yield CounterMetricFamily(
-            "meterstream_accounts_errors",
-            "Questions that the accounts' directory did not answer, or not in time.",
-            value=counts.errors,
-        )
-        yield CounterMetricFamily(
-            "meterstream_accounts_calls",
-            "Questions that the accounts' directory was asked.",
-            value=counts.calls,
-        )
-        yield CounterMetricFamily(
-            "meterstream_accounts_call_seconds",
-            "Seconds spent waiting for the accounts' directory.",
-            value=counts.seconds,
-        )
+    def refresh(self) -> None:
+        """Add what came since the last time. For any thread."""
+        with self._lock:
+            now, told = self._counts, self._told
+            new = Counts(now.hits, now.misses, now.stale, now.errors, now.calls, now.seconds)
+            self._lookups.labels("hit").inc(new.hits - told.hits)
+            self._lookups.labels("miss").inc(new.misses - told.misses)
+            self._lookups.labels("stale").inc(new.stale - told.stale)
+            self._errors.inc(new.errors - told.errors)
+            self._calls.inc(new.calls - told.calls)
+            self._seconds.inc(new.seconds - told.seconds)
+            self._told = new

@@ -53,6 +53,7 @@ def ready(parts: PartsOf) -> Response:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 def metrics(parts: PartsOf) -> Response:
     """The service's own metrics, in Prometheus' text format."""
+    parts.metrics.accounts.refresh()
     parts.metrics.missing.refresh(parts.store)
     content = generate_latest(parts.metrics.registry)
     return Response(content, headers={"content-type": CONTENT_TYPE_LATEST})

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from meterstream_aggregator.store.memory import MemoryStore
+from meterstream_services.accounts.cached import CachedDirectory
 from meterstream_services.accounts.imports import read_json_lines
 from meterstream_services.accounts.memory import MemoryDirectory
 from meterstream_services.accounts.model import Assign, Merge, SetAccount, SetExternalId
 from meterstream_services.accounts.static import StaticDirectory
 from meterstream_services.http.account_feed import ChangesDocument
 from meterstream_services.http.account_moves import MovedDocument
+from meterstream_services.http.app import create_app
 from meterstream_services.http.lookup import ExternalDocument, LookupDocument
+from meterstream_services.http.settings import Settings
 from tests.unit.services.http.conftest import World, moment
 
 if TYPE_CHECKING:
@@ -258,3 +262,24 @@ def test_a_directory_kept_elsewhere_is_only_read(world: World, tmp_path: Path) -
         assert response.status_code == 409
         assert response.json()["type"].endswith("accounts-kept-elsewhere")
         assert "accounts.json" in response.json()["detail"]
+
+
+def test_the_cache_is_told_of_in_metrics(tmp_path: Path) -> None:
+    """Hits, misses and errors of the cache in front of the accounts are counted, once each."""
+    source = MemoryDirectory()
+    cached = CachedDirectory(source)
+    store = MemoryStore()
+    app = create_app(
+        Settings(tmp_path / "store.sqlite3", tmp_path / "accounts.sqlite3"),
+        open_store=lambda: store,
+        directory=cached,
+    )
+    world = World(app, store, source)
+    for _ in range(3):
+        world.get("/v1/lookup/tenants/acme")
+
+    for _ in range(2):
+        told = world.get("/metrics").text
+        assert 'meterstream_accounts_lookups_total{result="hit"} 2.0' in told
+        assert 'meterstream_accounts_lookups_total{result="miss"} 1.0' in told
+        assert "meterstream_accounts_errors_total 0.0" in told
