@@ -52,6 +52,7 @@ from meterstream_services.http import (
     usage,
 )
 from meterstream_services.http.auth import AuthMiddleware
+from meterstream_services.http.front_lane import LaneMiddleware
 from meterstream_services.http.limits import LimitsMiddleware, is_loopback
 from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware
 from meterstream_services.http.parts import Parts
@@ -206,6 +207,7 @@ def _close(parts: Parts) -> None:
 
 def _stand_before(app: FastAPI, settings: Settings, parts: Parts) -> None:
     """What every request comes through, the last one here first."""
+    app.add_middleware(LaneMiddleware, path=ingest.PATH, answer=ingest.record)
     if parts.keys is not None:
         app.add_middleware(
             AuthMiddleware,
