@@ -92,7 +92,13 @@ router.post(
 
 async def _record(request: Request, parts: Parts) -> Response:
     media_type = media_type_of(request)
-    sender = Sender(principal_of(request), idempotency_key(request), asks_receipt(request))
+    # Looked up only where they are: each look-up goes through all headers.
+    named = {name for name, _ in request.scope["headers"]}
+    sender = Sender(
+        principal_of(request),
+        idempotency_key(request) if b"idempotency-key" in named else None,
+        asks_receipt(request) if b"prefer" in named else False,
+    )
     if media_type in STREAM_TYPES:
         return await _stream(request, parts, sender)
     if media_type == CLOUD_EVENT:
@@ -102,7 +108,7 @@ async def _record(request: Request, parts: Parts) -> Response:
         if type(items) is not list:
             raise InvalidEvent("events", f"{json_name(items)} is no batch; send an array")
         return await _many(request, parts, sender, items, asks_cloud=True)
-    if "ce-specversion" in request.headers or "ce-id" in request.headers:
+    if b"ce-specversion" in named or b"ce-id" in named:
         event = from_headers(request.headers, media_type, await bytes_of(request))
         return await _one(request, parts, sender, event, asks_cloud=True)
     if media_type not in JSON_TYPES:
@@ -209,11 +215,9 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str:
     """The header ``Idempotency-Key``. Raises `InvalidEvent` where it cannot be a key."""
     told = request.headers.getlist("idempotency-key")
-    if not told:
-        return None
     key = told[0].strip()
     if len(told) > 1 or not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not _is_plain(key):
         raise InvalidEvent(
@@ -225,9 +229,7 @@ def idempotency_key(request: Request) -> str | None:
 
 def asks_receipt(request: Request) -> bool:
     """Whether the client would rather have a receipt than wait for the log (RFC 7240)."""
-    told = request.headers.get("prefer")
-    if told is None:
-        return False
+    told = ",".join(request.headers.getlist("prefer"))
     return any(part.strip().lower() == "respond-async" for part in told.split(","))
 
 
