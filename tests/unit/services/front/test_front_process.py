@@ -70,10 +70,10 @@ def test_https_from_the_command_line(tmp_path: Path) -> None:
     command += ["--tls-certificate", str(tmp_path / "chain.pem")]
     command += ["--tls-key", str(tmp_path / "key.pem")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
     timer = threading.Timer(90, process.kill)
     timer.start()
     try:
-        assert process.stderr is not None
         port = int(_line(process, r"listening on https://127\.0\.0\.1:(\d+)"))
         assert b"HTTP/1.1 200 " in _ask(port, first)
         _write(second, tmp_path)
