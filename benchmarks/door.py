@@ -108,7 +108,9 @@ def _measure(
         _run_frames(unimeter, [_metric()])
         frames = _frames(events)
         packed = _run_frames(unimeter, frames)
-        sent += packed.statuses.get(Status.OK, 0) * UNIMETER_BATCH
+        if set(packed.statuses) != {Status.OK}:
+            raise SystemExit(f"door: Unimeter's port answered with {packed.statuses}")
+        sent += len(frames) * UNIMETER_BATCH
         result["log"] = {"answered": sent, "in_log": _in_log(servers) - before}
         result["batches"] = batches.figures(BATCH)
         result["singles"] = single.figures()

@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 Frames = Callable[[bytearray], Iterator[tuple[int, bytes]]]
 """Takes whole answers off the front of a buffer: status and content of each."""
 
+LOST: Final = -1
+"""The status of a request whose connection went away first."""
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length: "
 _RESPONSE: Final = struct.Struct("<B3xII")
@@ -96,7 +98,7 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # What was under way is lost, for whatever reason.
         while self.due:
-            self._answered(self, 0, self.due.popleft())
+            self._answered(self, LOST, self.due.popleft())
 
 
 class _Run:
@@ -129,7 +131,7 @@ async def closed(
     ahead: int,
     frames: Frames = http_answers,
 ) -> Outcome:
-    """All requests, as fast as answers come. A connection that is lost counts as status 0."""
+    """All requests, as fast as answers come. What a lost connection owes has status `LOST`."""
     run = _Run(requests)
 
     def answered(line: _Line, status: int, due: float) -> None:
