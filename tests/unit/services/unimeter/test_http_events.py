@@ -155,7 +155,7 @@ def test_ports_are_named_in_one_text(text: str, expected: UnimeterPort) -> None:
         "=127.0.0.1:1",
         "127.0.0.1",
         "127.0.0.1:1,x",
-        "127.0.0.1:1,advertise=gateway.metering:7001",
+        "127.0.0.1:1,advertise=meterstream.metering.svc:7001",
     ],
 )
 def test_a_wrong_port_is_refused_with_a_sentence(text: str) -> None:
