@@ -154,7 +154,7 @@ def agentmeter(web: str) -> dict[str, Any]:
 
 async def unimeter(place: str) -> dict[str, Any]:
     """Unimeter 0.2.0: one awaited round trip for each call."""
-    from unimeter import AsyncClient, Event  # type: ignore[import-untyped]  # noqa: PLC0415 - one of several peers; it publishes no types
+    from unimeter import AsyncClient, Event  # noqa: PLC0415 - one of several peers
 
     calls, took = 2_000, list[int]()
     async with AsyncClient([place]) as client:

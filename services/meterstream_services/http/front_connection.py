@@ -97,7 +97,7 @@ class FrontConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless the connection is over."""
         parser = self.parser
-        if parser is None or self._state is _State.OVER or self._waiting_refusal is not None:
+        if self._state is _State.OVER or self._waiting_refusal is not None:
             return
         if self._state is _State.IDLE:
             self._state, self._begun = _State.HEAD, self.loop.time()
