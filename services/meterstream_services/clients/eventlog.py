@@ -29,10 +29,12 @@ class EventLog(Protocol):
         *,
         limit: int,
         newest_first: bool = False,
+        subject: str | None = None,
     ) -> list[Listed]:
         """Events of some tenants and types with event times in [start, end), by event time.
 
-        Each event that counted once, repeats left out. Raises `StoreUnavailable` when the log or
+        Each event that counted once, repeats left out; with ``subject`` only those of it, and
+        ``limit`` of these. Raises `StoreUnavailable` when the log or
         the store cannot be read.
         """
         ...

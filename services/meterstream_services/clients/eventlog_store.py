@@ -76,8 +76,8 @@ class _Chunk(NamedTuple):
 class _Wanted:
     tenants: frozenset[str]
     types: frozenset[str]
-    partitions: Mapping[int, Sequence[str]]
-    """Tenants by the partition that has their events."""
+    subject: str | None
+    """None: of any."""
 
 
 class StoreEventLog:
@@ -106,6 +106,7 @@ class StoreEventLog:
         *,
         limit: int,
         newest_first: bool = False,
+        subject: str | None = None,
     ) -> list[Listed]:
         """See `EventLog`. Events that a VOID took back are left out, as refused ones are."""
         if not tenants or not types or start >= end or limit < 1:
@@ -113,32 +114,25 @@ class StoreEventLog:
         if not self._slots.acquire(timeout=_WAIT_SECONDS):
             raise StoreUnavailable("too many lists of events are asked for at once; ask again")
         try:
-            return self._events(tenants, types, start, end, limit, newest_first=newest_first)
+            wanted = _Wanted(frozenset(tenants), frozenset(types), subject)
+            return self._events(wanted, start, end, limit, newest_first=newest_first)
         except (LogUnusable, SchemaUnavailable) as problem:
             raise StoreUnavailable(f"the log cannot be read now: {problem}") from problem
         finally:
             self._slots.release()
 
     def _events(
-        self,
-        tenants: Collection[str],
-        types: Collection[str],
-        start: int,
-        end: int,
-        limit: int,
-        *,
-        newest_first: bool,
+        self, wanted: _Wanted, start: int, end: int, limit: int, *, newest_first: bool
     ) -> list[Listed]:
         deadline = time.monotonic() + self._seconds_max
         with self._store() as store, store.snapshot():
             topic = store.topic()
             if topic is None:
                 return []
-            by_partition: dict[int, list[str]] = defaultdict(list)
-            for tenant in set(tenants):
-                by_partition[partition_of(lane_of(tenant), topic.partitions)].append(tenant)
-            wanted = _Wanted(frozenset(tenants), frozenset(types), by_partition)
-            chunks = list(_chunks(store, wanted, start, end, newest_first=newest_first))
+            by_partition = {
+                partition_of(lane_of(tenant), topic.partitions) for tenant in wanted.tenants
+            }
+            chunks = list(_chunks(store, by_partition, start, end, newest_first=newest_first))
         if not chunks:
             return []
         found: list[Listed] = []
@@ -187,6 +181,7 @@ class StoreEventLog:
                 Listed(record.event, partition, record.offset, record.append_time)
                 for partition, records in by_partition.items()
                 for record in _counted(store, chunk, partition, records)
+                if wanted.subject in {None, record.event.subject}
             ]
 
     def _store(self) -> closing[StoreReader]:
@@ -205,11 +200,11 @@ def open_event_log(gateway: Gateway, open_store: Callable[[], StoreReader]) -> S
 
 
 def _chunks(
-    store: StoreReader, wanted: _Wanted, start: int, end: int, *, newest_first: bool
+    store: StoreReader, partitions: Collection[int], start: int, end: int, *, newest_first: bool
 ) -> Iterator[_Chunk]:
     """The hours with events, in the order that is asked for, a few of them together."""
     hours: dict[int, list[Range]] = defaultdict(list)
-    for partition in wanted.partitions:
+    for partition in partitions:
         for place, span in store.places(partition, start, end):
             hours[place.hour].append(Range(partition, span.first, span.last + 1))
     of_chunk: list[int] = []

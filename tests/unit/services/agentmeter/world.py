@@ -55,12 +55,16 @@ class DoorLog:
         *,
         limit: int,
         newest_first: bool = False,
+        subject: str | None = None,
     ) -> list[Listed]:
         """See `EventLog`."""
         found = [
             Listed(event_of(offer), 0, place, NOW)
             for place, offer in enumerate(self._door.taken)
-            if offer.tenant in tenants and offer.type in types and start <= (offer.time or 0) < end
+            if offer.tenant in tenants
+            and offer.type in types
+            and start <= (offer.time or 0) < end
+            and subject in {None, offer.subject}
         ]
         found.sort(key=lambda each: each.event.time, reverse=newest_first)
         return found[:limit]

@@ -126,6 +126,17 @@ def test_events_come_by_time_of_the_tenants_and_types_that_are_asked_for() -> No
     assert counted.offsets(tenants=()) == []
 
 
+def test_with_a_subject_the_limit_is_of_its_events_alone() -> None:
+    """However many of others come before them."""
+    others = [_api(AT + n, subject="42") for n in range(20)]
+    counted = _Counted(*others, _api(AT + 50, subject="7"), _api(AT + 60, subject="7"))
+
+    found = counted.events.events(["acme"], ["api"], AT, AT + HOUR, limit=1, subject="7")
+
+    assert [listed.offset for listed in found] == [20]
+    assert counted.events.events(["acme"], ["api"], AT, AT + HOUR, limit=9, subject="8") == []
+
+
 def test_an_event_is_listed_once_however_often_it_was_sent() -> None:
     """Repeats by number and by key are left out, and so is what was refused."""
     counted = _Counted(

@@ -78,6 +78,7 @@ class TakenLog:
         *,
         limit: int,
         newest_first: bool = False,
+        subject: str | None = None,
     ) -> list[Listed]:
         """See `EventLog`."""
         found = [
@@ -86,6 +87,7 @@ class TakenLog:
             if record.event.tenant in tenants
             and record.event.type in types
             and start <= record.event.time < end
+            and subject in {None, record.event.subject}
         ]
         found.sort(key=lambda listed: listed.event.time, reverse=newest_first)
         return found[:limit]

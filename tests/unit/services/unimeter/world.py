@@ -72,6 +72,7 @@ class FoldingDoor(MemoryDoor):
         *,
         limit: int,
         newest_first: bool = False,
+        subject: str | None = None,
     ) -> list[Listed]:
         """See `EventLog`."""
         del newest_first
@@ -81,6 +82,7 @@ class FoldingDoor(MemoryDoor):
             if record.event.tenant in tenants
             and record.event.type in types
             and start <= record.event.time < end
+            and subject in {None, record.event.subject}
         ]
         return sorted(found, key=lambda one: one.event.time)[:limit]
 
