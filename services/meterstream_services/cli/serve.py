@@ -23,6 +23,7 @@ from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_
 from meterstream_services.cli.serve_options import (
     HttpOption,
     KnownHostOption,
+    PatienceOption,
     StoreOption,
     UnimeterOption,
     accounts_address,
@@ -95,6 +96,7 @@ def serve(
     spool_bytes_max: Annotated[
         int, typer.Option(min=65_536, help="How large the spool may become.")
     ] = _BYTES_MAX,
+    patience: PatienceOption = 5.0,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Take no events, answer questions only.")
     ] = False,
@@ -142,6 +144,7 @@ def serve(
             registry_url=registry_url,
             spool=spool,
             spool_bytes_max=spool_bytes_max,
+            patience_seconds=patience,
         ),
         keys=_beside(beside, keys, "keys.sqlite3", option="--keys"),
         book=_beside(beside, book, "clients.sqlite3", option="--book"),
@@ -168,6 +171,7 @@ def _gateway(
     registry_url: str | None,
     spool: Path | None,
     spool_bytes_max: int,
+    patience_seconds: float,
 ) -> Gateway | None:
     """Where events go; None where nothing names a broker. A misspelt name is an error."""
     from meterstream_services.http.settings import Gateway  # noqa: PLC0415 - loaded by its command
@@ -188,4 +192,5 @@ def _gateway(
         topic=topic,
         registry_url=registry_url,
         spool_bytes_max=spool_bytes_max,
+        patience_seconds=patience_seconds,
     )

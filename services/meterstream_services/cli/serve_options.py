@@ -48,6 +48,17 @@ KnownHostOption = Annotated[
     list[str] | None,
     typer.Option(help="A further name that clients call this service by. Repeatable."),
 ]
+PatienceOption = Annotated[
+    float,
+    typer.Option(
+        "--patience",
+        min=0.1,
+        max=60.0,
+        metavar="SECONDS",
+        help="How long a request waits for the log. Clients without keys that give up before it "
+        "and 3 s more send again and count twice.",
+    ),
+]
 ClientsOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from meterstream.intake import Barrier
     from meterstream.status import Outcome, Status
 
-DISK_SECONDS: Final = 5.0
+DISK_SECONDS: Final = 3.0
 """How long the disk may take to confirm, when the log did not in time."""
 DRAIN_SECONDS: Final = 10.0
 """How long closing waits for outcomes."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from meterstream_aggregator.store.address import StoreAddress
 from meterstream_schemas.events import EVENTS_TOPIC
 from meterstream_services.accounts.opening import DirectoryAddress
 from meterstream_services.http.front_limits import DEFAULTS, FrontLimits
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long the log may take, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class Gateway:
     """What the door needs: where the log is, and where the spool lies.
 
     ``patience_seconds`` is how long a client waits for the log before it hears that it is away.
+    With the wait for the disk after that it is less than the ten seconds that clients without keys
+    wait: one that gives up sends again, and counts twice.
     """
 
     bootstrap_servers: str
@@ -23,7 +29,7 @@ class Gateway:
     topic: str = EVENTS_TOPIC
     registry_url: str | None = None
     spool_bytes_max: int = 1 << 30
-    patience_seconds: float = 10.0
+    patience_seconds: float = PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
