@@ -99,6 +99,7 @@ class FrontConnection(HttpToolsProtocol):
         parser = self.parser
         if self._state is _State.OVER or self._waiting_refusal is not None:
             return
+        assert parser is not None, "only a connection that is over has no parser"
         if self._state is _State.IDLE:
             self._state, self._begun = _State.HEAD, self.loop.time()
             self._head_bytes, self.url = 0, b""
