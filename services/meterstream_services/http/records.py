@@ -6,6 +6,7 @@ Answers of its own, in place of problem documents: the SDK believes a refusal on
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -27,6 +28,7 @@ from meterstream_services.http.packed import (
     unpack,
 )
 from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.rates import charge
 from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(tags=["events"])
@@ -36,6 +38,7 @@ BYTES_MAX: Final = 1_000_000
 RECORDS_MAX: Final = 5_000
 RETRY_SECONDS: Final = 2
 MEDIA_TYPE: Final = "application/vnd.meterstream.records"
+_DIGITS_MAX: Final = 9
 _FRAME: Final = struct.Struct(">II")
 
 
@@ -76,6 +79,7 @@ async def terms(parts: PartsOf, principal: PrincipalOf) -> Response:
                 (400, "Not records"),
                 (413, "Too much at once"),
                 (415, "Another media type"),
+                (429, "More than the key may send"),
                 (503, "The log is away"),
             )
         },
@@ -101,6 +105,10 @@ async def pass_on(  # noqa: PLR0911 - one line an answer of decision 22
     passing, judge = parts.passing, parts.judge
     if passing is None or judge is None or passing.partitions is None:
         return _away(passing)
+    wait_seconds = charge(request, _count_told(meterstream_records), principal=principal)
+    if wait_seconds is not None:
+        why = "this key sends more than its rate allows"
+        return _refusal(429, why, retry_seconds=max(1, math.ceil(wait_seconds)))
     try:
         body = await request.body()
         posted = _Posted(body, request.headers.get("content-encoding"), meterstream_records)
@@ -114,6 +122,12 @@ async def pass_on(  # noqa: PLR0911 - one line an answer of decision 22
     except SchemaUnavailable as problem:
         return _refusal(503, str(problem), retry_seconds=RETRY_SECONDS)
     return await _passed(passing, judged)
+
+
+def _count_told(told: str | None) -> int:
+    """How many records a request says it has. It is refused if that is not so."""
+    is_count = told is not None and told.isascii() and told.isdecimal() and len(told) <= _DIGITS_MAX
+    return min(int(told), RECORDS_MAX) if told is not None and is_count else 1
 
 
 class _Posted(NamedTuple):

@@ -31,8 +31,9 @@ from meterstream_services.http import records as route
 from meterstream_services.http.app import create_app
 from meterstream_services.http.guarding import principal_of
 from meterstream_services.http.packed import UnpackedTooLarge
+from meterstream_services.http.rates import RATES_NAME, Rates
 from meterstream_services.http.settings import Settings
-from meterstream_services.keys.principal import ANYBODY, Principal, Scope
+from meterstream_services.keys.principal import ANYBODY, Principal, Rate, Scope
 from tests.unit.services.gateway.doors import run, until
 
 if TYPE_CHECKING:
@@ -270,6 +271,33 @@ def test_a_key_that_is_not_for_ingest_gets_nothing(tmp_path: Path) -> None:
         asked = Asked(tmp_path, MemoryTransport(), reader)
         assert (await asked.client.get("/v1/records")).status_code == 403
         assert (await asked.post(framed([(0, encoded(event()))]), 1)).status_code == 403
+        await asked.client.aclose()
+
+    run(check())
+
+
+def test_a_key_that_is_too_fast_hears_429(tmp_path: Path) -> None:
+    """The SDK's records count against the rate of their key, and the answer says when to go on."""
+    slow, rates = replace(ACME, rate=Rate(events_per_second=1)), Rates()
+
+    async def check() -> None:
+        transport = MemoryTransport()
+        asked = Asked(tmp_path, transport, slow)
+        app = asked.client._transport.app  # type: ignore[attr-defined]  # of httpx' ASGITransport
+
+        async def limited(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+            await app({**scope, RATES_NAME: rates}, receive, send)
+
+        asked.client._transport.app = limited  # type: ignore[attr-defined]  # likewise
+        asked.passing.start()
+        await until(lambda: asked.passing.partitions is not None)
+        body = framed([(1, encoded(event(sequence=1 + n))) for n in range(5)])
+        assert (await asked.post(body, 5)).status_code == 200
+        told = await asked.post(body, 5)
+        assert (told.status_code, told.headers["retry-after"]) == (429, "3")
+        assert told.json()["error"]
+        assert len(transport.log[1]) == 5
+        await asked.passing.close()
         await asked.client.aclose()
 
     run(check())
