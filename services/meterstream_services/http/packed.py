@@ -2,8 +2,9 @@
 
 A small body may unpack to gigabytes, so nothing is unpacked at once: pieces are made one after
 the other, and the first one beyond the limit ends it. Several gzip members, and several zstd
-frames, one after the other are one body. What is cut short, or is not of the encoding that the
-header names, is refused; so is a second encoding on top of the first.
+frames, one after the other are one body, unless they are so many, of next to nothing, that to begin
+them is all the work. What is cut short, or is not of the encoding that the header names, is
+refused; so is a second encoding on top of the first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ ACCEPTED: Final = ", ".join(ENCODINGS)
 """For the header ``Accept-Encoding`` of a refusal."""
 
 _PIECE_BYTES: Final = 65_536
+_GZIP_STEP_BYTES: Final = 4_096
+"""Fed at once: what follows a member is copied, and after each of many small ones again."""
+_PARTS_FREE: Final = 1_000
+_PART_BYTES_MIN: Final = 64
+"""What each member or frame beyond the free ones has to unpack to, on average."""
 _ZSTD_STEP_BYTES: Final = 128
 """Fed at once: four bytes of zstd may mean 128 KiB, so that a step makes at most 4 MiB."""
 _ZSTD_WINDOW_BYTES_MAX: Final = 8 << 20
@@ -115,21 +121,42 @@ class _Plain:
         return True
 
 
+class _Parts:
+    """Counts members or frames, and what they unpack to."""
+
+    def __init__(self) -> None:
+        self._parts = 0
+        self._made = 0
+
+    def made(self, piece: bytes) -> bytes:
+        self._made += len(piece)
+        return piece
+
+    def ended(self) -> None:
+        self._parts += 1
+        if self._parts > _PARTS_FREE + self._made // _PART_BYTES_MIN:
+            raise BadPacking("the body is packed in too many tiny pieces; pack it as one")
+
+
 class _Gzip:
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
+        self._parts = _Parts()
         self._started = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         try:
-            while data:
-                self._started = True
-                yield self._member.decompress(data, _PIECE_BYTES)
-                data = self._member.unconsumed_tail
-                if self._member.eof:
-                    data = self._member.unused_data
-                    self._member = zlib.decompressobj(_GZIP)
-                    self._started = False
+            for at in range(0, len(data), _GZIP_STEP_BYTES):
+                step = data[at : at + _GZIP_STEP_BYTES]
+                while step:
+                    self._started = True
+                    yield self._parts.made(self._member.decompress(step, _PIECE_BYTES))
+                    step = self._member.unconsumed_tail
+                    if self._member.eof:
+                        step = self._member.unused_data
+                        self._parts.ended()
+                        self._member = zlib.decompressobj(_GZIP)
+                        self._started = False
         except zlib.error as problem:
             raise BadPacking(f"the body is no gzip ({problem}); mend its packing") from None
 
@@ -141,6 +168,7 @@ class _Zstd:
     def __init__(self) -> None:
         self._unpacker: Final = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
         self._frame = self._unpacker.decompressobj()
+        self._parts = _Parts()
         self._started = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
@@ -150,10 +178,11 @@ class _Zstd:
                 step = bytes(view[at : at + _ZSTD_STEP_BYTES])
                 while step:
                     self._started = True
-                    yield self._frame.decompress(step)
+                    yield self._parts.made(self._frame.decompress(step))
                     step = b""
                     if self._frame.eof:
                         step = self._frame.unused_data
+                        self._parts.ended()
                         self._frame = self._unpacker.decompressobj()
                         self._started = False
         except zstandard.ZstdError as problem:

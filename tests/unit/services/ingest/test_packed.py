@@ -121,3 +121,13 @@ def test_events_may_be_packed(encoding: str, gate: Gate) -> None:
 
     assert statuses == [201, 400, 400, 413]
     assert len(gate.door.taken) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "ZSTD"])
+def test_a_body_of_empty_parts(encoding: str) -> None:
+    """Members that hold next to nothing are refused once there are too many of them."""
+    empty, full = PACKERS[encoding](b""), PACKERS[encoding](b"x" * 100)
+
+    assert unpack(full * 3_000, encoding, 1 << 20) == b"x" * 300_000
+    with pytest.raises(BadPacking, match="too many tiny pieces"):
+        unpack(empty * 10_000, encoding, 1 << 20)
