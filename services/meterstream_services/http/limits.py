@@ -4,6 +4,8 @@
 * A service on a loopback address is meant for this machine. A page in a browser could reach it
   through a name of its own that resolves to 127.0.0.1, so there the ``Host`` header must be a
   loopback name, or one that the operator allows.
+* A page in a browser can post to any address without asking, and browsers say so: what a page of
+  another origin would have done here is refused, whatever its content type.
 * Answers carry headers that keep browsers from guessing types, framing, or caching figures.
 """
 
@@ -37,6 +39,8 @@ STREAM_TYPES: Final = frozenset(
 )
 """Content types of events line by line, which are taken while they arrive."""
 
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _KEY_PATH: Final = "/k/"
 """Paths that begin so name a key first, then the path that is meant."""
 _HEADERS: Final = (
@@ -116,6 +120,12 @@ class LimitsMiddleware:
                 f"{host.decode('latin-1')[:200]!r} is no name of this service, which listens on a "
                 "loopback address; call it by that address, or allow the name when it is started",
             )
+        if scope["method"] not in _SAFE_METHODS and _is_foreign_page(headers):
+            return "foreign_origin", Problem(
+                403,
+                "foreign-origin",
+                "pages of other origins may do nothing here; have their own server ask",
+            )
         if len(scope["query_string"]) > QUERY_BYTES_MAX:
             return "query_bytes_max", Problem(
                 414, "query-too-long", f"the query is longer than {QUERY_BYTES_MAX} bytes; ask less"
@@ -152,11 +162,26 @@ class LimitsMiddleware:
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
     """The headers that are judged here, empty where they are not; of several, the first."""
-    found = {b"host": b"", b"content-length": b"", b"content-type": b""}
+    found = {
+        b"host": b"",
+        b"content-length": b"",
+        b"content-type": b"",
+        b"origin": b"",
+        b"sec-fetch-site": b"",
+    }
     for name, value in scope["headers"]:
         if name in found and not found[name]:
             found[name] = value
     return found
+
+
+def _is_foreign_page(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser sends this for a page of another origin. Programs send neither header."""
+    site, origin = headers[b"sec-fetch-site"], headers[b"origin"]
+    if site:
+        return site not in _OWN_SITES
+    # An older browser. Of a page that may not be named it sends "null".
+    return bool(origin) and origin.lower().partition(b"://")[2] != headers[b"host"].lower()
 
 
 def _body_bytes_max(path: str, content_type: bytes) -> int:

@@ -34,6 +34,7 @@ LIMITS: Final = (
     "body_bytes_max",
     "query_bytes_max",
     "known_hosts",
+    "foreign_origin",
     "malformed",
 )
 """What stops a client; see `meterstream_services.http.front_limits` and `.limits`."""

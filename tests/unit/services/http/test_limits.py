@@ -123,3 +123,38 @@ def test_what_was_sent_comes_back_escaped(world: World) -> None:
 
     assert response.status_code == 404
     assert response.content.isascii()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "http://localhost:3000"},
+    ],
+)
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/events", "/k/any/v1/events/batch", "/topics/usage-events", "/api/meter/event", "/health"],
+)
+def test_pages_of_other_origins_do_nothing(
+    world: World, path: str, headers: dict[str, str]
+) -> None:
+    """What a browser posts for a foreign page is refused, also as plain text, on every path."""
+    answer = world.send(
+        "POST", path, content=b"{}", headers=headers | {"content-type": "text/plain"}
+    )
+
+    assert answer.status_code == 403
+    assert "other origins" in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"origin": "http://LOCALHOST:8080"}, {"sec-fetch-site": "none"}]
+)
+def test_programs_and_own_pages_are_let_through(world: World, headers: dict[str, str]) -> None:
+    """Programs send no origin; a browser's own requests come from here."""
+    answer = world.send("POST", "/v1/events", content=b"{}", headers=headers)
+
+    assert answer.status_code == 415
