@@ -8,7 +8,7 @@ no zone on the wire: they are read in the project's ``timezone``, UTC by default
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
@@ -160,7 +160,6 @@ def _answer(
     charge: Charge, place: str | None, meter: dict[str, Any] | None, settings: Content
 ) -> Response:
     """All that the published client and the vendor's server call the same things."""
-    time = cast("int", charge.offer.time)
     event = {
         "id": charge.id,
         "event_id": charge.id,
@@ -168,7 +167,7 @@ def _answer(
         "user_id": charge.offer.subject,
         "cost": charge.cost,
         "total_cost": charge.cost,
-        "timestamp": shown(time),
+        "timestamp": shown(charge.at),
         "position": place,
     }
     told = {**event, "success": True, "message": "Event recorded successfully", "event": event}

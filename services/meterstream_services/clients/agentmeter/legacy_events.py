@@ -45,11 +45,15 @@ _PRICES: Final = ("unit_price", "input_token_price", "output_token_price")
 
 
 class Charge(NamedTuple):
-    """An event to be recorded, its id, and what it costs, exactly."""
+    """An event to be recorded, its id, what it costs, exactly, and when it happened.
+
+    One with an id of the client's and no time has the door's: a repeat is given the same.
+    """
 
     offer: Offer
     id: str
     cost: Decimal
+    at: int
 
 
 def charge_of(body: Mapping[str, Any], project: str, *, zone: tzinfo, now: int) -> Charge:
@@ -83,13 +87,14 @@ def charge_of(body: Mapping[str, Any], project: str, *, zone: tzinfo, now: int) 
             type=made.type,
             tenant=project,
             quantity=made.quantity,
-            time=now if time is None else time,
+            time=now if time is None and told is None else time,
             subject=made.subject,
             attributes=attributes,
             key=told,
         ),
         name,
         cost,
+        now if time is None else time,
     )
 
 

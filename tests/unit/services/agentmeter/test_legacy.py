@@ -100,6 +100,17 @@ def test_an_id_that_is_sent_again_counts_and_costs_once(world: World) -> None:
     assert usage(world)["current_usage"] == Decimal("0.3")
 
 
+def test_an_id_without_a_time_may_be_sent_again_later(world: World) -> None:
+    """The door gave it a time, and a repeat is no other event for coming later."""
+    first = record(world, id="e-1", timestamp="missing")
+    world.time[0] += 5_000_000
+    again = record(world, id="e-1", timestamp="missing")
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert len(world.door.taken) == 1
+    assert usage(world)["current_usage"] == Decimal("0.3")
+
+
 def test_times_are_read_in_the_zone_of_the_project(world: World) -> None:
     """UTC unless the project says otherwise; a time with a zone is left as it is."""
     world.send(
