@@ -119,7 +119,7 @@ def test_times_are_read_in_the_zone_of_the_project(world: World) -> None:
 
     record(world)
     record(world, timestamp="2026-05-21T01:19:40+00:00")
-    record(world, timestamp="missing")
+    record(world, id="missing", timestamp="missing")
 
     hours = [
         ((offer.time or 0) - 1_779_326_380_000_000) // 3_600_000_000 for offer in world.door.taken
