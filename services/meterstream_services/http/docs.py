@@ -66,6 +66,8 @@ def _example(schema: Mapping[str, Any], content: Mapping[str, Any]) -> object:
         return _example(schema, schema["components"]["schemas"][content["$ref"].rpartition("/")[2]])
     if "example" in content:
         return content["example"]
+    if "anyOf" in content:
+        return next((e for part in content["anyOf"] if (e := _example(schema, part))), None)
     if content.get("type") == "array":
         item = _example(schema, content["items"])
         return None if item is None else [item]

@@ -171,7 +171,12 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "A duplicate; or a batch, with what became of each of its events.",
         "content": {
             "application/json": {"schema": {"anyOf": [_ROW, _RESULTS]}},
-            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/x-ndjson": {
+                "schema": {
+                    "type": "string",
+                    "example": '{"status":"accepted","partition":3,"offset":1041}\n',
+                }
+            },
         },
     },
     201: {

@@ -89,11 +89,20 @@ _PARAMETERS: Final = [
             "description": "Windows with usage, in order.",
             "content": {
                 "application/json": {
-                    "example": {"from": None, "to": None, "windowSize": "DAY", "data": [_ROW]}
+                    "schema": {
+                        "type": "object",
+                        "required": ["data"],
+                        "example": {
+                            "from": None,
+                            "to": None,
+                            "windowSize": "DAY",
+                            "data": [_ROW],
+                        },
+                    }
                 }
             },
         },
-        **documented(400, 403, 404, 503),
+        **documented(400, 403, 404, 422, 503),
     },
     openapi_extra={"parameters": _PARAMETERS},
 )

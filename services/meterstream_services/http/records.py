@@ -46,11 +46,23 @@ class Unframed(ValueError):
     """A body that is no sequence of records."""
 
 
+_ERROR: Final = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"type": "string"}},
+        }
+    }
+}
+"""An error as the SDK reads it: decision 22."""
+
+
 @router.get(
     "/v1/records",
     summary="How records are taken",
     response_class=Response,
-    responses={503: {"description": "The log is away"}},
+    responses={503: {"description": "The log is away", "content": _ERROR}},
 )
 async def terms(parts: PartsOf, principal: PrincipalOf) -> Response:
     """Partitions of the topic, and the bounds of one request before it is packed."""
@@ -74,11 +86,12 @@ async def terms(parts: PartsOf, principal: PrincipalOf) -> Response:
     responses={
         200: {"description": "A result for each record: `[partition, offset]`, or an error"},
         **{
-            status: {"description": description}
+            status: {"description": description, "content": _ERROR}
             for status, description in (
                 (400, "Not records"),
                 (413, "Too much at once"),
                 (415, "Another media type"),
+                (422, "Headers that cannot be read"),
                 (429, "More than the key may send"),
                 (503, "The log is away"),
             )

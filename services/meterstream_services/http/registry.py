@@ -27,7 +27,25 @@ class RegistryAnswer(JSONResponse):
     media_type = MEDIA_TYPE
 
 
-router = APIRouter(prefix="/registry", tags=["schema registry"])
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {
+        "description": description,
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["error_code", "message"],
+                    "properties": {
+                        "error_code": {"type": "integer"},
+                        "message": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+    for status, description in ((404, "Not Found"), (405, "Read-only"), (422, "No version"))
+}
+router = APIRouter(prefix="/registry", tags=["schema registry"], responses=_ERRORS)
 
 SUBJECT: Final = f"{EVENTS_TOPIC}-value"
 _VALUE: Final = "-value"
