@@ -66,8 +66,8 @@ class UpSettings:
     ``port`` 0 takes any free port. ``metrics`` is the address of the first worker's metrics,
     further workers take the ports behind it; without it each takes any free port. ``webhook`` says
     that notices go to the address and with the secret of the environment. ``store`` is a file of
-    the data directory unless named. ``clients`` are ready catalogues to add, ``unimeter`` and
-    ``hosts`` go to `serve` as they are.
+    the data directory unless named. ``clients`` are ready catalogues to add, which may be
+    all that there are; ``unimeter``, ``hosts`` and ``limits`` go to `serve` as they are.
     """
 
     data: Path
@@ -86,6 +86,7 @@ class UpSettings:
     clients: Sequence[Path] = ()
     unimeter: Sequence[str] = ()
     hosts: Sequence[str] = ()
+    limits: Sequence[str] = ()
 
 
 def run_up(settings: UpSettings, *, say: Callable[[str], None]) -> int:
@@ -253,6 +254,8 @@ class _Machine:
             arguments += ["--unimeter", text]
         for name in settings.hosts:
             arguments += ["--known-host", name]
+        for text in settings.limits:
+            arguments += ["--limit", text]
         return arguments
 
     def _wait_until_ready(self) -> bool:

@@ -28,9 +28,11 @@ from meterstream_services.cli.serve_options import (
     ClientsOption,
     HttpOption,
     KnownHostOption,
+    LimitOption,
     StoreOption,
     UnimeterOption,
     directory_address,
+    front_limits,
     kept_address,
     ready_clients,
     unimeter_port,
@@ -130,6 +132,7 @@ def up(
     clients: ClientsOption = None,
     unimeter: UnimeterOption = None,
     known_host: KnownHostOption = None,
+    limit: LimitOption = None,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run broker, worker and services on this machine, in the foreground.
@@ -143,9 +146,12 @@ def up(
     host, port = host_and_port(http, option="--http")
     for text in unimeter or ():
         unimeter_port(text)  # Said here, before anything is started.
+    front_limits(limit or ())
     settings = UpSettings(
         data=_required(data, "--data", "METERSTREAM_DATA", "the directory for everything kept"),
-        catalogues=_catalogues(catalogue),
+        catalogues=()
+        if clients and not catalogue
+        else _catalogues(catalogue, "the meters' file, or --clients NAME for ready meters"),
         host=host,
         port=port,
         bootstrap_servers=bootstrap or None,
@@ -159,6 +165,7 @@ def up(
         clients=ready_clients(clients or ()),
         unimeter=tuple(unimeter or ()),
         hosts=tuple(known_host or ()),
+        limits=tuple(limit or ()),
     )
     raise typer.Exit(run_up(settings, say=say))
 
@@ -168,10 +175,8 @@ def say(sentence: str) -> None:
     print(line(sentence, process="up"), flush=True)
 
 
-def _catalogues(given: Sequence[Path] | None) -> tuple[Path, ...]:
-    first = _required(
-        given[0] if given else None, "--catalogue", "METERSTREAM_CATALOGUE", "the meters' file"
-    )
+def _catalogues(given: Sequence[Path] | None, what: str = "the meters' file") -> tuple[Path, ...]:
+    first = _required(given[0] if given else None, "--catalogue", "METERSTREAM_CATALOGUE", what)
     return (first, *(each.absolute() for each in (given or ())[1:]))
 
 

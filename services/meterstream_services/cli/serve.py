@@ -23,10 +23,12 @@ from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_
 from meterstream_services.cli.serve_options import (
     HttpOption,
     KnownHostOption,
+    LimitOption,
     PatienceOption,
     StoreOption,
     UnimeterOption,
     accounts_address,
+    front_limits,
     kept_address,
     kept_beside,
     unimeter_port,
@@ -102,6 +104,7 @@ def serve(
     ] = False,
     unimeter: UnimeterOption = None,
     known_host: KnownHostOption = None,
+    limit: LimitOption = None,
     metrics_open: Annotated[
         bool, typer.Option("--metrics-open", help="/metrics takes no key, wherever it is asked.")
     ] = False,
@@ -134,6 +137,7 @@ def serve(
         port=port,
         hosts=tuple(known_host or ()),
         metrics_open=metrics_open,
+        limits=front_limits(limit or ()),
         log_json=as_json(log_format),
         gateway=None
         if read_only

@@ -15,6 +15,7 @@ from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 if TYPE_CHECKING:
     from meterstream_aggregator.store.address import StoreAddress
     from meterstream_services.accounts.opening import DirectoryAddress
+    from meterstream_services.http.front_limits import FrontLimits
     from meterstream_services.http.settings import UnimeterPort
 
 HttpOption = Annotated[
@@ -57,6 +58,17 @@ PatienceOption = Annotated[
         metavar="SECONDS",
         help="How long a request waits for the log. Clients without keys that give up before it "
         "and 3 s more send again and count twice.",
+    ),
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        envvar="METERSTREAM_LIMITS",
+        metavar="NAME=VALUE",
+        help="What one client, one address or all of them may take of the HTTP port, as "
+        "connections_max=500; a name that is not known is answered with all there are. "
+        "Repeatable; in the variable, spaces stand between them.",
     ),
 ]
 ClientsOption = Annotated[
@@ -105,6 +117,16 @@ def unimeter_port(text: str) -> UnimeterPort:
             status=WRONG_ARGUMENTS,
         )
     return UnimeterPort(host, port, tenant or None, advertised, counted)
+
+
+def front_limits(texts: Sequence[str]) -> FrontLimits:
+    """What these texts allow clients, the rest by default. Raises `CommandError`."""
+    from meterstream_services.http.front_limits import parse_limits  # noqa: PLC0415 - loaded by its command
+
+    try:
+        return parse_limits(list(texts))
+    except ValueError as problem:
+        raise CommandError(f"--limit {problem}", status=WRONG_ARGUMENTS) from problem
 
 
 def ready_clients(names: Sequence[str]) -> tuple[Path, ...]:

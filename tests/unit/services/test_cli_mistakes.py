@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from meterstream_aggregator.store.address import parse_address
-from meterstream_services import directories, moving
+from meterstream_services import directories, moving, up
 from meterstream_services.cli.failures import sentence_and_status
 from meterstream_services.cli.main import main
+from meterstream_services.http import app
+from meterstream_services.http.front_limits import FrontLimits
+from meterstream_services.http.settings import Settings
 
 CATALOGUE = str(Path(__file__).parents[3] / "docs" / "examples" / "demo.yaml")
 IMPORT = ["import", "rows.csv", "--type", "t", "--tenant", "=a"]
@@ -52,7 +55,12 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*TIMED, "--quantity", "=1.5e"], "--quantity: '1.5e' is not a decimal number"),
         ([*TIMED, "--timeout", "0"], "Invalid value for '--timeout'"),
         (["up", "--catalogue", CATALOGUE], "--data is missing"),
-        (["up", "--data", "d"], "--catalogue is missing"),
+        (["up", "--data", "d"], "--catalogue is missing: the meters' file, or --clients NAME"),
+        (["up", "--data", "d", "--clients", "nobody"], "no client is called that; there are:"),
+        (
+            ["up", "--data", "d", "--clients", "agentmeter", "--limit", "idle=3"],
+            "--limit idle=3: no limit is called 'idle'; there are: connections_max,",
+        ),
         (["up", "--data", "d", "--catalogue", CATALOGUE, "--http", "80"], "write HOST:PORT"),
         (
             ["up", "--data", "d", "--catalogue", CATALOGUE, "--workers", "0"],
@@ -65,6 +73,12 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
         (["serve", "--store", "s"], "--accounts is missing"),
         (["serve", "--data", "d", "--http", "host:port"], "write HOST:PORT"),
+        (
+            ["serve", "--data", "d", "--limit", "idle_seconds=soon"],
+            "--limit idle_seconds=soon: 'soon' is no number; write idle_seconds=NUMBER",
+        ),
+        (["serve", "--data", "d", "--limit", "headers_max"], "write headers_max=NUMBER"),
+        (["serve", "--data", "d", "--limit", "headers_max=0"], "must be above 0"),
     ],
 )
 def test_wrong_arguments(
@@ -228,3 +242,43 @@ def test_a_drained_topic_may_have_a_store_on_postgresql(
     assert main(["topics", "drained", "--bootstrap", "b:1", "--topic", "t", "--store", url]) == 0
     assert asked == [("b:1", "t", parse_address(url))]
     assert "topic t is drained" in capsys.readouterr().out
+
+
+def test_ready_catalogues_may_be_all_that_up_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`up --clients NAME` needs no catalogue beside it, and limits go on as they were written."""
+    started: list[up.UpSettings] = []
+
+    def note(settings: up.UpSettings, **_: object) -> int:
+        started.append(settings)
+        return 0
+
+    monkeypatch.setattr(up, "run_up", note)
+    limits = ["--limit", "idle_seconds=30", "--limit", "headers_max=50"]
+
+    assert main(["up", "--data", str(tmp_path), "--clients", "agentmeter", *limits]) == 0
+    monkeypatch.setenv("METERSTREAM_LIMITS", "idle_seconds=5 connections_max=9")
+    assert main(["up", "--data", str(tmp_path), "--clients", "all"]) == 0
+
+    alone, every = started
+    assert not alone.catalogues
+    assert [path.stem for path in alone.clients] == ["agentmeter"]
+    assert list(alone.limits) == ["idle_seconds=30", "headers_max=50"]
+    assert len(every.clients) == 5
+    assert list(every.limits) == ["idle_seconds=5", "connections_max=9"]
+
+
+def test_serve_takes_the_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--limit` changes what it names, and nothing else."""
+    started: list[Settings] = []
+
+    def note(settings: Settings) -> int:
+        started.append(settings)
+        return 0
+
+    monkeypatch.setattr(app, "run", note)
+
+    assert main(["serve", "--data", str(tmp_path), "--limit", "idle_seconds=30"]) == 0
+
+    assert [settings.limits for settings in started] == [FrontLimits(idle_seconds=30.0)]
