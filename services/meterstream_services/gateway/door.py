@@ -41,6 +41,8 @@ DISK_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 10.0
 """How long closing waits for outcomes."""
 CLOSE_SECONDS: Final = 5.0
+PART_MAX: Final = 2_000
+"""Offers that are numbered at once; with attributes each needs up to 17 slots of the buffer."""
 RETRY_SECONDS: Final = 2
 RETRY_STUCK_SECONDS: Final = 10
 _STEP_SECONDS: Final = 0.01
@@ -112,7 +114,25 @@ class LogDoor:
         return RETRY_STUCK_SECONDS if self._incarnation.is_stuck else RETRY_SECONDS
 
     async def take(self, offers: Sequence[Offer], patience: Patience = Patience.LOG) -> list[Fate]:
-        """See `Door`."""
+        """See `Door`. Many are taken in parts, one after the other.
+
+        The meter's buffer may not have room for all of them at once, also when they come again.
+        """
+        if len(offers) <= PART_MAX:
+            return await self._take(offers, patience)
+        fates: list[Fate] = []
+        while len(fates) < len(offers):
+            part = await self._take(offers[len(fates) : len(fates) + PART_MAX], patience)
+            fates += part
+            if UNAVAILABLE in part:
+                left = len(offers) - len(fates)
+                self._metrics.count(Ruling.UNAVAILABLE, left)
+                fates += [UNAVAILABLE] * left
+            elif SPOOLED in part:
+                patience = Patience.SPOOL  # The log was waited for already.
+        return fates
+
+    async def _take(self, offers: Sequence[Offer], patience: Patience) -> list[Fate]:
         if self._loop is None:
             self.start()
         request = self._offering.offered(offers)

@@ -269,3 +269,17 @@ def test_a_caller_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
             assert rulings(await place.door.take([usage(1, key="k")])) == ["duplicate"]
 
     run(check())
+
+
+def test_a_call_larger_than_the_buffer_is_taken_in_parts(tmp_path: Path) -> None:
+    """Ten thousand offers with attributes in one call: all accepted; again: all duplicates."""
+
+    async def check() -> None:
+        transport = MemoryTransport()
+        async with opened(transport, tmp_path, keys_max=40_000) as place:
+            offers = [usage(n, key=f"{n}", attributes={"metric": "calls"}) for n in range(10_000)]
+            assert set(rulings(await place.door.take(offers))) == {"accepted"}
+            assert set(rulings(await place.door.take(offers))) == {"duplicate"}
+            assert len(arrived(transport)) == 10_000
+
+    run(check())
