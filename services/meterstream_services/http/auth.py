@@ -19,6 +19,7 @@ import binascii
 import ipaddress
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -37,6 +38,10 @@ FAILURES_PER_SECOND: Final = 10.0
 """Wrong credentials of one address that are answered one by one, over time; and twice as many at
 once."""
 AWAY_RETRY_SECONDS: Final = 2
+QUESTIONS_MAX: Final = 20
+"""Questions of a key under way at once: half of the threads that answer them. Keys for all tenants
+are the operator's own, and are not held to it."""
+_ASKING: Final = "meterstream.asking"
 _KEY_PATH: Final = "/k/"
 
 _log: Final = logging.getLogger("meterstream.keys")
@@ -70,6 +75,7 @@ class AuthMiddleware:
         self._metrics_open = metrics_open
         self._rates = Rates(clock)
         self._failures = Buckets(clock)
+        self._asking = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one event of the application's life."""
@@ -77,7 +83,17 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
             return
         answer = await self._admit(scope)
-        await (answer or self._app)(scope, receive, send)
+        asking: str | None = scope.get(_ASKING)
+        if asking is None:
+            await (answer or self._app)(scope, receive, send)
+            return
+        self._asking[asking] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._asking[asking] -= 1
+            if not self._asking[asking]:
+                del self._asking[asking]
 
     async def _admit(self, scope: Scope) -> Response | None:
         """Note in the scope who asks; an answer for those who may not."""
@@ -98,6 +114,10 @@ class AuthMiddleware:
         wait_seconds = self._rates.of_request(found, _address(scope))
         if wait_seconds is not None:
             return too_fast(path, wait_seconds)
+        if access is Access.READ and found.key is not None and found.tenants is not None:
+            if self._asking[found.key] >= QUESTIONS_MAX:
+                return too_fast(path, 1, f"more than {QUESTIONS_MAX} questions of this key at once")
+            scope[_ASKING] = found.key
         scope[SCOPE_NAME] = found
         scope[RATES_NAME] = self._rates
         return None

@@ -22,7 +22,13 @@ def principal_of(request: Request) -> Principal:
     return found
 
 
-PrincipalOf = Annotated[Principal, Depends(principal_of)]
+async def asking_principal(request: Request) -> Principal:
+    """`principal_of`, as a dependency."""
+    # Not a plain function: those wait for a thread, which slow questions may have taken.
+    return principal_of(request)
+
+
+PrincipalOf = Annotated[Principal, Depends(asking_principal)]
 
 
 def foreign_tenant(tenant: str) -> Problem:

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from meterstream_aggregator.errors import StoreError
 from meterstream_services.accounts.errors import AccountsUnavailable
 from meterstream_services.http.asking import json_response
-from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.problems import Problem, documented
+from meterstream_services.http.threads import Work, in_thread
 
 router = APIRouter(tags=["operation"])
 
@@ -22,12 +23,16 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/health/ready", summary="Can usage be answered?", responses=documented(503))
-def ready(parts: PartsOf) -> Response:
+async def ready(parts: PartsOf) -> Response:
     """503 with the reason until the store can be read, and while no event can be taken.
 
     A log that is away is no reason as long as the spool has room. Accounts that cannot be read are
     told, and keep nothing from being answered.
     """
+    return await in_thread(Work.HEALTH, _ready, parts)
+
+
+def _ready(parts: Parts) -> Response:
     try:
         parts.directory.accounts(limit=1)
         accounts = "ready"

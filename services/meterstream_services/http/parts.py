@@ -51,7 +51,8 @@ class Parts:
             reader.close()
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
+    # Not a plain function: those wait for a thread, which slow questions may have taken.
     found = request.app.state.parts
     assert isinstance(found, Parts)
     return found

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Header, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -29,6 +28,7 @@ from meterstream_services.http.packed import (
 )
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.rates import charge
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(tags=["events"])
@@ -125,7 +125,7 @@ async def pass_on(  # noqa: PLR0911 - one line an answer of decision 22
     try:
         body = await request.body()
         posted = _Posted(body, request.headers.get("content-encoding"), meterstream_records)
-        judged = await run_in_threadpool(_judged, posted, judge, passing.partitions, principal)
+        judged = await in_thread(Work.TAKING, _judged, posted, judge, passing.partitions, principal)
     except ClientDisconnect:
         return _refusal(400, "the request ended early")
     except (UnpackedTooLarge, TooManyProducers) as problem:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from meterstream.compat.agentmeter.statistics import (
@@ -48,6 +47,7 @@ from meterstream_services.gateway.port import Patience
 from meterstream_services.http import rates
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -62,7 +62,7 @@ async def record(
     """Record one event. 402 after storing where the project asks for it and the limit is passed."""
     need(principal, Scope.INGEST)
     project = named_project(principal, body.get("project_id"))
-    settings, zone = await run_in_threadpool(_settings, parts.book, project)
+    settings, zone = await in_thread(Work.BOOK, _settings, parts.book, project)
     charge = charge_of(body, project, zone=zone, now=parts.now())
     if parts.door is None:
         raise away(parts)
@@ -72,7 +72,7 @@ async def record(
     patience = Patience.LOG_OR_SPOOL if charge.offer.key is None else Patience.LOG
     [fate] = await parts.door.take([charge.offer], patience)
     place = answer_for(fate, parts)
-    meter = await run_in_threadpool(_book, parts.book, charge, parts.now())
+    meter = await in_thread(Work.BOOK, _book, parts.book, charge, parts.now())
     return _answer(charge, place, meter, settings)
 
 

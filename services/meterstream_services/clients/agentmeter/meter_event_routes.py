@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -42,6 +41,7 @@ from meterstream_services.gateway.port import Offer, Patience
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.rates import charge, too_fast
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -59,8 +59,8 @@ async def record(
 ) -> Response:
     """Record one event. 201 when the log has it, or the spool while the log is away."""
     need(principal, Scope.INGEST)
-    kind = await run_in_threadpool(
-        METER_TYPES.find, parts.book, principal, required(body, "meter_type_id")
+    kind = await in_thread(
+        Work.BOOK, METER_TYPES.find, parts.book, principal, required(body, "meter_type_id")
     )
     if not kind["is_active"]:
         raise HTTPException(422, "meter_type_id: this meter type is not active; activate it")

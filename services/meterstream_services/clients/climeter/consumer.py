@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -38,6 +37,7 @@ from meterstream_services.gateway.port import Door, Offer, Patience, Ruling
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.rates import charge, too_fast
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import ALL, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -109,7 +109,7 @@ async def call(
     if parts.door is None:
         raise away(parts)
     try:
-        taken = await run_in_threadpool(_begin, parts.book, made)
+        taken = await in_thread(Work.BOOK, _begin, parts.book, made)
     except InsufficientBalance as problem:
         return _and_sweep(_insufficient(problem), request, parts)
     except CallsUnderWay:
@@ -120,7 +120,7 @@ async def call(
         refusal = await _meter(parts, parts.door, made)
         if refusal is not None:
             return refusal
-    told = await run_in_threadpool(_left, parts.book, made)
+    told = await in_thread(Work.BOOK, _left, parts.book, made)
     answer = {
         "success": True,
         "balance_remaining": told["balance"],
@@ -137,8 +137,8 @@ async def sweep(parts: Parts) -> None:
         return
     after = ""
     while True:
-        page = await run_in_threadpool(
-            partial(parts.book.all, None, WALLET, after=after, limit=_WALLETS_MAX)
+        page = await in_thread(
+            Work.BOOK, partial(parts.book.all, None, WALLET, after=after, limit=_WALLETS_MAX)
         )
         for _, tenant, wallet in page:
             await _finish(parts, parts.door, tenant, wallet)
@@ -157,14 +157,14 @@ async def _meter(parts: Parts, door: Door, made: _Call) -> Response | None:
     [fate] = await door.take([made.offer], Patience.LOG_OR_SPOOL)
     if fate.is_kept:
         try:
-            await run_in_threadpool(_change, parts.book, made, wallets.settled)
+            await in_thread(Work.BOOK, _change, parts.book, made, wallets.settled)
         except BookUnavailable:
             # It is charged and metered; the next sweep only has to find its event again.
             _log.warning("a CLIMeter call is not settled: the book is away")
         return None
     is_unknown = fate.ruling is Ruling.UNAVAILABLE
     refund = partial(wallets.refunded, owes_void=is_unknown)
-    await run_in_threadpool(_change, parts.book, made, refund)
+    await in_thread(Work.BOOK, _change, parts.book, made, refund)
     if is_unknown:
         raise away(parts)
     return error(409 if fate.ruling is Ruling.CONFLICT else 422, problem_of(fate))
@@ -187,7 +187,7 @@ async def _finish(parts: Parts, door: Door, tenant: str, wallet: Content) -> Non
         end = wallets.settled
         if not fate.is_kept and not is_undone:
             end = partial(wallets.refunded, owes_void=False)
-        await run_in_threadpool(_change, parts.book, made, end)
+        await in_thread(Work.BOOK, _change, parts.book, made, end)
 
 
 def _call(body: Content, tenant: str, now: int) -> _Call:

@@ -16,7 +16,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -34,6 +33,7 @@ from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Rulin
 from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.rates import charge, too_fast
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -85,7 +85,7 @@ async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Res
     need(principal, Scope.INGEST)
     tenant = tenant_of(principal)
     body = await request.body()
-    events = await run_in_threadpool(lambda: listed_events(read_body(body)))
+    events = await in_thread(Work.TAKING, lambda: listed_events(read_body(body)))
     if len(events) > EVENTS_MAX:
         raise HTTPException(413, f"there are {len(events)} events; send at most {EVENTS_MAX}")
     offers: dict[int, Offer] = {}

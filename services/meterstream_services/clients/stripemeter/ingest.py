@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from meterstream_services.clients.shaped_routes import away, need, shaped
@@ -18,6 +17,7 @@ from meterstream_services.http.guarding import PrincipalOf
 from meterstream_services.http.json_bodies import parse_json
 from meterstream_services.http.parts import PartsOf
 from meterstream_services.http.rates import charge, too_fast
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Forbidden, Principal, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -32,8 +32,8 @@ async def ingest(request: Request, parts: PartsOf, principal: PrincipalOf) -> Re
     body = await request.body()
     header = request.headers.get("idempotency-key")
     try:
-        batch = await run_in_threadpool(
-            lambda: read_batch(parse_json(body), now=parts.now(), header=header)
+        batch = await in_thread(
+            Work.TAKING, lambda: read_batch(parse_json(body), now=parts.now(), header=header)
         )
     except InvalidBatch as problem:
         return error(400, str(problem))

@@ -29,7 +29,7 @@ from meterstream_services.gateway.records import (
 )
 from meterstream_services.http import records as route
 from meterstream_services.http.app import create_app
-from meterstream_services.http.guarding import principal_of
+from meterstream_services.http.guarding import asking_principal
 from meterstream_services.http.packed import UnpackedTooLarge
 from meterstream_services.http.rates import RATES_NAME, Rates
 from meterstream_services.http.settings import Settings
@@ -210,7 +210,7 @@ class Asked:
             Settings(directory / "store.sqlite3", directory / "accounts.sqlite3"),
             directory=MemoryDirectory(),
         )
-        app.dependency_overrides[principal_of] = lambda: principal
+        app.dependency_overrides[asking_principal] = lambda: principal
         self.passing = Passing(transport, patience_seconds=5)
         app.state.parts = replace(app.state.parts, passing=self.passing, judge=judge())
         self.client = httpx.AsyncClient(

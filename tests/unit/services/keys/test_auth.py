@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from meterstream_services.http.auth import AuthMiddleware
+from meterstream_services.http.auth import QUESTIONS_MAX, AuthMiddleware
 from meterstream_services.http.guarding import SCOPE_NAME
 from meterstream_services.keys.principal import ANYBODY, NOBODY, Principal
 from meterstream_services.keys.text import id_of, new_key
@@ -280,3 +280,36 @@ def test_callers_of_one_network(keyed: Keyed) -> None:
     ]
 
     assert told[-1] == 429
+
+
+def test_questions_of_a_key_at_once() -> None:
+    """A key asks so many questions at once; one more is told to wait, other keys are not."""
+    keyed = Keyed()
+    one, other = keyed.make("read", tenants=["a"]), keyed.make("read", tenants=["b"])
+    go = asyncio.Event()
+
+    async def slow(_: Scope, __: Receive, send: Send) -> None:
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = AuthMiddleware(slow, keys=keyed.keys, metrics_open=True, clock=keyed.clock)
+
+    async def ask() -> list[int]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as to:
+
+            def question(key: str) -> asyncio.Task[httpx.Response]:
+                headers = {"x-api-key": key}
+                return asyncio.create_task(to.get("/v1/usage", headers=headers))
+
+            waiting = [question(one) for _ in range(QUESTIONS_MAX)]
+            await asyncio.sleep(0.05)
+            refused = await question(one)
+            assert refused.headers["retry-after"] == "1"
+            waiting.append(question(other))
+            go.set()
+            told = [refused.status_code, *[(await each).status_code for each in waiting]]
+            return [*told, (await question(one)).status_code]
+
+    assert asyncio.run(ask()) == [429] + [200] * (QUESTIONS_MAX + 2)
