@@ -7,10 +7,10 @@ key for accounts as tenants of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,6 +22,8 @@ from meterstream_services.clients.unimeter.metrics import Metrics
 from meterstream_services.clients.unimeter.wire import U64_MAX, BadFrame, EventRow
 from meterstream_services.gateway.port import Patience, Ruling
 from meterstream_services.http.parts import Parts
+from meterstream_services.http.rates import charge
+from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import ALL, Principal, Scope
 
 ITEMS_MAX: Final = 1_000
@@ -41,9 +43,8 @@ async def record_array(
     400 where an item is wrong: nothing is kept then, unless the answer says so; 403 and 503 as
     everywhere.
     """
-    del request
     try:
-        return await _recorded(parts, principal, body)
+        return await _recorded(request, parts, principal, body)
     except BadFrame as problem:
         return _error(400, problem.reason)
     except BookUnavailable as problem:
@@ -60,7 +61,9 @@ class _Refused(Exception):
         self.response = response
 
 
-async def _recorded(parts: Parts, principal: Principal, body: list[Any]) -> Response:
+async def _recorded(
+    request: Request, parts: Parts, principal: Principal, body: list[Any]
+) -> Response:
     door = parts.door
     if not principal.may(Scope.INGEST):
         raise _Refused(_error(403, "this key may not record; use one with the scope ingest"))
@@ -70,11 +73,16 @@ async def _recorded(parts: Parts, principal: Principal, body: list[Any]) -> Resp
         raise _Refused(_error(503, "nothing is taken here: no broker is named", retry_after=30))
     tenant = principal.sole_tenant
     owner = ALL if tenant is None else principal.owner
-    known = await run_in_threadpool(Metrics(parts.book, owner).read)
+    known = await in_thread(Work.BOOK, Metrics(parts.book, owner).read)
     told = _told(body, tenant, known)
     for offer in told.offers:
         if not principal.may_use(offer.tenant):
             raise _Refused(_error(403, f"this key is not for the account {offer.tenant}"))
+    wait_seconds = charge(request, len(told.offers))
+    if wait_seconds is not None:
+        pause = math.ceil(wait_seconds)
+        why = "this key sends more events than its rate allows"
+        raise _Refused(_error(429, why, retry_after=pause))
     fates = await door.take(told.offers, Patience.LOG if told.is_keyed else Patience.LOG_OR_SPOOL)
     for fate in fates:
         if fate.ruling is Ruling.UNAVAILABLE:

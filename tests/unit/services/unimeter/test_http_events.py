@@ -17,10 +17,12 @@ from meterstream_services.clients.book import MemoryBook
 from meterstream_services.clients.unimeter import wire, wire_metrics
 from meterstream_services.clients.unimeter.http_events import record_array
 from meterstream_services.gateway.memory import MemoryDoor
+from meterstream_services.http.guarding import SCOPE_NAME
 from meterstream_services.http.metrics import HttpMetrics
 from meterstream_services.http.parts import Parts
+from meterstream_services.http.rates import RATES_NAME, Rates
 from meterstream_services.http.settings import UnimeterPort
-from meterstream_services.keys.principal import ANYBODY, Principal, Scope
+from meterstream_services.keys.principal import ANYBODY, Principal, Rate, Scope
 from tests.unit.services.unimeter.world import World, raw, response
 
 if TYPE_CHECKING:
@@ -184,3 +186,21 @@ def test_the_vendors_layout_is_a_switch() -> None:
             return payload[:8]
 
     assert asyncio.run(program()) == bytes([1, *[0] * 7])
+
+
+def test_an_array_is_charged_to_its_key() -> None:
+    """A key that has used up its rate of events is told to wait, as on every other path."""
+    rates, door = Rates(lambda: 0.0), MemoryDoor()
+    who = Principal("key", frozenset({Scope.INGEST}), frozenset({"a"}), rate=Rate(None, 1))
+    scope = {"type": "http", "method": "POST", "path": "/v1/events", "headers": []}
+    scope |= {RATES_NAME: rates, SCOPE_NAME: who}
+    parts: Any = Parts(
+        open_store=NotImplemented, directory=NotImplemented, now=lambda: 0, metrics=HttpMetrics(),
+        door=door, book=MemoryBook(),
+    )  # fmt: skip
+
+    def post() -> int:
+        return asyncio.run(record_array(Request(scope), parts, who, [EVENT] * 5)).status_code
+
+    assert [post(), post()] == [200, 429]
+    assert len(door.taken) == 5
