@@ -76,6 +76,7 @@ class Serve:
             process.kill()
             process.wait()
             raise AssertionError(self.output.read_text("utf-8", "replace")) from None
+        assert process.returncode == 0, self.output.read_text("utf-8", "replace")
 
     def takes_events(self) -> bool:
         """What /health/ready says of the door."""
