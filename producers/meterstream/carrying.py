@@ -114,6 +114,10 @@ class Carrier:
     def on_time(self, now: float) -> None:
         """Do what time asks for."""
 
+    def poll_seconds(self, seconds: float) -> float:
+        """How long to wait for reports when nothing else moves, at most so long."""
+        return seconds
+
     def sleep_seconds(self, seconds: float, *, is_open: bool) -> tuple[float, bool]:
         """How long to sleep when nothing moves, and whether new events shall end it."""
         return seconds, is_open  # Without a connection events wait anyway.

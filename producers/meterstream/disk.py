@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from meterstream.transport import Report, Transport
 
 _GROUP: Final = 1_000
+_GATHER_SECONDS: Final = 0.004
+"""From one group to the next, unless it is full or somebody waits: each costs as much as hundreds
+of entries in it."""
 _DISK_SECONDS: Final = 0.01
 """How soon to look again when the disk refused: acknowledgements make room."""
 
@@ -60,6 +63,7 @@ class DiskCarrier(Carrier):
         self.is_stuck = False
         """Nor could any of it be sent: it waits in memory."""
         self._group: Final[list[Stored]] = []
+        self._gather_until = 0.0
         self._unstored_through = 0
         """The last ticket that went without the disk."""
         self._body: Final = Encoder(b"").encode
@@ -83,9 +87,12 @@ class DiskCarrier(Carrier):
         """Write a group to disk; put it straight into flight where nothing waits before it."""
         group = self._group
         if not group:  # One that the disk refused goes first.
+            if self._gathers(now):
+                return False
             self._collect()
         if not group:
             return False
+        self._gather_until = now + _GATHER_SECONDS
         may_pass = self._connection.is_open and not self.spooled.has_backlog
         if self.spooled.store(group, now):
             if may_pass:
@@ -140,10 +147,16 @@ class DiskCarrier(Carrier):
         """Now and then, write down what has an outcome."""
         self.spooled.on_time(now)
 
+    def poll_seconds(self, seconds: float) -> float:
+        """See `Carrier.poll_seconds`. What gathers in the buffer waits no longer than it must."""
+        return min(seconds, _GATHER_SECONDS) if self._intake.buffer else seconds
+
     def sleep_seconds(self, seconds: float, *, is_open: bool) -> tuple[float, bool]:
         """See `Carrier.sleep_seconds`. New events are wanted, unless the disk refuses them."""
         if not self._group:
-            return seconds, True
+            if not self._intake.buffer:
+                return seconds, True
+            return min(seconds, _GATHER_SECONDS), False
         return (min(seconds, _DISK_SECONDS) if is_open else seconds), False
 
     def end(self) -> int:
@@ -166,6 +179,12 @@ class DiskCarrier(Carrier):
         """The process is the child of a fork: the files are the parent's."""
         self.spooled.abandon()
         self.adoption.abandon()
+
+    def _gathers(self, now: float) -> bool:
+        """Whether what is in the buffer waits a moment for more."""
+        buffer = self._intake.buffer
+        waits = now < self._gather_until and 0 < len(buffer) < _GROUP
+        return waits and type(buffer[-1]) is not Barrier
 
     def _collect(self) -> None:
         """Fill the group from the buffer, encoded and with tickets."""

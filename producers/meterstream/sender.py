@@ -147,7 +147,7 @@ class Sender:
             loaded = carrier.load(now)
             sent = carrier.send(self._transport)
             is_busy = loaded or sent or not carrier.awaits_reports
-            reports = self._transport.poll(0 if is_busy else _POLL_SECONDS)
+            reports = self._transport.poll(0 if is_busy else carrier.poll_seconds(_POLL_SECONDS))
         except TransportBroken as problem:
             self.rebuilt += 1
             self._complaints.warn("broken", f"the client is built anew, nothing is lost: {problem}")
