@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -28,6 +26,7 @@ from meterstream_services.clients.climeter.events import (
     read_event,
 )
 from meterstream_services.clients.climeter.payer import tenant_of
+from meterstream_services.clients.partly_kept import PartlyKept
 from meterstream_services.clients.shaped_routes import away, need, shaped
 from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
 from meterstream_services.http.guarding import PrincipalOf
@@ -38,45 +37,8 @@ from meterstream_services.keys.principal import Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
 
-PARTS_REMEMBERED: Final = 10_000
-EQUAL_REMEMBERED: Final = 16
-"""Batches of the very same bytes at a time."""
 _ERRORS_SHOWN: Final = 100
 _log: Final = logging.getLogger("meterstream.http")
-
-
-class PartlyKept:
-    """Which events of batches that were answered 503 are kept all the same. For any thread.
-
-    A batch stands for its bytes: whichever client sends the same ones next takes over what was kept
-    for the other, so that as many events are counted as successes are answered.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, list[frozenset[int]]] = OrderedDict()
-
-    def take(self, batch: bytes) -> frozenset[int]:
-        """What was kept of a batch before; forgotten with this."""
-        with self._lock:
-            parts = self._kept.get(batch)
-            if parts is None:
-                return frozenset()
-            kept = parts.pop()
-            if not parts:
-                del self._kept[batch]
-            return kept
-
-    def note(self, batch: bytes, kept: Collection[int]) -> None:
-        """Remember what is kept of a batch that is answered 503; of each that has these bytes."""
-        if not kept:
-            return
-        with self._lock:
-            parts = self._kept.setdefault(batch, [])
-            parts.append(frozenset(kept))
-            del parts[:-EQUAL_REMEMBERED]
-            if len(self._kept) > PARTS_REMEMBERED:
-                self._kept.popitem(last=False)
 
 
 @router.post("/v1/events/batch")

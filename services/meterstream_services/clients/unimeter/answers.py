@@ -16,8 +16,9 @@ No other status is ever sent: the published client's reader ends at one that it 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
@@ -25,6 +26,7 @@ from meterstream.compat.unimeter_catalogue import EVENT_TYPE, METRIC, OPERATION,
 from meterstream_aggregator.errors import StoreError
 from meterstream_services.clients.book import BookFull, BookUnavailable
 from meterstream_services.clients.eventlog import Listed
+from meterstream_services.clients.partly_kept import PartlyKept
 from meterstream_services.clients.unimeter import wire, wire_metrics, wire_questions
 from meterstream_services.clients.unimeter.alerts import Alerts
 from meterstream_services.clients.unimeter.figures import Questions
@@ -32,7 +34,7 @@ from meterstream_services.clients.unimeter.folded import Folded
 from meterstream_services.clients.unimeter.meaning import ACCOUNT_EVENT_TYPE, Known, Meaning
 from meterstream_services.clients.unimeter.metrics import Metrics, form_of
 from meterstream_services.clients.unimeter.wire import BadFrame, Op, Result, Status
-from meterstream_services.gateway.port import Patience, Ruling
+from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
 from meterstream_services.http.parts import Parts
 
 ALERTS_MAX: Final = 1_000
@@ -56,6 +58,7 @@ class Answer(NamedTuple):
 _Handler: TypeAlias = Callable[[bytes], Awaitable[Answer]]
 _REFUSED: Final = Answer(Status.ERR)
 _LATER: Final = Answer(Status.BACKPRESSURE)
+_KEPT_BEFORE: Final = Fate(Ruling.SPOOLED)
 
 
 class Answers:
@@ -83,6 +86,7 @@ class Answers:
         self._counted: Final = counted
         self._meaning: Final = Meaning(tenant)
         self._folded: Final = Folded(self._look)
+        self._partly: Final = PartlyKept()
         self._ops: Final[dict[int, _Handler]] = {
             Op.METRIC_PUT: self._metric_put,
             Op.METRIC_DELETE: self._metric_delete,
@@ -146,8 +150,10 @@ class Answers:
         if not told.offers:
             status = Status.ERR if told.refused else Status.OK
             return Answer(status, wire.encode_result(Result(0, 0, 0)))
-        patience = Patience.LOG if told.is_keyed else Patience.LOG_OR_SPOOL
-        fates = await door.take(told.offers, patience)
+        if told.is_keyed:
+            fates = await door.take(told.offers, Patience.LOG)
+        else:
+            fates = await self._keyless(door, payload, told.offers)
         stored = duplicates = last = 0
         noted = self._folded.last
         for offer, fate in zip(told.offers, fates, strict=True):
@@ -170,6 +176,27 @@ class Answers:
             _status(stored, duplicates, is_known=told.is_known),
             wire.encode_result(Result(stored, duplicates, last)),
         )
+
+    async def _keyless(self, door: Door, payload: bytes, offers: Sequence[Offer]) -> list[Fate]:
+        """The fates of a frame that nothing is known by when it comes again but its bytes.
+
+        What was kept of it before, when it was told to come again, is not offered once more.
+        """
+        partly = self._partly
+        before = partly.take(_digest(payload)) if len(partly) else frozenset[int]()
+        left = [place for place in range(len(offers)) if place not in before]
+        fates = [_KEPT_BEFORE] * len(offers)
+        try:
+            told = await door.take([offers[place] for place in left], Patience.LOG_OR_SPOOL)
+        except BaseException:
+            partly.note(_digest(payload), before)
+            raise
+        for place, fate in zip(left, told, strict=True):
+            fates[place] = fate
+        away = {place for place, fate in enumerate(fates) if fate.ruling is Ruling.UNAVAILABLE}
+        if away:
+            partly.note(_digest(payload), [n for n in range(len(fates)) if n not in away])
+        return fates
 
     async def _metric_put(self, payload: bytes) -> Answer:
         await self.in_thread(self._defined.put, wire_metrics.decode_metric(payload))
@@ -248,6 +275,10 @@ class Answers:
     def _positions(self) -> Mapping[int, int]:
         with self._parts.store() as store:
             return {row.partition: row.next_offset for row in store.positions()}
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
 
 
 def _status(stored: int, duplicates: int, *, is_known: bool) -> Status:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterstream_services.clients.climeter.ingest import PartlyKept
+from meterstream_services.clients.partly_kept import PartlyKept
 from meterstream_services.gateway.port import Patience
 from meterstream_services.keys.principal import ANYBODY, Scope
 from tests.unit.services.clients.world import NOW, SOMEBODY, ClientWorld, bound_to, micros

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from unimeter import AsyncClient, BackpressureError, Event
 
 from meterstream_services.clients.book import BookUnavailable, MemoryBook
 from meterstream_services.clients.unimeter import folded
@@ -13,9 +14,11 @@ from meterstream_services.clients.unimeter.alert_log import AlertLog, Reached
 from meterstream_services.clients.unimeter.folded import Folded, Positions
 from meterstream_services.clients.unimeter.metrics import FRESH_SECONDS, Metrics
 from meterstream_services.clients.unimeter.wire_metrics import MetricForm
-from meterstream_services.gateway.port import Fate, Ruling
+from meterstream_services.gateway.port import Fate, Offer, Patience, Ruling
+from tests.unit.services.unimeter.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -114,5 +117,30 @@ def test_a_question_waits_until_its_events_are_counted(monkeypatch: pytest.Monke
         assert not await waiting.wait("b")
         assert await waiting.wait("b"), "the next question does not wait for the same again"
         await waiting.close()
+
+    asyncio.run(program())
+
+
+def test_a_frame_without_times_that_was_kept_in_part_counts_once_when_it_comes_again() -> None:
+    """What was kept of it is not offered once more; the same bytes afterwards are new events."""
+    world = World()
+    take = world.door.take
+
+    async def partly(offers: Sequence[Offer], patience: Patience = Patience.LOG) -> list[Fate]:
+        kept = await take(offers[:3], patience)
+        return kept + [Fate(Ruling.UNAVAILABLE) for _ in offers[3:]]
+
+    async def program() -> None:
+        events = [Event(42, "calls", value=value) for value in range(5)]
+        async with world.serving() as [port], AsyncClient([port.address]) as client:
+            world.door.take = partly  # type: ignore[method-assign]  # a door that is nearly full
+            with pytest.raises(BackpressureError):
+                await client.ingest(events)
+            world.door.take = take  # type: ignore[method-assign]  # as above
+            assert len(world.door.taken) == 3
+            assert (await client.ingest(events)).n_stored == 5
+            assert len(world.door.taken) == 5
+            await client.ingest(events)
+            assert len(world.door.taken) == 10
 
     asyncio.run(program())
