@@ -23,9 +23,12 @@ test: test-unit test-integration ## all tests: the quick ones first, then those 
 test-quick: $(INSTALLED) ## the loop of editing: unit tests, few examples of every property
 	@$(PYTHON) -m pytest -m "not integration" --quick tests/unit $(TESTS)
 
-test-unit: $(INSTALLED) ## tests without a broker
+test-unit: $(INSTALLED) ## tests without a broker, as two processes at once
 	@test -x .venv/bin/promtool || sh infra/prometheus/promtool.sh || true
-	@$(PYTHON) -m pytest -m "not integration" $(TESTS)
+	@$(MAKE) --no-print-directory --keep-going -j2 unit-part-1 unit-part-2
+
+unit-part-%: $(INSTALLED)
+	@$(PYTHON) -m pytest -m "not integration" --part $*/2 $(TESTS)
 
 test-integration: $(INSTALLED) ## tests on a real broker; red when none of them ran
 	@$(PYTHON) -m pytest -m integration --require-broker $(TESTS)
