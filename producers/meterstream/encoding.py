@@ -72,6 +72,7 @@ garbage collector stops looking at such a tuple after the first time.
 
 TENANT_KEY: Final = 2
 LANE: Final = 3
+SEQUENCE: Final = 10
 """Places in an entry that others than the encoder look at."""
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from meterstream.durability import SpoolPolicy
     from meterstream.session import Session
+    from meterstream.settlement import Arrival
     from meterstream.transport import Transport
 
 Goal: TypeAlias = Literal["log", "disk"]
@@ -148,6 +149,14 @@ class Incarnation:
         if disk is None or not disk.is_refused:
             return False
         return disk.is_stuck or self._sender.ages.oldest_seconds(clock.monotonic()) > AWAY_SECONDS
+
+    def listen(self, on_arrivals: Callable[[list[Arrival]], None]) -> None:
+        """Tell what is in the log many at once, in place of an outcome for each. Before any event.
+
+        Called in the background thread; must neither wait nor raise. Takes an ``on_outcome``, which
+        is told of what fails, and of what dead processes left.
+        """
+        self._sender.settlement.on_arrivals = on_arrivals
 
     def tell_on_disk(self, told: Callable[[], None]) -> Barrier:
         """As `flush` to the disk, without waiting: ``told`` is called in the background thread.

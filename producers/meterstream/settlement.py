@@ -13,7 +13,7 @@ Counts are written by the background thread only and read by any.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from meterstream.complaints import describe
 from meterstream.status import Outcome
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 AGAIN_SECONDS: Final = 0.5
 AGAIN_SECONDS_MAX: Final = 5.0
 
+Arrival: TypeAlias = "tuple[Entry, int, int]"
+"""An entry that is in the log, its partition and its offset."""
+
 
 class Settlement:
     """Applies reports to what is in flight. Belongs to the background thread.
 
-    ``collect``: somebody wants to know which tickets got an outcome.
+    ``collect``: somebody wants to know which tickets got an outcome. ``on_arrivals``, where it is
+    set, is told what arrived, many at once, in place of an outcome for each.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Settlement:
         on_outcome: Callable[[Outcome], object] | None,
         collect: bool = False,
     ) -> None:
+        self.on_arrivals: Callable[[list[Arrival]], None] | None = None
         self.settled: Final[list[int] | None] = [] if collect else None
         """Tickets that got an outcome, for whoever empties this list; None when nobody does."""
         self.acknowledged = 0
@@ -69,27 +74,37 @@ class Settlement:
         """The ticket is a mark's, which is nobody's event and counts for nothing."""
         self._marks.add(ticket)
 
-    def apply(self, reports: list[Report], now: float) -> bool:
+    def apply(  # noqa: C901, PLR0912 - in one piece: calls cost, once an event
+        self, reports: list[Report], now: float
+    ) -> bool:
         """Settle or doubt what the reports are about. Whether anything arrived."""
         settle, marks, doubtful, arrived = self._flight.settle, self._marks, False, False
+        content, settled, arrivals = self._flight.content, self.settled, list[Arrival]()
+        on_arrivals, on_outcome = self.on_arrivals, self._on_outcome
         for ticket, offset, failure in reports:
             if offset is not None:
                 arrived = True
                 parcel = settle(ticket)
                 if parcel is None:
                     continue
-                if self.settled is not None:
-                    self.settled.append(ticket)
+                if settled is not None:
+                    settled.append(ticket)
                 if marks and self._is_mark(ticket):
                     continue
                 self.acknowledged += 1
-                if self._on_outcome is not None:
-                    self._tell(self._flight.content(ticket), parcel[1], offset, None)
+                if on_arrivals is not None:
+                    entry = content(ticket)
+                    if entry is not None:
+                        arrivals.append((entry, parcel[1], offset))
+                elif on_outcome is not None:
+                    self._tell(content(ticket), parcel[1], offset, None)
             elif failure is not None and failure.permanent:
                 self._refuse(ticket, failure.reason)
             else:
                 doubtful = True
                 self._doubt(ticket, failure, now)
+        if arrivals and on_arrivals is not None:
+            on_arrivals(arrivals)
         if arrived:
             self.again_seconds = min(self.again_seconds, AGAIN_SECONDS)
         elif doubtful:

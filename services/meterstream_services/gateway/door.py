@@ -24,16 +24,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from meterstream import Meter
+from meterstream.encoding import LANE, SEQUENCE, TENANT_KEY
 from meterstream_services.gateway.metrics import DoorMetrics
 from meterstream_services.gateway.offering import LANE_BITS, Awaited, Offering
 from meterstream_services.gateway.port import Fate, Offer, Patience, Ruling
-from meterstream_services.gateway.remembering import KEYS_REMEMBERED_MAX, Underway, name_of
+from meterstream_services.gateway.remembering import KEYS_REMEMBERED_MAX, Underway, Waiter, name_of
 from meterstream_services.gateway.waiting import SPOOLED, UNAVAILABLE, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meterstream.encoding import Entry
     from meterstream.intake import Barrier
+    from meterstream.settlement import Arrival
     from meterstream.status import Outcome, Status
 
 DISK_SECONDS: Final = 3.0
@@ -48,6 +51,8 @@ RETRY_STUCK_SECONDS: Final = 10
 _STEP_SECONDS: Final = 0.01
 _ACCEPTED: Final = Ruling.ACCEPTED
 _DUPLICATE: Final = Ruling.DUPLICATE
+_new: Final = tuple.__new__
+"""Makes a fate at a third of what its own name costs, which fills in what is left out."""
 
 
 class LogDoor:
@@ -66,13 +71,15 @@ class LogDoor:
     ) -> None:
         self._metrics: Final = metrics or DoorMetrics()
         self._patience_seconds: Final = patience_seconds
-        self._outcomes: Final[deque[Outcome]] = deque()
+        self._arrivals: Final[deque[list[Arrival]]] = deque()
+        self._failures: Final[deque[Outcome]] = deque()
         self._barriers: Final[deque[tuple[Barrier, list[Request]]]] = deque()
         self._asking: list[Request] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
         self._meter: Final = make_meter(self._hear)
         self._incarnation: Final = self._meter.current()
+        self._incarnation.listen(self._hear_arrivals)
         self.producer: Final = self._incarnation.producer
         """The id under which the door numbers events."""
         self._offering: Final = Offering(self._incarnation, keys_max=keys_max)
@@ -141,10 +148,11 @@ class LogDoor:
             await self._wait(request, patience)
             self._metrics.seconds.observe(time.perf_counter() - begun)
         fates = [fate or UNAVAILABLE for fate in request.fates]
-        if len(fates) == 1:
-            self._metrics.count(fates[0].ruling, 1)
+        rulings = [fate[0] for fate in fates]
+        if rulings and rulings.count(rulings[0]) == len(rulings):
+            self._metrics.count(rulings[0], len(rulings))
         else:
-            for ruling, count in Counter([fate[0] for fate in fates]).items():
+            for ruling, count in Counter(rulings).items():
                 self._metrics.count(ruling, count)
         return fates
 
@@ -220,11 +228,15 @@ class LogDoor:
                 del waiting[number]
             request.tell(place, fate)
 
-    # Step 5. The first two run in the meter's thread.
+    # Step 5. The first three run in the meter's thread.
+
+    def _hear_arrivals(self, arrivals: list[Arrival]) -> None:
+        self._arrivals.append(arrivals)
+        self._wake()
 
     def _hear(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        if not self._woken:
+        if outcome.producer == self.producer:  # A dead process's, nobody waits for.
+            self._failures.append(outcome)
             self._wake()
 
     def _wake(self) -> None:
@@ -240,37 +252,41 @@ class LogDoor:
         stored = list[Request]()
         while self._barriers and self._barriers[0][0].settled:
             stored += self._barriers.popleft()[1]
-        outcomes, pop, own = self._outcomes, self._offering.waiting.pop, self.producer
-        while outcomes:
-            outcome = outcomes.popleft()
-            _, _, producer, lane, sequence, partition, offset, _ = outcome
-            if producer != own:
-                continue  # A dead process's, which nobody waits for.
-            awaited = pop(sequence << LANE_BITS | lane, None)
-            if offset is None:
-                self._lost(outcome, awaited)
-            elif type(awaited) is tuple:
-                awaited[0].tell(awaited[1], Fate(_ACCEPTED, partition, offset))
-            else:
-                underway = awaited or self._underway(outcome)
-                if isinstance(underway, Underway):
-                    self._arrived(underway, partition, offset)
+        arrivals, pop = self._arrivals, self._offering.waiting.pop
+        while arrivals:
+            for entry, partition, offset in arrivals.popleft():
+                number = entry[SEQUENCE] << LANE_BITS | entry[LANE]
+                awaited = pop(number, None) or self._underway_entry(number, entry)
+                if awaited is None:
+                    continue
+                if type(awaited) is tuple:
+                    request, place = awaited
+                else:
+                    assert isinstance(awaited, Underway)
+                    awaited.keys.keep(awaited, partition, offset)
+                    waiters, awaited.waiters = awaited.waiters, []
+                    if len(waiters) != 1:
+                        _tell_all(waiters, partition, offset)
+                        continue
+                    request, place = waiters[0]
+                request.fates[place] = _new(Fate, (_ACCEPTED, partition, offset, None, None))
+                request.left -= 1
+                if not request.left:
+                    request.finish()
+        while self._failures:
+            outcome = self._failures.popleft()
+            self._lost(outcome, pop(outcome.sequence << LANE_BITS | outcome.lane, None))
         for request in stored:
             self._tell_rest(request, SPOOLED)
 
-    def _arrived(self, underway: Underway, partition: int, offset: int) -> None:
-        underway.keys.keep(underway, partition, offset)
-        waiters, underway.waiters = underway.waiters, []
-        ruling = _ACCEPTED
-        for request, place in waiters:
-            request.tell(place, Fate(ruling, partition, offset))
-            ruling = _DUPLICATE
+    def _underway_entry(self, number: int, entry: Entry) -> Underway | None:
+        return self._underway(number, entry[TENANT_KEY].decode(), entry[-1])
 
-    def _underway(self, outcome: Outcome) -> Underway | None:
-        """The key of an outcome that nobody waits for."""
-        if outcome.key is None:
+    def _underway(self, number: int, tenant: str, key: str | None) -> Underway | None:
+        """The key of an event that nobody waits for."""
+        if key is None:
             return None
-        number, name = _number_of(outcome), name_of(outcome.tenant, outcome.key)
+        name = name_of(tenant, key)
         for keys in (self._offering.keys, self._offering.voids):
             known = keys.find(name)
             if isinstance(known, Underway) and known.number == number:
@@ -281,7 +297,7 @@ class LogDoor:
         """The broker refused an event for good."""
         if awaited is None:
             self._metrics.lost.inc()
-            awaited = self._underway(outcome)
+            awaited = self._underway(_number_of(outcome), outcome.tenant, outcome.key)
         fate = Fate(Ruling.REFUSED, reason=outcome.error)
         if isinstance(awaited, Underway):
             awaited.keys.forget(awaited)
@@ -289,6 +305,14 @@ class LogDoor:
                 request.tell(place, fate)
         elif awaited is not None:
             awaited[0].tell(awaited[1], fate)
+
+
+def _tell_all(waiters: list[Waiter], partition: int, offset: int) -> None:
+    """The first sent it, the others the same once more."""
+    ruling = _ACCEPTED
+    for request, place in waiters:
+        request.tell(place, Fate(ruling, partition, offset))
+        ruling = _DUPLICATE
 
 
 def _number_of(outcome: Outcome) -> int:

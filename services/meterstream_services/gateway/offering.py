@@ -67,6 +67,10 @@ class Offering:
         lanes = self._lanes.young
         now = time.time_ns() // 1000
         room = self._room(len(offers))
+        # The meter's thread is woken once, behind the last: it wants the interpreter, as this does.
+        intake = self._intake
+        if was_drowsy := intake.drowsy:
+            intake.drowsy = False
         for place, offer in enumerate(offers):
             event_type, tenant, quantity, at, kind, session, subject, attributes, key = offer
             room -= _SLOTS_MAX if attributes else 1
@@ -91,6 +95,8 @@ class Offering:
             waiting[number] = (
                 waiter if name is None else begin(name, number, digest_of(offer, at), at, waiter)
             )
+        if was_drowsy:
+            self._incarnation.wake()
         return request
 
     def _room(self, offers: int) -> int:

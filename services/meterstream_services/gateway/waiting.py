@@ -30,6 +30,10 @@ class Request:
         self.fates[place] = fate
         self.left -= 1
         if not self.left:
-            future = self.future
-            if future is not None and not future.done():
-                future.set_result(None)
+            self.finish()
+
+    def finish(self) -> None:
+        """All of them are known."""
+        future = self.future
+        if future is not None and not future.done():
+            future.set_result(None)
