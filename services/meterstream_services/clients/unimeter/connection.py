@@ -7,7 +7,7 @@ bound                  what happens there
 `FRAME_SECONDS`        a frame that takes longer from its header to its end: cut
 `IDLE_SECONDS`         between frames: closed, unless alerts are pushed to it
 `UNDER_WAY_MAX`        requests of a connection: further ones wait in the socket
-`bytes under way`      of all connections of a port together (`room`): likewise
+`bytes under way`      of all connections of a port together (`Rooms`): likewise
 `WRITE_SECONDS`        for a client to take an answer: cut; so is one that leaves
 `WRITE_BYTES_MAX`      of pushed alerts unread
 =====================  ===========================================================================
@@ -24,13 +24,15 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from meterstream_services.clients.unimeter import wire
 from meterstream_services.clients.unimeter.answers import Answer, Answers
 from meterstream_services.clients.unimeter.wire import BadFrame, Op, RequestHeader, Status
 
 FRAME_BYTES_MAX: Final = 4 << 20
+SMALL_BYTES_MAX: Final = 128 << 10
+"""Payloads up to this have room of their own: 1,300 events without properties."""
 FRAME_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 300.0
 LINGER_SECONDS: Final = 1.0
@@ -71,6 +73,21 @@ class Room:
                 turn.set_result(None)
 
 
+class Rooms(NamedTuple):
+    """Room for payloads, which each takes before it has arrived.
+
+    So a client that announces what it does not send takes room away from the others. Small ones
+    have their own: all connections together cannot fill it with what they only announce.
+    """
+
+    small: Room
+    large: Room
+
+    def of(self, size: int) -> Room:
+        """The one for a payload of so many bytes."""
+        return self.small if size <= SMALL_BYTES_MAX else self.large
+
+
 class Connection:
     """One client. ``address`` is what it is told to connect to for every partition."""
 
@@ -79,7 +96,7 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answers: Answers,
-        room: Room,
+        rooms: Rooms,
         ended: Callable[[str], None],
         *,
         address: str,
@@ -87,7 +104,7 @@ class Connection:
         self._reader: Final = reader
         self._writer: Final = writer
         self._answers: Final = answers
-        self._room: Final = room
+        self._rooms: Final = rooms
         self._ended: Final = ended
         self._address: Final = address
         self._under_way: Final = asyncio.Semaphore(UNDER_WAY_MAX)
@@ -158,12 +175,13 @@ class Connection:
                 await self._refuse(head)
                 return "refused"
             await self._under_way.acquire()
-            await self._room.take(header.payload_bytes)
+            room = self._rooms.of(header.payload_bytes)
+            await room.take(header.payload_bytes)
             try:
                 async with asyncio.timeout(FRAME_SECONDS):
                     payload = await reader.readexactly(header.payload_bytes)
             except BaseException:
-                self._room.give(header.payload_bytes)
+                room.give(header.payload_bytes)
                 raise
             task = asyncio.create_task(self._serve(header, payload))
             self._tasks.add(task)
@@ -182,7 +200,7 @@ class Connection:
         except (ConnectionError, OSError):
             pass  # The reader sees it too, and ends.
         finally:
-            self._room.give(header.payload_bytes)
+            self._rooms.of(header.payload_bytes).give(header.payload_bytes)
             self._under_way.release()
 
     async def _answer(self, op: int, payload: bytes) -> Answer:

@@ -22,7 +22,7 @@ from meterstream_services.clients.unimeter import wire, wire_questions
 from meterstream_services.clients.unimeter.alert_log import AlertLog
 from meterstream_services.clients.unimeter.alerts import LOOK_SECONDS, Alerts
 from meterstream_services.clients.unimeter.answers import ALERTS_MAX, Answers
-from meterstream_services.clients.unimeter.connection import Connection, Room
+from meterstream_services.clients.unimeter.connection import Connection, Room, Rooms
 from meterstream_services.clients.unimeter.figures import Questions
 from meterstream_services.clients.unimeter.metrics import Metrics
 from meterstream_services.clients.unimeter.wire import Op
@@ -33,8 +33,10 @@ from meterstream_services.keys.principal import ALL
 
 CONNECTIONS_MAX: Final = 256
 """Of one port; a further one is closed at once."""
-ROOM_BYTES: Final = 64 << 20
-"""Payloads under way on one port."""
+SMALL_ROOM_BYTES: Final = 40 << 20
+"""Small payloads under way on one port: more than all connections can announce and not send."""
+LARGE_ROOM_BYTES: Final = 24 << 20
+"""Larger ones."""
 THREADS: Final = 4
 DRAIN_SECONDS: Final = 15.0
 """How long requests that are under way may go on when the process ends."""
@@ -108,7 +110,7 @@ class Port:
         self.settings: Final = settings
         self.ended: Final[Counter[str]] = Counter()
         self._answers: Final = answers
-        self._room: Final = Room(ROOM_BYTES)
+        self._rooms: Final = Rooms(Room(SMALL_ROOM_BYTES), Room(LARGE_ROOM_BYTES))
         self._connections: Final[dict[Connection, asyncio.Task[None] | None]] = {}
         self._server: asyncio.Server | None = None
         self._pushing: asyncio.Task[None] | None = None
@@ -167,7 +169,7 @@ class Port:
             writer.transport.abort()
             return
         connection = Connection(
-            reader, writer, self._answers, self._room, self._note_end, address=address
+            reader, writer, self._answers, self._rooms, self._note_end, address=address
         )
         self._connections[connection] = asyncio.current_task()
         if self._pushing is None or self._pushing.done():

@@ -225,6 +225,29 @@ def test_connections_beyond_the_bound_are_closed(monkeypatch: pytest.MonkeyPatch
     run(program())
 
 
+def test_frames_that_never_come_keep_nobody_waiting() -> None:
+    """Clients that announce the largest frames and send nothing hold up no small one."""
+    world = World()
+    head = wire.encode_request(Op.INGEST_SYNC, b"", 1)[:8]
+    liar = head + struct.pack("<II", connections.FRAME_BYTES_MAX, 1)
+
+    async def program() -> None:
+        async with world.serving() as [port]:
+            liars = [await raw(port.address) for _ in range(20)]
+            for _, writer in liars:
+                writer.write(liar)
+                await writer.drain()
+            async with asyncio.timeout(connections.FRAME_SECONDS / 2):
+                found, _ = await ask(port.address, wire.encode_request(Op.INGEST_SYNC, EVENTS, 5))
+            assert [number for _, number, _ in found] == [5]
+            for _, writer in liars:
+                writer.close()
+                await writer.wait_closed()
+
+    run(program())
+    assert server.CONNECTIONS_MAX * connections.SMALL_BYTES_MAX < server.SMALL_ROOM_BYTES
+
+
 def test_the_map_leads_back_here() -> None:
     """The socket's own address, unless another is advertised; one that does not fit is refused."""
     world = World()
