@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -24,6 +26,7 @@ Json = Any
 """A parsed JSON document: its reader says what it expects of it."""
 
 API_KEY: Final = "METERSTREAM_API_KEY"
+ALLOW_PLAIN_HTTP: Final = "METERSTREAM_ALLOW_PLAIN_HTTP"
 TIMEOUT_SECONDS: Final = 30.0
 
 
@@ -71,6 +74,12 @@ class Api:
         key = os.environ.get(API_KEY, "").strip() if api_key is None else api_key
         if not key.isascii() or not key.isprintable():
             raise ApiRefused(401, f"{API_KEY} holds no API key; copy it anew")
+        if key and transport is None and not _keeps_secrets(self.url):
+            raise ApiRefused(
+                401,
+                f"{self.url} would carry the API key in the clear; use https, or set "
+                f"{ALLOW_PLAIN_HTTP}=1 where the way is safe",
+            )
         try:
             self._client = httpx.Client(
                 base_url=self.url,
@@ -139,6 +148,21 @@ class Api:
 def path_of(*parts: str) -> str:
     """A path from parts that may hold any character."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _keeps_secrets(url: str) -> bool:
+    """Whether a key may be sent there: encrypted, to this machine, or because somebody said so."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return True  # No address at all: nothing is sent there.
+    if parts.scheme != "http" or host == "localhost":
+        return True
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return True
+    return os.environ.get(ALLOW_PLAIN_HTTP, "").strip() in {"1", "true"}
 
 
 def _refused(response: httpx.Response, url: str) -> ApiRefused:

@@ -94,6 +94,7 @@ class Keys:
         self._reading: Future[None] | None = None
         self._known: dict[str, _Known] = {}
         self._generation = 0
+        self._secret = b""
         self._signer = Signer(b"")
         self._read_at = _NEVER
         self._failed_at = _NEVER
@@ -208,12 +209,13 @@ class Keys:
             return self._reading
 
     def _read(self) -> None:
-        begun = self._clock()
+        begun, kept = self._clock(), self._known
         try:
             told = self._keyring.told(self._generation)
-            if told.generation < self._generation:  # Another database stands in its place.
-                told = self._keyring.told()
-                self._known = {}
+            secret = self._secret
+            if told.generation < self._generation or (secret and told.secret != secret):
+                # Another database stands in its place.
+                told, kept = self._keyring.told(), {}
         except KeysError as problem:
             _log.warning("keys cannot be read, those known go on for a while: %s", problem)
             self._failed_at = self._clock()
@@ -226,9 +228,10 @@ class Keys:
         for key in told.changed:
             ended = key.expires if key.revoked is None else key.revoked
             if ended is not None and ended < long_ago:
-                self._known.pop(key.id, None)
+                kept.pop(key.id, None)
             else:
-                self._known[key.id] = _Known(key, key.principal())
+                kept[key.id] = _Known(key, key.principal())
+        self._known, self._secret = kept, told.secret
         self._signer = Signer(told.secret)
         self._generation = told.generation
         self._demanded = self._demanded or told.generation > 0

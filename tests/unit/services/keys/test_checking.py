@@ -209,6 +209,19 @@ def test_another_keyring_in_its_place(keyed: Keyed) -> None:
     assert [judged(keyed, text) for text in texts] == [Refusal.UNKNOWN] * 3
 
 
+def test_another_keyring_with_more_keys_in_its_place(keyed: Keyed) -> None:
+    """Keys of a database that was replaced are nobody's, however many changes the new one has."""
+    old = keyed.make("read")
+    judged(keyed, old)
+    keyed.ring.__init__()  # type: ignore[misc]  # another file under the same name
+    new = [keyed.make("read") for _ in range(3)]
+
+    keyed.clock.seconds += 2
+
+    assert [isinstance(judged(keyed, text), Principal) for text in new] == [True] * 3
+    assert judged(keyed, old) is Refusal.UNKNOWN
+
+
 def test_a_fault_opens_nothing(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in reading is as if the database were away."""
     monkeypatch.setattr(keyed.ring, "told", lambda _after=0: 1 / 0)

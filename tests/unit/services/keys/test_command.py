@@ -248,6 +248,27 @@ def test_commands_send_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [None, "Bearer mk_live_1", "Bearer mk_live_2"]
 
 
+@pytest.mark.parametrize("url", ["http://usage.example", "http://10.0.0.7:8080"])
+def test_commands_send_no_key_in_the_clear(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Over plain HTTP a key goes to this machine only, or where somebody said that it may."""
+    monkeypatch.setenv("METERSTREAM_API_KEY", "mk_live_1")
+    with pytest.raises(ApiRefused, match="in the clear"):
+        Api(url)
+
+    for good in (
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+        "http://localhost",
+        "https://usage.example",
+    ):
+        Api(good).close()
+    monkeypatch.setenv("METERSTREAM_ALLOW_PLAIN_HTTP", "1")
+    Api(url).close()
+    monkeypatch.delenv("METERSTREAM_ALLOW_PLAIN_HTTP")
+    monkeypatch.delenv("METERSTREAM_API_KEY")
+    Api(url).close()
+
+
 def test_status_says_that_nobody_is_asked(tmp_path: Path) -> None:
     """`/v1/status` tells aloud whether keys are asked for."""
     service = Service(tmp_path)
