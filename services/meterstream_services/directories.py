@@ -33,7 +33,7 @@ def prepare_directory(data: Path) -> None:
     """Make the data directory and prove that it can be written. Raises `UpError`."""
     probe = data / ".probe"
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with probe.open("wb") as file:
             file.write(bytes(65_536))
             file.flush()

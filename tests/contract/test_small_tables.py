@@ -349,6 +349,18 @@ def test_an_outage_of_a_file_heals(tmp_path: Path) -> None:
         pytest.fail("garbage was opened")
 
 
+def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whatever the process's mask: other users of the machine read neither file nor journal."""
+    path = tmp_path / "notes.sqlite3"
+    with closing(open_database(path, TABLES)) as database:
+        with database.writing() as session:
+            session.rows(PUT, ("a", 1))
+        modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+
+    assert modes["notes.sqlite3"] == 0o600
+    assert set(modes.values()) == {0o600}
+
+
 def test_a_foreign_file_stays_as_it_is(tmp_path: Path) -> None:
     """A database of somebody else is refused and stays byte for byte the same."""
     path = tmp_path / "foreign.sqlite3"
