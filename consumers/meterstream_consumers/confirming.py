@@ -43,19 +43,26 @@ class Confirmation:
     ) -> None:
         self._binding = binding
         self._steady = steady
-        self._admin = AdminClient(
-            {**client_settings(bootstrap_servers), "client.id": "meterstream-worker"},
-            logger=_SILENT,
-        )
+        self._settings: Final[dict[str, str | int | float | bool]] = {
+            **client_settings(bootstrap_servers),
+            "client.id": "meterstream-worker",
+        }
+        self._admin: AdminClient | None = None
         self._asked: Future[TopicDescription] | None = None
         self._asked_at = 0.0
         self.answered_at = steady()
         """When a broker last answered, on the steady clock."""
 
     def ask(self) -> None:
-        """Ask anew. Does not wait."""
+        """Ask anew. Does not wait.
+
+        After a question without an answer with a new client: the old one may wait for a controller
+        for minutes, though brokers answer again (seen after a single broker was halted).
+        """
         wanted = TopicCollection([self._binding.topic])
         self._asked_at = self._steady()
+        if self._admin is None:
+            self._admin = AdminClient(self._settings, logger=_SILENT)
         found = self._admin.describe_topics(wanted, request_timeout=_ANSWER_SECONDS)
         self._asked = found[self._binding.topic]
 
@@ -70,11 +77,13 @@ class Confirmation:
             found = asked.result(_ANSWER_SECONDS)
         except KafkaException as problem:
             self._judge(problem.args[0])
+            self._admin = None
             raise LogUnsure(
                 f"the broker does not tell whether topic {self._binding.topic!r} is the same: "
                 f"{problem.args[0].str()}"
             ) from problem
         except TimeoutError as problem:
+            self._admin = None
             raise LogUnsure(
                 f"the broker does not tell within {_ANSWER_SECONDS:.0f} s whether topic "
                 f"{self._binding.topic!r} is the same"
