@@ -59,10 +59,11 @@ class Result(NamedTuple):
 class Stack:
     """Broker, worker, gateway and clients of one campaign. Use as a context."""
 
-    def __init__(self, place: Path, seed: int) -> None:
+    def __init__(self, place: Path, seed: int, spool_bytes_max: int) -> None:
         self.broker: Final = EmbeddedBroker(place / "broker")
         self._place: Final = place
         self._seed: Final = seed
+        self._spool_bytes_max: Final = spool_bytes_max
         self._open: Final = ExitStack()
         self._worker: Final = ExitStack()
 
@@ -89,9 +90,9 @@ class Stack:
         self._open.enter_context(self._worker)
         self.worker = self._worker.enter_context(running_worker(self.settings))
         port = free_port("127.0.0.1")
-        self.serve = Serve(
-            self._place, bootstrap, _TOPIC, "--unimeter", f"127.0.0.1:{port}", "--patience", "2"
-        )
+        options = ("--unimeter", f"127.0.0.1:{port}", "--patience", "2")
+        bound = f"--spool-bytes-max={self._spool_bytes_max}"
+        self.serve = Serve(self._place, bootstrap, _TOPIC, *options, bound)
         self._open.enter_context(self.serve)
         url, seed = self.serve.url, self._seed
         kinds = (
@@ -197,10 +198,17 @@ FAULTS: Final[dict[str, Callable[[Stack, random.Random], None]]] = {
 }
 
 
-def run(place: Path, faults: list[str], seed: int, say: Callable[[str], None]) -> Result:
+def run(
+    place: Path,
+    faults: list[str],
+    seed: int,
+    say: Callable[[str], None],
+    *,
+    spool_bytes_max: int = 1 << 30,
+) -> Result:
     """These faults in this order, and the judgement."""
     chance = random.Random(seed)
-    with Stack(place, seed) as stack:
+    with Stack(place, seed, spool_bytes_max) as stack:
         for fault in faults:
             stack.record(50)
             time.sleep(0.3 + 0.7 * chance.random())
@@ -228,6 +236,8 @@ def run(place: Path, faults: list[str], seed: int, say: Callable[[str], None]) -
         ]
         stack.sdk.close(LONG)
         stack.serve.stop()
+        if not stack.worker.is_alive():  # It was started while there was no broker.
+            stack.start_worker()
         judge = Judge(stack)
         findings += judge.findings()
         return Result(findings, Counter(faults), judge.lines)
@@ -345,13 +355,14 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--only", action="append", default=[], choices=sorted(FAULTS))
+    parser.add_argument("--spool-bytes", type=int, default=1 << 30, help="what the spool may have")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     names = options.only or list(FAULTS)
     faults = [chance.choice(names) for _ in range(options.cycles)]
     place = Path(tempfile.mkdtemp(prefix="door-campaign-"))
     _say(f"--seed {options.seed} --cycles {options.cycles}, in {place}")
-    result = run(place, faults, options.seed, _say)
+    result = run(place, faults, options.seed, _say, spool_bytes_max=options.spool_bytes)
     for line in [
         *result.lines,
         str(dict(result.faults)),
