@@ -210,6 +210,8 @@ def _reason(item: Mapping[str, Any]) -> str:
     match item["type"]:
         case "missing":
             return "is missing; pass it"
+        case "model_attributes_type" if item["loc"] == ("body",):
+            return "is no JSON object; send one, with Content-Type: application/json"
         case "extra_forbidden":
             return "is not known here; mend its spelling or leave it out"
         case _:

@@ -86,7 +86,9 @@ def _check_tenants(tenants: Iterable[str], scopes: frozenset[Scope]) -> None:
             f"a key is for 1 to {TENANTS_MAX} tenants, or for all of them, not for {len(known)}"
         )
     if Scope.ADMIN in scopes:
-        raise InvalidKey("an admin key reads and changes what is everybody's; make it for all")
+        raise InvalidKey(
+            "an admin key reads and changes what is everybody's; make it for all (--all-tenants)"
+        )
     for tenant in known:
         size = len(tenant.encode("utf-8", "surrogatepass"))
         if not 1 <= size <= TENANT_BYTES_MAX or "\0" in tenant or not _is_text(tenant):

@@ -85,7 +85,7 @@ def test_a_key_for_people(keys: Callable[..., tuple[int, str, str]]) -> None:
     [
         (["--scope", "read"], "by --tenant NAME, or for all by --all-tenants"),
         (["--scope", "read", "--tenant", "a", "--all-tenants"], "pass one of them"),
-        (["--scope", "admin", "--tenant", "a"], "make it for all"),
+        (["--scope", "admin", "--tenant", "a"], "make it for all (--all-tenants)"),
         (["--scope", "write", "--all-tenants"], "'write' is not one of"),
         (["--tenant", "a"], "Missing option '--scope'"),
         (["--scope", "read", "--tenant", ""], "is no tenant"),
