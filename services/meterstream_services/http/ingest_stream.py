@@ -101,6 +101,9 @@ class _Stream:
             raise Problem(
                 413, "too-many-events", f"more than {LINES_MAX} lines; send the rest by themselves"
             )
+        if self._lines % LINES_AT_ONCE == 0:
+            # A piece may be many thousand lines that are blank or refused, and wait for nothing.
+            await asyncio.sleep(0)
         if line is not None and not line.strip():
             return
         self._group.append(_TOO_LONG if line is None else self._judged(line))

@@ -10,10 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.requests import Request
 
 from meterstream_services.gateway.port import Fate, Offer, Patience, Ruling
-from meterstream_services.http.ingest_stream import LINE_BYTES_MAX, LINES_AT_ONCE, LINES_MAX
+from meterstream_services.http.ingest_stream import (
+    LINE_BYTES_MAX,
+    LINES_AT_ONCE,
+    LINES_MAX,
+    record_lines,
+)
+from meterstream_services.http.ingest_taking import Sender
 from meterstream_services.http.limits import STREAM_BYTES_MAX
+from meterstream_services.keys.principal import ANYBODY
 from tests.unit.services.ingest.conftest import Door
 
 if TYPE_CHECKING:
@@ -218,3 +226,35 @@ def test_a_client_that_goes_away(gate: Gate) -> None:
 
     assert len(gate.door.taken) == 2
     assert sent[0]["status"] == 400
+
+
+def test_lines_that_wait_for_nothing_let_others_have_their_turn() -> None:
+    """Thousands of refused or blank lines in one piece do not hold up the loop."""
+    body = b"{}\n" * 5_000 + b"\n" * 5_000
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    turns = 0
+
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.sleep(60)
+        return messages.pop()
+
+    async def sent(_: Message) -> None:
+        await asyncio.sleep(0)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def program() -> None:
+        task = asyncio.create_task(others())
+        scope = {"type": "http", "method": "POST", "path": "/v1/events", "headers": []}
+        answer = await record_lines(Request(scope, receive), Door(), Sender(ANYBODY, None, False))
+        await answer(scope, receive, sent)
+        task.cancel()
+
+    asyncio.run(program())
+
+    assert turns >= 10_000 // LINES_AT_ONCE
