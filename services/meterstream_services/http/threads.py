@@ -7,14 +7,12 @@ them, so these have a few threads of their own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
-
-from anyio import CapacityLimiter
-from anyio.lowlevel import RunVar
-from anyio.to_thread import run_sync
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,15 +28,14 @@ class Work(Enum):
     HEALTH = 2
 
 
-_limiters: Final = RunVar[dict[Work, CapacityLimiter]]("meterstream.threads")
+_pools: Final = {
+    work: ThreadPoolExecutor(work.value, thread_name_prefix=work.name.lower()) for work in Work
+}
 
 
 async def in_thread(
     work: Work, call: Callable[_P, _R], /, *arguments: _P.args, **named: _P.kwargs
 ) -> _R:
     """Run what blocks in one of the threads that are kept for such work."""
-    limiters = _limiters.get(None)
-    if limiters is None:
-        limiters = {each: CapacityLimiter(each.value) for each in Work}
-        _limiters.set(limiters)
-    return await run_sync(partial(call, *arguments, **named), limiter=limiters[work])
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_pools[work], partial(call, *arguments, **named))
