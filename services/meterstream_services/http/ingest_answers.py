@@ -41,9 +41,8 @@ def batch_answer(
     200 also where items were refused: 207 is a status of WebDAV, and to those who look at the
     status alone it says no more than 200 does; who sends a batch reads ``results``.
     """
-    counts = dict.fromkeys(Ruling, 0)
-    for fate in fates:
-        counts[fate.ruling] += 1
+    rulings = [fate[0] for fate in fates]
+    counts = {ruling: rulings.count(ruling) for ruling in Ruling}
     if fates and counts[Ruling.UNAVAILABLE] == len(fates):
         raise unavailable(door)
     content: dict[str, Any] = {
@@ -74,11 +73,13 @@ def told_counts(counts: dict[Ruling, int]) -> dict[str, int]:
 
 def fate_row(fate: Fate, offer: Offer | None) -> dict[str, Any]:
     """What became of one event, in JSON."""
-    ruling = fate.ruling
+    ruling, partition, offset, _, _ = fate
+    if ruling is Ruling.ACCEPTED:
+        return {"status": "accepted", "partition": partition, "offset": offset}
     row: dict[str, Any] = {"status": ruling.value}
-    if fate.partition is not None:
-        row["partition"] = fate.partition
-        row["offset"] = fate.offset
+    if partition is not None:
+        row["partition"] = partition
+        row["offset"] = offset
     if ruling is Ruling.REFUSED:
         row["field"] = fate.field
         row["reason"] = fate.reason

@@ -99,6 +99,8 @@ async def take(
 ) -> tuple[list[Fate], list[Offer | None]]:
     """Give the offers among the items to the door: what became of each item, and its offer."""
     offers = [item for item in items if type(item) is Offer]
+    if offers and len(offers) == len(items):
+        return await door.take(offers, patience), [*offers]
     taken = iter(await door.take(offers, patience) if offers else ())
     fates: list[Fate] = []
     told: list[Offer | None] = []

@@ -40,6 +40,10 @@ SHAPES_MAX: Final = 20_000
 NOTHING: Final[Mapping[str, str]] = {}
 
 _FACTS: Final = struct.Struct("<QqQ")
+_EMPTY_HASH: Final = hashlib.blake2b(digest_size=16)
+"""To be copied: a quarter of what making one costs."""
+_new: Final = tuple.__new__
+"""Makes an offer at a third of what its own name costs, which looks for what is left out."""
 
 Known = Mapping[str, MetricSchema]
 
@@ -117,11 +121,12 @@ class Meaning:
             if is_unique:
                 told = self._attributes(shape.code, shape.properties, value, operation)
                 attributes, quantity = told[0], 1
-            if own is None:
-                append(Offer(type_, who, quantity, time, usage, None, None, attributes, key))
-            else:
-                attributes = {**attributes, ACCOUNT: who}
-                append(Offer(type_, own, quantity, time, usage, None, who, attributes, key))
+            tenant: str = who
+            subject: str | None = None
+            if own is not None:
+                attributes, tenant, subject = {**attributes, ACCOUNT: who}, own, who
+            offer = (type_, tenant, quantity, time, usage, None, subject, attributes, key)
+            append(_new(Offer, offer))
         return Told(offers, refused, is_keyed, is_known)
 
     def _shape(self, code: bytes, operation: int, content: bytes) -> _Shape:
@@ -159,5 +164,6 @@ def _refused(problem: str) -> _Shape:
 
 
 def _key(identity: bytes, account: int, at: int, value: int) -> str:
-    facts = identity + _FACTS.pack(account, at, value)
-    return "unimeter-" + hashlib.blake2b(facts, digest_size=16).hexdigest()
+    facts = _EMPTY_HASH.copy()
+    facts.update(identity + _FACTS.pack(account, at, value))
+    return "unimeter-" + facts.hexdigest()
