@@ -90,7 +90,7 @@ class Stack:
         self._open.enter_context(self._worker)
         self.worker = self._worker.enter_context(running_worker(self.settings))
         port = free_port("127.0.0.1")
-        options = ("--unimeter", f"127.0.0.1:{port}", "--patience", "2")
+        options = ("--unimeter", f"127.0.0.1:{port}")
         bound = f"--spool-bytes-max={self._spool_bytes_max}"
         self.serve = Serve(self._place, bootstrap, _TOPIC, *options, bound)
         self._open.enter_context(self.serve)

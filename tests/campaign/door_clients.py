@@ -103,7 +103,7 @@ class Client(ABC):
             if left:
                 time.sleep(0.1 if self.has_ids else 1.0)
 
-    def post(self, path: str, content: Any, **options: Any) -> httpx.Response:  # noqa: ANN401 - JSON
+    def post(self, path: str, content: Any, **options: Any) -> httpx.Response:  # noqa: ANN401 - any JSON value
         """The answer; anything but success or 503 is a problem of the campaign."""
         answer = self.http.post(path, json=content, **options)
         if not answer.is_success and answer.status_code != _UNAVAILABLE:

@@ -1,13 +1,10 @@
-"""A short campaign against the gateway, and its judge judged."""
+"""The judge of campaigns against the gateway, judged."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
-from tests.campaign.__main__ import new_place
-from tests.campaign.door_campaign import judged, run
+from tests.campaign.door_campaign import judged
 from tests.campaign.door_clients import Native, NativeKeyless, NativeTimeless, Sent
 from tests.unit.aggregator.making import event
 
@@ -15,17 +12,6 @@ if TYPE_CHECKING:
     from meterstream_schemas.events import MeterEvent
 
 URL: Final = "http://127.0.0.1:9"
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(300)
-def test_killed_gateways_lose_and_double_nothing() -> None:
-    """Killed under load, and killed while the broker is halted: what clients were told is so."""
-    faults = ["gateway killed", "gateway killed while the broker is halted"]
-
-    result = run(new_place(), faults, 7, lambda _: None)
-
-    assert result.findings == [], result.lines
 
 
 def there(*names: str, has_keys: bool = True) -> list[MeterEvent]:
