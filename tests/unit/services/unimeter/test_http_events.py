@@ -192,8 +192,8 @@ def test_an_array_is_charged_to_its_key() -> None:
     """A key that has used up its rate of events is told to wait, as on every other path."""
     rates, door = Rates(lambda: 0.0), MemoryDoor()
     who = Principal("key", frozenset({Scope.INGEST}), frozenset({"a"}), rate=Rate(None, 1))
-    scope = {"type": "http", "method": "POST", "path": "/v1/events", "headers": []}
-    scope |= {RATES_NAME: rates, SCOPE_NAME: who}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/events"}
+    scope |= {"headers": [], RATES_NAME: rates, SCOPE_NAME: who}
     parts: Any = Parts(
         open_store=NotImplemented, directory=NotImplemented, now=lambda: 0, metrics=HttpMetrics(),
         door=door, book=MemoryBook(),
