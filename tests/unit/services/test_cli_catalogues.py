@@ -18,6 +18,7 @@ from meterstream_services.catalogues.joining import join_files
 from meterstream_services.cli.main import main
 
 if TYPE_CHECKING:
+    from meterstream_services.metric_meters import MetricMeters
     from pathlib import Path
 
     from meterstream_consumers.settings import WorkerSettings
@@ -95,8 +96,8 @@ def test_up_takes_several(
     given: list[Path] = []
 
     class Machine:
-        def __init__(self, _settings: object, catalogue: Path, *_rest: object) -> None:
-            given.append(catalogue)
+        def __init__(self, _settings: object, meters: MetricMeters, *_rest: object) -> None:
+            given.append(meters.catalogue)
 
         def run(self) -> int:
             return 0
