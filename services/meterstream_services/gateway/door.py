@@ -17,6 +17,7 @@ ask. Nobody is told "spooled" otherwise.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ RETRY_STUCK_SECONDS: Final = 10
 _STEP_SECONDS: Final = 0.01
 _ACCEPTED: Final = Ruling.ACCEPTED
 _DUPLICATE: Final = Ruling.DUPLICATE
+_log: Final = logging.getLogger("meterstream.gateway")
 _new: Final = tuple.__new__
 """Makes a fate at a third of what its own name costs, which fills in what is left out."""
 
@@ -77,6 +79,7 @@ class LogDoor:
         self._asking: list[Request] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
+        self._away = False
         self._meter: Final = make_meter(self._hear)
         self._incarnation: Final = self._meter.current()
         self._incarnation.listen(self._hear_arrivals)
@@ -180,7 +183,7 @@ class LogDoor:
         loop = asyncio.get_running_loop()
         future = request.future = loop.create_future()
         on_time = self._turn_to_disk if patience is Patience.LOG_OR_SPOOL else self._give_up
-        request.timer = loop.call_later(self._patience_seconds, on_time, request)
+        request.timer = loop.call_later(self._patience_seconds, self._is_late, on_time, request)
         if patience is Patience.SPOOL:
             self._ask_disk(request)
         try:
@@ -189,6 +192,14 @@ class LogDoor:
             request.timer.cancel()
             if request.left:  # The caller went away.
                 self._give_up(request)
+
+    def _is_late(self, on_time: Callable[[Request], None], request: Request) -> None:
+        """The log did not answer in time. Said once, until it answers again."""
+        if not self._away:
+            self._away = True
+            problem = self._meter.status().last_error or "it does not answer"
+            _log.warning("the log is away, events wait in the spool: %s", problem)
+        on_time(request)
 
     def _give_up(self, request: Request) -> None:
         """Nobody waits any longer for what is missing; it is on its way all the same."""
@@ -253,6 +264,9 @@ class LogDoor:
         while self._barriers and self._barriers[0][0].settled:
             stored += self._barriers.popleft()[1]
         arrivals, pop = self._arrivals, self._offering.waiting.pop
+        if arrivals and self._away:
+            self._away = False
+            _log.warning("the log is back: what waited is being sent")
         while arrivals:
             for entry, partition, offset in arrivals.popleft():
                 number = entry[SEQUENCE] << LANE_BITS | entry[LANE]

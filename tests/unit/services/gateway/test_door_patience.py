@@ -59,6 +59,28 @@ def test_without_the_log_nothing_is_promised(tmp_path: Path, away: MemoryTranspo
     run(check())
 
 
+def test_that_the_log_is_away_and_back_is_said_once(
+    tmp_path: Path, away: MemoryTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line when callers wait in vain, however many do, and one when the log answers again."""
+
+    def said() -> list[str]:
+        lines = [each.getMessage() for each in caplog.records if each.name == "meterstream.gateway"]
+        return [line.partition(":")[0] for line in lines]
+
+    async def check() -> None:
+        async with opened(away, tmp_path, patience_seconds=SHORT) as place:
+            await asyncio.gather(*(place.door.take([usage(n)]) for n in range(3)))
+            assert said() == ["the log is away, events wait in the spool"]
+            away.available = True
+            await until(lambda: len(arrived(away)) == 3)
+            await until(lambda: len(said()) == 2)
+            assert said()[1] == "the log is back"
+
+    with caplog.at_level("WARNING", logger="meterstream.gateway"):
+        run(check())
+
+
 def test_a_late_outcome_settles_the_key(tmp_path: Path, away: MemoryTransport) -> None:
     """What arrived after its caller had given up is a duplicate to the next, at its true place."""
 
