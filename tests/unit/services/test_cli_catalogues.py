@@ -18,10 +18,10 @@ from meterstream_services.catalogues.joining import join_files
 from meterstream_services.cli.main import main
 
 if TYPE_CHECKING:
-    from meterstream_services.metric_meters import MetricMeters
     from pathlib import Path
 
     from meterstream_consumers.settings import WorkerSettings
+    from meterstream_services.metric_meters import MetricMeters
 
 MINE = """\
 metering_since: 2021-03-01T00:00:00Z
