@@ -7,6 +7,7 @@ thread puts events there, so its room is known before a number is spent.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 WAITING_EVENTS_MAX: Final = 100_000
 """Events that calls wait for at most; more are unavailable at once."""
+_log: Final = logging.getLogger("meterstream.gateway")
+
 LANE_BITS: Final = 8
 """A number here is the sequence and, in its lowest bits, the lane."""
 _TENANTS_CACHED: Final = 65_536
@@ -209,6 +212,8 @@ def _flaw_of_void(offer: Offer, original: Kept | Underway | None) -> Fate | None
 def _refused(problem: Exception) -> Fate:
     if isinstance(problem, InvalidEvent):
         return Fate(Ruling.REFUSED, field=problem.field, reason=problem.problem)
+    # No route gives such an offer: a fault of ours must not look like the caller's alone.
+    _log.error("an offer is refused for a fault that is not its own", exc_info=problem)
     return Fate(Ruling.REFUSED, reason=f"cannot be read: {type(problem).__name__}")
 
 

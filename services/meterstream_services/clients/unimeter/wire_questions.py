@@ -33,7 +33,6 @@ from meterstream_services.clients.unimeter.wire import (
 from meterstream_services.clients.unimeter.wire_metrics import FILTER
 
 GROUPS_MAX: Final = 4
-ALERT_BYTES: Final = 136
 
 _QUESTION: Final = struct.Struct("<Qqq64sB7x")
 _REALTIME: Final = struct.Struct("<Q64s")
