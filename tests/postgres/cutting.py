@@ -49,39 +49,39 @@ class Cutter:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._server)
                 self._open += [client, server]
-                threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
-                threading.Thread(target=_pump, args=(server, client), daemon=True).start()
+                answers = threading.Thread(target=_pump, args=(server, client), daemon=True)
+                answers.start()
+                forth = (client, server, answers)
+                threading.Thread(target=self._to_server, args=forth, daemon=True).start()
 
-    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+    def _to_server(
+        self, client: socket.socket, server: socket.socket, answers: threading.Thread
+    ) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
                 if self._armed is not None and _COMMIT in data:
                     cut, self._armed = self._armed, None
+                    # Before anybody can notice: who was cut off may look at once.
+                    self.cuts += 1
                     self._cut(cut, client, server, data)
-                    return
+                    answers.join(30)
+                    break
                 server.sendall(data)
         _end(server)
 
     def _cut(self, cut: Cut, client: socket.socket, server: socket.socket, data: bytes) -> None:
         if cut == "before":
             _end(client)
-        elif cut == "after":
+            _end(server)
+            return
+        if cut == "after":
             # What the server answers finds nobody any more, and it has committed all the same.
             with suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
-            server.sendall(data)
-            with suppress(OSError):
-                server.recv(65536)
-            _end(client)
         else:
             _end(client)
-            self.cuts += 1
             self.release.wait(30)
-            server.sendall(data)
-            with suppress(OSError):
-                server.recv(65536)
-        self.cuts += cut != "held"
-        _end(server)
+        server.sendall(data)
 
 
 @contextmanager
