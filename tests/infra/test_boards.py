@@ -13,9 +13,14 @@ import yaml
 
 from meterstream_aggregator.changes import UsageKey
 from meterstream_aggregator.store.opening import open_store
+from meterstream_services.gateway.port import Ruling
+from meterstream_services.http.access import Access, access_of
+from meterstream_services.http.app import create_app
+from meterstream_services.http.settings import Settings
 from tests.contract.stores import BINDING, CATALOGUE, WINDOW, added, commit, row
 from tests.infra.promql import faults
 from tests.infra.series import EVERYWHERE, known_series
+from tests.unit.services.keys.routes import ways
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +32,7 @@ BOARDS: Final = {
     path.stem: json.loads(path.read_text("utf-8"))
     for path in sorted((FOLDER / "dashboards").glob("*.json"))
 }
+GATEWAY: Final = BOARDS["meterstream-gateway"]
 _PROMETHEUS: Final = {"type": "prometheus", "uid": "${metrics}"}
 _SQL: Final = {"type": "grafana-postgresql-datasource", "uid": "${store}"}
 _BUILT_IN: Final = frozenset({"__rate_interval", "__interval"})
@@ -65,7 +71,9 @@ def test_a_board_has_a_name_that_stays(name: str) -> None:
     assert board["title"].startswith("meterstream: ")
     assert board["timezone"] == "utc"
     assert "id" not in board
-    assert {*BOARDS} == {"meterstream-pipeline", "meterstream-producers", "meterstream-usage"}
+    assert {*BOARDS} == {
+        f"meterstream-{each}" for each in ("gateway", "pipeline", "producers", "usage")
+    }
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -129,6 +137,39 @@ def test_expressions_name_what_exists(name: str) -> None:
             shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", expression))))
             assert shown <= (kept or EVERYWHERE), panel["title"]
+
+
+def test_rulings_that_are_matched_exist() -> None:
+    """A ruling that the door no longer gives would show as nothing, for good."""
+    named = {each for found in matched("ruling") for each in found.split("|")}
+
+    assert named == {"refused", "conflict", "unavailable"}
+    assert named < {ruling.value for ruling in Ruling}
+
+
+def test_every_client_has_its_routes(tmp_path: Path) -> None:
+    """What is called a client's are routes of the program, each of one client, and none is left."""
+    app = create_app(Settings(store=tmp_path / "store", accounts=tmp_path / "accounts"))
+    known = {way.path for way in ways(app)}
+    taking = {
+        way.path
+        for way in ways(app)
+        if way.method == "POST" and access_of("POST", way.path) in {Access.INGEST, Access.SIGNED}
+    }
+    [panel] = [each for each in panels(GATEWAY) if each["title"] == "Requests by client"]
+    clients = re.findall(r'route=~"([^"]+)"', " ".join(each["expr"] for each in panel["targets"]))
+
+    for route in taking:
+        assert sum(re.fullmatch(client, route) is not None for client in clients) == 1, route
+    for pattern in matched("route"):
+        for each in re.split(r"\|(?![^(]*\))", pattern):
+            assert any(re.fullmatch(each, route) for route in known), each
+
+
+def matched(label: str) -> set[str]:
+    """What the gateway's board matches a label with."""
+    text = " ".join(target["expr"] for panel in panels(GATEWAY) for target in panel["targets"])
+    return set(re.findall(rf'{label}=~?"([^"$]+)"', text))
 
 
 def expanded(statement: str, variables: Mapping[str, str], start: int, end: int) -> str:
