@@ -104,16 +104,17 @@ class Gate:
         return asyncio.run(ask())
 
 
-def made_gate() -> Gate:
-    """The routes with an empty door and an empty store."""
-    store, door = MemoryStore(), Door()
-    store.bind(TopicBinding("meterstream.events", "id-of-topic", 1), parse_catalogue(CATALOGUE))
-    store.claim(0, "worker-1")
+def made_gate(bound: MemoryStore | None = None, *, now: int = NOW) -> Gate:
+    """The routes with an empty door, and this store or an empty one."""
+    store, door = bound or MemoryStore(), Door()
+    if bound is None:
+        store.bind(TopicBinding("meterstream.events", "id-of-topic", 1), parse_catalogue(CATALOGUE))
+        store.claim(0, "worker-1")
     app = FastAPI()
     app.state.parts = Parts(
         open_store=lambda: store,
         directory=MemoryDirectory(),
-        now=lambda: NOW,
+        now=lambda: now,
         metrics=HttpMetrics(),
         door=door,
     )
