@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meterstream import Meter
 from meterstream.kafka import KafkaTransport
+from meterstream_schemas.events import EVENT_BYTES_MAX
 from meterstream_schemas.registry import BundledSchemas, RegistrySchemas
 from meterstream_services.gateway.door import LogDoor
 from meterstream_services.gateway.passing import Passing
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 LINGER_MILLISECONDS: Final = 1
 """How long the client waits for more before it sends: a single answer should be quick."""
+GROUP_BYTES_MAX: Final = 1_000 * (EVENT_BYTES_MAX + 1_024)
+"""What events that are written to the spool in one piece may need: the most, of the largest."""
 _SERVICE: Final = "meterstream-gateway"
+_log: Final = logging.getLogger("meterstream.gateway")
 
 
 class Opened(NamedTuple):
@@ -43,6 +48,9 @@ class Opened(NamedTuple):
 
 def open_gateway(settings: Gateway, metrics: DoorMetrics) -> Opened:
     """Both, not started yet. Opens and makes nothing before."""
+    flaw = too_small(settings.spool_bytes_max)
+    if flaw is not None:
+        _log.warning("%s", flaw)
     door = open_door(settings, metrics)
     transport = KafkaTransport(
         bootstrap_servers=lambda: settings.bootstrap_servers,
@@ -56,6 +64,17 @@ def open_gateway(settings: Gateway, metrics: DoorMetrics) -> Opened:
         else RegistrySchemas(settings.registry_url, f"{settings.topic}-value")
     )
     return Opened(door, Passing(transport, metrics), Judge(schemas, own=lambda: door.producer))
+
+
+def too_small(spool_bytes_max: int) -> str | None:
+    """What cannot work with a spool of this size; None where everything fits that may come."""
+    if spool_bytes_max >= GROUP_BYTES_MAX:
+        return None
+    return (
+        f"a spool of {spool_bytes_max} bytes is smaller than one batch may be: while the log is "
+        "away, one that can never fit is answered 503 like a full spool, and holds up what comes "
+        f"behind it until the log is back; --spool-bytes-max {GROUP_BYTES_MAX} is always enough"
+    )
 
 
 def open_door(settings: Gateway, metrics: DoorMetrics) -> LogDoor:
