@@ -151,6 +151,51 @@ def test_readers_see_one_moment(address: StoreAddress) -> None:
         assert _names(database) == ["a"]
 
 
+def test_one_statement_needs_no_transaction(address: StoreAddress) -> None:
+    """It reads what is committed, also while a writer writes, and its errors are the database's."""
+    with closing(open_database(address, TABLES)) as database:
+        query = "SELECT name FROM note WHERE number >= ? ORDER BY name"
+        assert database.rows(query, (0,)) == []
+        with database.writing() as writer:
+            writer.add("note", ("name", "number"), [("a", 1), ("tab\tline\n\\.", -(2**62))])
+            assert database.rows(query, (0,)) == []
+
+        assert database.rows(query, (0,)) == [("a",)]
+        assert database.rows("SELECT name, number FROM note WHERE number < 0") == [
+            ("tab\tline\n\\.", -(2**62))
+        ]
+        with pytest.raises(DatabaseUnavailable) as caught:
+            database.rows("SELECT nothing FROM nowhere")
+        assert not caught.value.in_doubt
+        assert database.rows(query, (2,)) == []
+
+
+def test_rows_that_are_there_are_not_added(address: StoreAddress) -> None:
+    """New rows are added all or none; null is null."""
+    grown = ("name", "number", "words")
+    with closing(open_database(address, GROWN)) as database:
+        with database.writing() as session:
+            session.add("note", grown, iter([("a", 1, None), ("b", 2, "")]))
+        with pytest.raises(DatabaseUnavailable), database.writing() as session:
+            session.add("note", grown, [("c", 3, "x"), ("a", 9, "y")])
+
+        assert database.rows("SELECT name, number, words FROM note ORDER BY name") == [
+            ("a", 1, None),
+            ("b", 2, ""),
+        ]
+
+
+def test_what_is_asked_often_is_prepared(postgres_place: PostgresAddress) -> None:
+    """PostgreSQL parses and plans a lookup once a session, not each time."""
+    with closing(open_database(postgres_place, TABLES)) as database:
+        for number in range(7):
+            database.rows("SELECT name FROM note WHERE number = ?", (number,))
+
+        prepared = database.rows("SELECT statement FROM pg_prepared_statements")
+
+    assert prepared == [("SELECT name FROM note WHERE number = $1",)]
+
+
 def test_readers_cannot_write_in_postgresql(postgres_place: PostgresAddress) -> None:
     """A reader that writes is refused by the database."""
     with (
@@ -301,6 +346,8 @@ def test_lost_connections_are_replaced(postgres_place: PostgresAddress) -> None:
         with database.writing() as session:
             session.rows(PUT, ("b", 1))
         assert _names(database) == ["a", "b"]
+        _end_sessions(postgres_place)
+        assert database.rows("SELECT name FROM note ORDER BY name") == [("a",), ("b",)]
 
 
 def test_a_commit_without_an_answer_is_in_doubt(postgres_place: PostgresAddress) -> None:

@@ -17,13 +17,15 @@ from meterstream_services.accounts.model import (
     SetAccount,
     SetExternalId,
 )
-from meterstream_services.sql.port import Row, Session
+from meterstream_services.sql.port import Reading, Row
 
 ACCOUNT_COLUMNS: Final = "id, name, zone, billing_anchor, labels, status, merged_into, merged_from"
 ACCOUNT_QUERY: Final = f"SELECT {ACCOUNT_COLUMNS} FROM account"  # noqa: S608 - names of columns
 
 _SURROGATE_OR_NUL: Final = re.compile("[\x00\ud800-\udfff]")
-_AT_ONCE: Final = 500
+AT_ONCE: Final = 500
+"""Ids that one statement asks for."""
+
 _Key = TypeVar("_Key")
 _Found = TypeVar("_Found")
 
@@ -31,7 +33,7 @@ _Found = TypeVar("_Found")
 class Stored:
     """What is stored, as planning asks for it; what ``changes`` name is read in few statements."""
 
-    def __init__(self, session: Session, changes: Sequence[Change] = ()) -> None:
+    def __init__(self, session: Reading, changes: Sequence[Change] = ()) -> None:
         self._session = session
         self._accounts: dict[str, Account | None] = {}
         self._histories: dict[str, History] = {}
@@ -126,13 +128,13 @@ def _storable(names: Iterable[str]) -> dict[str, None]:
     return {name: None for name in names if _SURROGATE_OR_NUL.search(name) is None}
 
 
-def _rows_in(session: Session, query: str, ids: Sequence[str], *first: str) -> Iterator[Row]:
-    for at in range(0, len(ids), _AT_ONCE):
-        some = ids[at : at + _AT_ONCE]
+def _rows_in(session: Reading, query: str, ids: Sequence[str], *first: str) -> Iterator[Row]:
+    for at in range(0, len(ids), AT_ONCE):
+        some = ids[at : at + AT_ONCE]
         yield from session.rows(f"{query} ({', '.join('?' * len(some))})", (*first, *some))
 
 
-def read_histories(session: Session, tenants: Sequence[str]) -> dict[str, History]:
+def read_histories(session: Reading, tenants: Sequence[str]) -> dict[str, History]:
     """The histories of those tenants that have one."""
     found: dict[str, list[tuple[int, str | None]]] = {}
     query = "SELECT tenant, start, account FROM tenancy WHERE tenant IN"

@@ -29,6 +29,7 @@ from meterstream_services.accounts.port import Applied, Expected, Feed
 from meterstream_services.accounts.stored import (
     ACCOUNT_COLUMNS,
     ACCOUNT_QUERY,
+    AT_ONCE,
     Stored,
     account_of_row,
     read_histories,
@@ -46,10 +47,7 @@ _PUT_ACCOUNT: Final = (
     " status = excluded.status, merged_into = excluded.merged_into,"
     " merged_from = excluded.merged_from"
 )
-_PUT_CHANGE: Final = (
-    "INSERT INTO account_change (sequence, made_at, kind, id, was, is_now)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
+_CHANGE: Final = ("sequence", "made_at", "kind", "id", "was", "is_now")
 
 
 def account_tables() -> Tables:
@@ -75,13 +73,13 @@ class SqlDirectory:
 
     def account(self, account_id: str) -> Account | None:
         """One account, or None."""
-        with self._reading() as session:
-            return Stored(session).stored_account(account_id)
+        with _ours():
+            return Stored(self._database).stored_account(account_id)
 
     def accounts(self, *, after: str | None = None, limit: int = 1000) -> list[Account]:
         """Accounts by id, those greater than ``after``."""
-        with self._reading() as session:
-            found = session.rows(
+        with _ours():
+            found = self._database.rows(
                 f"{ACCOUNT_QUERY} WHERE id > ? ORDER BY id LIMIT ?",
                 ("" if after is None else after, limit),
             )
@@ -89,23 +87,26 @@ class SqlDirectory:
 
     def histories(self, tenants: Sequence[str]) -> dict[str, History]:
         """The histories of those tenants that have one."""
+        if len(tenants) <= AT_ONCE:  # One statement needs no transaction around it.
+            with _ours():
+                return read_histories(self._database, tenants)
         with self._reading() as session:
             return read_histories(session, tenants)
 
     def tenants_of(self, account_id: str) -> list[str]:
         """Every tenant that ever belonged to an account, sorted."""
-        with self._reading() as session:
-            return list(Stored(session).stored_tenants_of(account_id))
+        with _ours():
+            return list(Stored(self._database).stored_tenants_of(account_id))
 
     def external_ids(self, account_id: str) -> list[tuple[str, str]]:
         """The (system, id) pairs that mean an account, sorted."""
-        with self._reading() as session:
-            return list(Stored(session).stored_externals_of(account_id))
+        with _ours():
+            return list(Stored(self._database).stored_externals_of(account_id))
 
     def account_of(self, system: str, external_id: str) -> str | None:
         """The account that an id of another system means; None for none."""
-        with self._reading() as session:
-            return Stored(session).stored_external(system, external_id)
+        with _ours():
+            return Stored(self._database).stored_external(system, external_id)
 
     def apply(
         self,
@@ -166,21 +167,15 @@ class SqlDirectory:
         changed = [t for t, history in made.histories.items() if history != made.was_history[t]]
         known = [(tenant,) for tenant in changed if made.was_history[tenant]]
         _many(session, "DELETE FROM tenancy WHERE tenant = ?", known)
-        _many(
-            session,
-            "INSERT INTO tenancy (tenant, start, account) VALUES (?, ?, ?)",
-            [(tenant, *entry) for tenant in changed for entry in made.histories[tenant]],
-        )
+        entries = [(tenant, *entry) for tenant in changed for entry in made.histories[tenant]]
+        _add(session, "tenancy", ("tenant", "start", "account"), entries)
         _many(
             session,
             "DELETE FROM external_id WHERE system = ? AND external_id = ?",
             list(made.externals),
         )
-        _many(
-            session,
-            "INSERT INTO external_id (system, external_id, account) VALUES (?, ?, ?)",
-            [(*key, account) for key, account in made.externals.items() if account is not None],
-        )
+        meant = [(*key, account) for key, account in made.externals.items() if account is not None]
+        _add(session, "external_id", ("system", "external_id", "account"), meant)
         _many(session, "DELETE FROM account WHERE id = ?", gone)
         self._record(session, made)
 
@@ -193,7 +188,7 @@ class SqlDirectory:
         ]
         if not records:
             return
-        _many(session, _PUT_CHANGE, records)
+        session.add("account_change", _CHANGE, records)
         session.rows(
             "DELETE FROM account_change WHERE sequence <= ?",
             (last + len(records) - self._changes_max,),
@@ -211,6 +206,13 @@ def _ours() -> Generator[None]:
 def _many(session: Session, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
     if rows:
         session.many(statement, rows)
+
+
+def _add(
+    session: Session, table: str, columns: Sequence[str], rows: Sequence[Sequence[str | int | None]]
+) -> None:
+    if rows:
+        session.add(table, columns, rows)
 
 
 def _json(content: Content) -> str:

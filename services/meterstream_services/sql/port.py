@@ -45,27 +45,42 @@ class DatabaseUnavailable(Exception):
         self.in_doubt = in_doubt
 
 
-class Session(Protocol):
-    """One transaction."""
+class Reading(Protocol):
+    """What answers statements that read."""
 
     def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run a statement; all rows of its answer, none for those that have no answer."""
         ...
 
+
+class Session(Reading, Protocol):
+    """One transaction."""
+
     def many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         """Run a statement for each of the rows."""
         ...
 
+    def add(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+        """Insert new rows, in the quickest way that the database has."""
+        ...
 
-class Database(Protocol):
+
+class Database(Reading, Protocol):
     """Safe from several threads; blocks. Opens, and makes its tables, when first used.
 
     Everything raises `DatabaseUnavailable`. One thread has one transaction at a time: a writer
     that begins another inside its own would wait for itself.
     """
 
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """One statement that reads, by itself: a snapshot of its own, one round trip.
+
+        It may run twice: where a session had ended while it lay in the pool.
+        """
+        ...
+
     def reading(self) -> AbstractContextManager[Session]:
-        """A consistent snapshot."""
+        """A consistent snapshot for several statements."""
         ...
 
     def writing(self) -> AbstractContextManager[Session]:

@@ -2,7 +2,10 @@
 
 A session that lay in the pool may have ended meanwhile: the server was started anew, or gave up an
 idle one. The first statement of a transaction shows it, before anything is done, so then another
-session is made. From there on a lost session is an error of this transaction.
+session is made; so it is for a statement that reads by itself. From there on a lost session is an
+error of this transaction.
+
+Statements are prepared by the client's library: those that a session runs for the sixth time.
 """
 
 from __future__ import annotations
@@ -47,6 +50,26 @@ class PostgresDatabase:
         self._idle: list[Connection] = []
         self._ready = False
         self._closed = False
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """See `Database`. No BEGIN, no COMMIT: each would be a round trip more."""
+        while True:
+            pooled = self._pooled()
+            connection = pooled
+            try:
+                connection = connection or self._connected()
+                found = _Session(connection).rows(statement, parameters)
+            except (psycopg.Error, StoreError) as problem:
+                ended = pooled is not None and pooled.broken
+                _drop(connection)
+                if not ended:
+                    raise self._unavailable(problem, in_doubt=False) from problem
+            except BaseException:
+                _drop(connection)
+                raise
+            else:
+                self._put_back(connection)
+                return found
 
     @contextmanager
     def reading(self) -> Generator[Session]:
@@ -100,8 +123,7 @@ class PostgresDatabase:
     def _begun(self, begin: LiteralString) -> Connection:
         """A session in a new transaction."""
         while True:
-            with self._lock:
-                pooled = self._idle.pop() if self._idle else None
+            pooled = self._pooled()
             connection = pooled or self._connected()
             try:
                 connection.execute(begin)
@@ -114,6 +136,10 @@ class PostgresDatabase:
                 raise
             else:
                 return connection
+
+    def _pooled(self) -> Connection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def _connected(self) -> Connection:
         # A worker's session goes to a server that takes writes: so must these.
@@ -198,6 +224,12 @@ class _Session:
     def many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         with self._connection.cursor() as cursor:
             cursor.executemany(_dialect(statement), rows)
+
+    def add(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+        into: Any = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(into) as copy:
+            for row in rows:
+                copy.write_row(row)
 
 
 def _commit(connection: Connection) -> None:

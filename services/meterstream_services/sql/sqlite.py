@@ -37,6 +37,11 @@ class SqliteDatabase:
         self._ready = False
         self._closed = False
 
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """See `Database`."""
+        with self._connection() as connection:
+            return _Session(connection).rows(statement, parameters)
+
     @contextmanager
     def reading(self) -> Generator[Session]:
         """See `Database`."""
@@ -59,25 +64,36 @@ class SqliteDatabase:
 
     @contextmanager
     def _transaction(self, begin: str) -> Generator[Session]:
-        """A connection for one transaction; it goes back to the pool unless it failed."""
-        connection: sqlite3.Connection | None = None
-        committing = False
-        try:
-            connection = self._take()
+        with self._connection() as connection:
             connection.execute(begin)
             yield _Session(connection)
-            committing = begin != "BEGIN"
-            connection.execute("COMMIT")
+            try:
+                connection.execute("COMMIT")
+            except sqlite3.Error as problem:
+                if begin == "BEGIN":
+                    raise
+                raise self._unavailable(problem, in_doubt=True) from problem
+
+    @contextmanager
+    def _connection(self) -> Generator[sqlite3.Connection]:
+        """A connection from the pool; it goes back there unless something failed."""
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = self._take()
+            yield connection
         except sqlite3.Error as problem:
             _drop(connection)
-            doubt = "; what was written may or may not be kept" if committing else ""
-            raise DatabaseUnavailable(
-                f"{self._path}: cannot be used: {problem}{doubt}", in_doubt=committing
-            ) from problem
+            raise self._unavailable(problem, in_doubt=False) from problem
         except BaseException:
             _drop(connection)
             raise
         self._put_back(connection)
+
+    def _unavailable(self, problem: sqlite3.Error, *, in_doubt: bool) -> DatabaseUnavailable:
+        doubt = "; what was written may or may not be kept" if in_doubt else ""
+        return DatabaseUnavailable(
+            f"{self._path}: cannot be used: {problem}{doubt}", in_doubt=in_doubt
+        )
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -151,6 +167,10 @@ class _Session:
 
     def many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         self._connection.executemany(statement, rows)
+
+    def add(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+        marks = ", ".join("?" * len(columns))
+        self.many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608 - names
 
 
 def _keep_a_log(connection: sqlite3.Connection) -> None:

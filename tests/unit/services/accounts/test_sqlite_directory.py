@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 
 from meterstream_services.accounts.errors import AccountsUnavailable, InvalidChanges
-from meterstream_services.accounts.model import Assign, SetAccount
+from meterstream_services.accounts.model import Account, Assign, SetAccount, SetExternalId
 from meterstream_services.accounts.opening import open_directory
+from meterstream_services.accounts.tables import SqlDirectory, account_tables
+from meterstream_services.sql.opening import open_database
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from meterstream_services.sql.port import Database, Row, Session, Value
 
 
 def test_accounts_survive_their_process(tmp_path: Path) -> None:
@@ -90,3 +100,43 @@ def test_a_refused_change_leaves_the_file_free(tmp_path: Path) -> None:
 
     assert directory.apply([SetAccount("a")]).accounts_created == 1
     directory.close()
+
+
+class OneStatement:
+    """A `Database` that answers single statements, and is asked for no transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.asked = 0
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Counted."""
+        self.asked += 1
+        return self._database.rows(statement, parameters)
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """Never."""
+        raise AssertionError("a lookup began a transaction")
+
+    writing = reading
+
+    def close(self) -> None:
+        """The database behind it."""
+        self._database.close()
+
+
+def test_a_lookup_is_one_statement(tmp_path: Path) -> None:
+    """What is asked many times a second takes no transaction: on a network each is a round trip."""
+    path = tmp_path / "accounts.sqlite3"
+    with closing(open_directory(path)) as written:
+        written.apply([SetAccount("a"), Assign("t", "a", None), SetExternalId("s", "1", "a")])
+    database = OneStatement(open_database(path, account_tables()))
+
+    with closing(SqlDirectory(database)) as directory:
+        assert directory.histories(["t", "u"]) == {"t": ((0, "a"),)}
+        assert directory.account("a") == Account("a")
+        assert directory.account_of("s", "1") == "a"
+        assert directory.tenants_of("a") == ["t"]
+        assert directory.external_ids("a") == [("s", "1")]
+
+    assert database.asked == 5
