@@ -6,15 +6,23 @@ JSON. For each store:
 - ``import``: a CSV file of that many tenants, in the pieces in which `meterstream accounts import`
   sends it, read and applied by the service's own code; and once more, which changes nothing;
 - ``table``: one tenant at a time, at random, straight from the tables;
+- ``nothing``: ``SELECT 1`` the same way, in turns with ``table``. What it takes is the machine's,
+  the client's and the network's; ``ratio`` is the table's time by this;
+- ``directory``: the same tenants as a process asks for them, through cache and bound, which for
+  tables ask each time;
+- ``server``: PostgreSQL's own time for that statement, prepared, from ``EXPLAIN ANALYZE``;
 - ``cache``: the same through the cache, all of them held, by one thread;
 - ``batch``: a thousand tenants at a time from the tables.
 
-Times are wall clock; memory is that of this process.
+Times are wall clock; memory is that of this process. ``load`` is that of the machine before and
+after the lookups, over a minute.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import tempfile
 import time
@@ -25,15 +33,19 @@ from typing import Any, Final
 
 from benchmarks.measuring import MemoryTrace, report
 from benchmarks.servers import postgres
-from meterstream_aggregator.store.address import StoreAddress, parse_address
+from meterstream_aggregator.store.address import PostgresAddress, StoreAddress, parse_address
+from meterstream_aggregator.store.postgres.connection import connect
 from meterstream_services.accounts.cached import CachedDirectory, Caching
 from meterstream_services.accounts.imports import read_csv
+from meterstream_services.accounts.opening import open_directory
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.accounts.tables import SqlDirectory, account_tables
 from meterstream_services.cli.account_import import ROWS_AT_ONCE
 from meterstream_services.sql.opening import open_database
 
 TENANTS_AN_ACCOUNT: Final = 10
+SERVER_LOOKUPS: Final = 5_000
+"""Lookups of which the server tells its own time."""
 
 
 def main() -> None:
@@ -57,30 +69,81 @@ def main() -> None:
 
 
 def _measure(address: StoreAddress, tenants: int, lookups: int) -> dict[str, Any]:
-    directory = SqlDirectory(open_database(address, account_tables()))
+    database = open_database(address, account_tables())
+    directory = SqlDirectory(database)
     trace = MemoryTrace()
     imported = _imported(directory, tenants)
     again = _imported(directory, tenants)
     memory = trace.stop()
+    if isinstance(address, PostgresAddress):
+        _settle(address)
     random.seed(7)
     asked = [_tenant(random.randrange(tenants)) for _ in range(lookups)]
+    load = [os.getloadavg()[0]]
+    table, nothing = _in_turns(
+        asked, lambda tenant: directory.histories([tenant]), lambda _: database.rows("SELECT 1")
+    )
+    whole = open_directory(address)
     result: dict[str, Any] = {
         "import_seconds": round(imported, 1),
         "import_again_seconds": round(again, 1),
         "import_megabytes_max": round(max(memory)),
         "import_megabytes_before": round(memory[0]),
-        "table": _looked_up(lambda tenant: directory.histories([tenant]), asked),
+        "table": _told(table),
+        "nothing": _told(nothing),
+        "ratio": {
+            name: round(_at(table, percent) / _at(nothing, percent), 2)
+            for name, percent in (("p50", 50), ("p99", 99))
+        },
+        "directory": _looked_up(lambda tenant: whole.histories([tenant]), asked),
     }
+    if isinstance(address, PostgresAddress):
+        result["server"] = _at_the_server(address, asked[:SERVER_LOOKUPS])
     batches = [asked[at : at + 1000] for at in range(0, len(asked), 1000)]
     result["batch"] = _looked_up(directory.histories, batches)
+    result["cache"] = _from_the_cache(directory, tenants, 10 * lookups)
+    result["load"] = [round(each, 1) for each in (*load, os.getloadavg()[0])]
+    whole.close()
+    directory.close()
+    return result
+
+
+def _from_the_cache(directory: EditableDirectory, tenants: int, lookups: int) -> dict[str, Any]:
     cached = CachedDirectory(directory, Caching(fresh_seconds=3600))
     for at in range(0, tenants, 1000):
         cached.histories([_tenant(number) for number in range(at, min(at + 1000, tenants))])
-    asked = [_tenant(random.randrange(tenants)) for _ in range(10 * lookups)]
-    result["cache"] = _looked_up(lambda tenant: cached.histories([tenant]), asked)
+    asked = [_tenant(random.randrange(tenants)) for _ in range(lookups)]
+    result = _looked_up(lambda tenant: cached.histories([tenant]), asked)
     assert cached.counts.misses == tenants, "not all of them were held"
-    directory.close()
     return result
+
+
+def _settle(address: PostgresAddress) -> None:
+    """Do what autovacuum would begin by itself, at whatever moment, after so many new rows."""
+    with connect(address, "migrate") as connection:
+        connection.execute("VACUUM (ANALYZE) tenancy")
+
+
+def _at_the_server(address: PostgresAddress, asked: list[str]) -> dict[str, Any]:
+    """How long PostgreSQL itself is at work on the lookup's statement, and by which plan."""
+    seconds: list[float] = []
+    node: dict[str, Any] = {}
+    with connect(address, "migrate") as connection:
+        connection.execute(
+            "PREPARE look (text) AS SELECT tenant, start, account FROM tenancy WHERE tenant IN ($1)"
+        )
+        for tenant in asked:
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE look ('{tenant}')"
+            row = connection.execute(explain.encode()).fetchone()
+            assert row is not None
+            found = row[0][0] if isinstance(row[0], list) else json.loads(row[0])[0]
+            seconds.append((found["Planning Time"] + found["Execution Time"]) / 1000)
+            node = found["Plan"]
+    return {
+        **_told(sorted(seconds)),
+        "plan": f"{node['Node Type']} {node.get('Index Name', '')}".strip(),
+        "pages": node["Shared Hit Blocks"] + node["Shared Read Blocks"],
+    }
 
 
 def _tenant(number: int) -> str:
@@ -104,21 +167,33 @@ def _imported(directory: EditableDirectory, tenants: int) -> float:
 
 
 def _looked_up(ask: Callable[[Any], object], questions: list[Any]) -> dict[str, Any]:
+    return _told(_in_turns(questions, ask)[0])
+
+
+def _in_turns(questions: list[Any], *asks: Callable[[Any], object]) -> list[list[float]]:
+    """The seconds that each way of asking took, sorted; each question is asked in every way."""
     for question in questions[:100]:
-        ask(question)
-    seconds: list[float] = []
-    begun = time.perf_counter()
+        for ask in asks:
+            ask(question)
+    seconds: list[list[float]] = [[] for _ in asks]
     for question in questions:
-        before = time.perf_counter()
-        ask(question)
-        seconds.append(time.perf_counter() - before)
-    whole = time.perf_counter() - begun
-    seconds.sort()
+        for ask, taken in zip(asks, seconds, strict=True):
+            before = time.perf_counter()
+            ask(question)
+            taken.append(time.perf_counter() - before)
+    return [sorted(taken) for taken in seconds]
+
+
+def _told(seconds: list[float]) -> dict[str, Any]:
     return {
-        "per_second": round(len(questions) / whole),
-        "p50_milliseconds": round(1000 * seconds[len(seconds) // 2], 3),
-        "p99_milliseconds": round(1000 * seconds[len(seconds) * 99 // 100], 3),
+        "per_second": round(len(seconds) / sum(seconds)),
+        "p50_milliseconds": round(1000 * _at(seconds, 50), 3),
+        "p99_milliseconds": round(1000 * _at(seconds, 99), 3),
     }
+
+
+def _at(seconds: list[float], percent: int) -> float:
+    return seconds[len(seconds) * percent // 100]
 
 
 if __name__ == "__main__":
