@@ -6,6 +6,7 @@ whoever has none tries a few times, as the published clients do.
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import threading
@@ -13,17 +14,22 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 
 from meterstream_services.clients.unimeter import wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEYLESS_TRIES: Final = 4
 _TIMEOUT_SECONDS: Final = 10.0
 """After which climeter and meter-lib give up."""
 _UNAVAILABLE: Final = 503
 _KEPT: Final = frozenset({"accepted", "duplicate", "spooled"})
+_SAID_MAX: Final = 4_000
+"""Characters of an answer that the journal keeps."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,13 +58,18 @@ class Client(ABC):
         self.url: Final = url
         self.sent: Final[list[Sent]] = []
         self.problems: Final[list[str]] = []
+        self.said = ""
+        """The last answer, for the journal."""
+        self._journal: Path | None = None
         self._chance: Final = random.Random(f"{seed} {self.tenant}")
         self._done: Final = threading.Event()
+        self._broken_off = False
         self._thread: Final = threading.Thread(target=self._run, daemon=True)
         self.http: Final = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, journal: Path) -> None:
+        """Begin. Every request is written down in ``journal`` as it was answered."""
+        self._journal = journal
         self._thread.start()
 
     def end(self, timeout_seconds: float) -> None:
@@ -67,6 +78,11 @@ class Client(ABC):
         self._thread.join(timeout_seconds)
         assert not self._thread.is_alive(), f"{self.tenant} does not come to an end"
         self.http.close()
+
+    def give_up(self) -> None:
+        """Send nothing more: a campaign breaks off."""
+        self._done.set()
+        self._broken_off = True
 
     @abstractmethod
     def attempt(self, events: list[Sent]) -> list[bool]:
@@ -85,15 +101,18 @@ class Client(ABC):
 
     def _insist(self, batch: list[Sent]) -> None:
         left = batch
-        while left:
+        while left and not self._broken_off:
             for each in left:
                 each.tries += 1
+            begun, told, self.said = time.time(), list[bool](), ""
             try:
                 told = self.attempt(left)
-            except (OSError, httpx.HTTPError):
+            except (OSError, httpx.HTTPError) as problem:
+                self._note(begun, left, told, f"{type(problem).__name__}: {problem}")
                 for each in left:
                     each.unanswered += 1
             else:
+                self._note(begun, left, told, self.said)
                 for each, is_kept in zip(left, told, strict=True):
                     each.is_kept = is_kept
                     each.turned_away += not is_kept
@@ -103,9 +122,22 @@ class Client(ABC):
             if left:
                 time.sleep(0.1 if self.has_ids else 1.0)
 
+    def _note(self, begun: float, batch: list[Sent], told: list[bool], said: str) -> None:
+        if self._journal is not None:
+            line = {
+                "begun": f"{datetime.fromtimestamp(begun, UTC):%H:%M:%S.%f}",
+                "seconds": round(time.time() - begun, 3),
+                "names": [each.name for each in batch],
+                "kept": told,
+                "said": said[:_SAID_MAX],
+            }
+            with self._journal.open("a", encoding="utf-8") as journal:
+                journal.write(f"{json.dumps(line)}\n")
+
     def post(self, path: str, content: Any, **options: Any) -> httpx.Response:  # noqa: ANN401 - any JSON value
         """The answer; anything but success or 503 is a problem of the campaign."""
         answer = self.http.post(path, json=content, **options)
+        self.said = f"{answer.status_code} {answer.text}"
         if not answer.is_success and answer.status_code != _UNAVAILABLE:
             self.problems.append(f"{path}: {answer.status_code} {answer.text[:200]}")
         return answer
@@ -320,6 +352,7 @@ class Unimeter(Client):
         self._socket.sendall(wire.encode_request(wire.Op.INGEST_SYNC, payload, 1))
         header = wire.decode_response(self._read(wire.RESPONSE_BYTES))
         told = self._read(header.payload_bytes)
+        self.said = f"{header} {told.hex()}"
         if header.status == wire.Status.BACKPRESSURE:
             return False
         result = wire.decode_result(told)
