@@ -115,12 +115,16 @@ def host_and_port(text: str, *, option: str) -> tuple[str, int]:
     """``HOST:PORT``, with brackets around an IPv6 host. Raises `CommandError`."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+    if not colon or not host or not _is_port(port):
         raise CommandError(
             f"{option} {text}: is not an address; write HOST:PORT such as {DEFAULT_HTTP}",
             status=WRONG_ARGUMENTS,
         )
     return host, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len("65535") and int(text) <= 65_535
 
 
 def _data_of(environment: Mapping[str, str]) -> Path | None:

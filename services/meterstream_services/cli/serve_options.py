@@ -37,12 +37,12 @@ UnimeterOption = Annotated[
     typer.Option(
         "--unimeter",
         envvar="METERSTREAM_UNIMETER",
-        metavar="[TENANT=]HOST:PORT[,advertise=HOST:PORT][,layout=vendor]",
+        metavar="[TENANT=]HOST:PORT[,advertise=HOST:PORT][,layout=vendor][,events_per_second=N]",
         help="Answer Unimeter's clients on this TCP port, which knows no keys: whoever reaches it "
         "speaks for TENANT, or, without one, for every account as a tenant of its own. Clients "
         "are told to connect to the address that they reached, unless it says another; lists are "
-        "laid out as the published Python client reads them, or as the vendor writes them. "
-        "Repeatable.",
+        "laid out as the published Python client reads them, or as the vendor writes them. The "
+        "port takes 500,000 events a second unless it says another number. Repeatable.",
     ),
 ]
 KnownHostOption = Annotated[
@@ -82,41 +82,78 @@ ClientsOption = Annotated[
 ]
 
 _ADVERTISED_MAX = 23
+_UNIMETER_WORDS = ("advertise", "layout", "events_per_second")
+_UNIMETER_SHOWN = ("advertise=HOST:PORT", "layout=vendor", "events_per_second=N")
 
 
 def unimeter_port(text: str) -> UnimeterPort:
-    """``[TENANT=]HOST:PORT[,advertise=HOST:PORT][,layout=vendor]``. Raises `CommandError`."""
+    """``[TENANT=]HOST:PORT`` and what may follow, see `UnimeterOption`. Raises `CommandError`."""
     from meterstream_services.http.settings import UnimeterPort  # noqa: PLC0415 - loaded by its command
 
     place, *further = text.split(",")
     tenant, equals, address = place.rpartition("=")
-    if equals and not tenant:
-        raise CommandError(
-            f"--unimeter {text}: names no tenant before the =; write TENANT=HOST:PORT",
-            status=WRONG_ARGUMENTS,
-        )
+    if equals:
+        _check_tenant(text, tenant)
     host, port = host_and_port(address, option="--unimeter")
-    advertised, counted = None, False
+    told: dict[str, str] = {}
     for each in further:
         name, _, value = each.partition("=")
-        if name == "advertise":
-            host_and_port(value, option="--unimeter advertise")
-            advertised = value
-        elif each == "layout=vendor":
-            counted = True
-        else:
-            raise CommandError(
-                f"--unimeter {text}: {each!r} is not known; write advertise=HOST:PORT or "
-                "layout=vendor",
-                status=WRONG_ARGUMENTS,
-            )
-    if advertised is not None and len(advertised) > _ADVERTISED_MAX:
-        raise CommandError(
-            f"--unimeter {text}: the protocol has {_ADVERTISED_MAX} characters for an address; "
+        if name not in _UNIMETER_WORDS or (name == "layout" and value != "vendor"):
+            raise _wrong_port(text, f"{each!r} is not known; write {' or '.join(_UNIMETER_SHOWN)}")
+        if name in told:
+            raise _wrong_port(text, f"{name} stands there twice; write it once")
+        told[name] = value
+    advertised = told.get("advertise")
+    if advertised is not None:
+        _check_advertised(text, advertised)
+    rate = told.get("events_per_second")
+    return UnimeterPort(
+        host,
+        port,
+        tenant or None,
+        advertised,
+        "layout" in told,
+        None if rate is None else _rate(text, rate),
+    )
+
+
+def _check_tenant(text: str, tenant: str) -> None:
+    from meterstream_schemas.checks import check_text  # noqa: PLC0415 - loaded by its command
+    from meterstream_schemas.errors import InvalidEvent  # noqa: PLC0415 - loaded by its command
+    from meterstream_schemas.events import TENANT_BYTES_MAX  # noqa: PLC0415 - loaded by its command
+
+    if not tenant:
+        raise _wrong_port(text, "names no tenant before the =; write TENANT=HOST:PORT")
+    try:
+        check_text(tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
+    except InvalidEvent as problem:
+        raise _wrong_port(text, f"the tenant {problem.problem}") from problem
+
+
+def _check_advertised(text: str, advertised: str) -> None:
+    _, port = host_and_port(advertised, option="--unimeter advertise")
+    if not port:
+        raise _wrong_port(text, "clients cannot connect to port 0; advertise the one they reach")
+    if len(advertised) > _ADVERTISED_MAX or not advertised.isascii():
+        raise _wrong_port(
+            text,
+            f"the protocol has {_ADVERTISED_MAX} characters for an address; "
             "advertise an IPv4 address",
-            status=WRONG_ARGUMENTS,
         )
-    return UnimeterPort(host, port, tenant or None, advertised, counted)
+
+
+def _rate(text: str, rate: str) -> int:
+    from meterstream_services.keys.model import RATE_MAX  # noqa: PLC0415 - loaded by its command
+
+    if not (rate.isascii() and rate.isdigit()) or not 1 <= int(rate[:20]) <= RATE_MAX:
+        raise _wrong_port(
+            text, f"events_per_second={rate[:40]} is no rate; write a whole number, 1 to {RATE_MAX}"
+        )
+    return int(rate)
+
+
+def _wrong_port(text: str, problem: str) -> CommandError:
+    return CommandError(f"--unimeter {text[:200]}: {problem}", status=WRONG_ARGUMENTS)
 
 
 def front_limits(texts: Sequence[str]) -> FrontLimits:

@@ -38,7 +38,7 @@ class UnimeterPort:
 
     ``advertised`` is what clients are told to connect to, where that differs (``host:port``). Lists
     are laid out as the published Python client reads them, or ``counted``: as the vendor's server
-    writes them.
+    writes them. ``events_per_second`` None: as much as a key may send unless it says otherwise.
     """
 
     host: str
@@ -46,6 +46,7 @@ class UnimeterPort:
     tenant: str | None = None
     advertised: str | None = None
     counted: bool = False
+    events_per_second: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

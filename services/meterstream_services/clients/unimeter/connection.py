@@ -5,7 +5,8 @@ bound                  what happens there
 =====================  ===========================================================================
 `FRAME_BYTES_MAX`      ERR, and the connection ends: 43,690 events without properties
 `FRAME_SECONDS`        a frame that takes longer from its header to its end: cut
-`IDLE_SECONDS`         between frames: closed, unless alerts are pushed to it
+`IDLE_SECONDS`         between frames: closed, unless alerts are pushed to it; sooner where the
+                       port is full (`idle_since`)
 `UNDER_WAY_MAX`        requests of a connection: further ones wait in the socket
 `bytes under way`      of all connections of a port together (`Rooms`): likewise
 `WRITE_SECONDS`        for a client to take an answer: cut; so is one that leaves
@@ -23,7 +24,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from meterstream_services.clients.unimeter import wire
@@ -99,11 +100,13 @@ class Connection:
         rooms: Rooms,
         ended: Callable[[str], None],
         *,
+        ingest: Callable[[bytes], Awaitable[Answer]],
         address: str,
     ) -> None:
         self._reader: Final = reader
         self._writer: Final = writer
         self._answers: Final = answers
+        self._ingest: Final = ingest
         self._rooms: Final = rooms
         self._ended: Final = ended
         self._address: Final = address
@@ -113,6 +116,8 @@ class Connection:
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._reading: asyncio.Task[str] | None = None
         self._between = False
+        self._quiet_since = 0.0
+        self._displaced = False
         self._draining = False
         self.pushed_from: int | None = None
         """The first alert to push, once the client asked for them."""
@@ -123,7 +128,7 @@ class Connection:
         reason = "closed"
         try:
             await asyncio.wait([self._reading])
-            reason = _reason(self._reading)
+            reason = "displaced" if self._displaced else _reason(self._reading)
             if self._tasks:
                 # What was taken is answered for, also where nobody listens any more.
                 await asyncio.wait(self._tasks, timeout=WRITE_SECONDS)
@@ -151,6 +156,17 @@ class Connection:
         if self._between and self._reading is not None:
             self._reading.cancel()
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it is of no use to its client, by the loop's clock; None while it is."""
+        is_idle = self._between and not self._tasks and self.pushed_from is None
+        return self._quiet_since if is_idle and not self._draining else None
+
+    def displace(self) -> None:
+        """End it for one that needs its place."""
+        self._displaced = True
+        self.drain()
+
     def cut(self) -> None:
         """End it at once."""
         self._writer.transport.abort()
@@ -159,7 +175,7 @@ class Connection:
         """Frames, one after the other; why there will be no more."""
         reader = self._reader
         while not self._draining:
-            self._between = True
+            self._between, self._quiet_since = True, asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(IDLE_SECONDS):
                     head = await reader.readexactly(wire.REQUEST_BYTES)
@@ -192,7 +208,7 @@ class Connection:
         """Answer one request."""
         try:
             if header.op in _INGEST:
-                answer = await self._answers.ingest(payload)
+                answer = await self._ingest(payload)
                 await self._send(header.request_id, answer)
                 return
             async with self._one_question:
@@ -202,6 +218,7 @@ class Connection:
         finally:
             self._rooms.of(header.payload_bytes).give(header.payload_bytes)
             self._under_way.release()
+            self._quiet_since = asyncio.get_running_loop().time()
 
     async def _answer(self, op: int, payload: bytes) -> Answer:
         match op:

@@ -6,8 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-ENDS: Final = ("closed", "drained", "idle", "refused", "slow", "too_many", "unread")
-"""Why a connection ended: by the client, with this process, or at a bound of `connection`."""
+ENDS: Final = ("closed", "displaced", "drained", "idle", "refused", "slow", "too_many", "unread")
+"""Why a connection ended: by the client, for a new one, with this process, or at a bound."""
 
 
 class UnimeterMetrics:
@@ -28,6 +28,12 @@ class UnimeterMetrics:
         self.refused = Counter(
             "meterstream_unimeter_events_refused_total",
             "Events of Unimeter's frames that can never be counted; its client reads no reason.",
+            registry=registry,
+        )
+        self.too_fast = Counter(
+            "meterstream_unimeter_events_too_fast_total",
+            "Events of Unimeter's frames that were told to come again: beyond the rate of their "
+            "port.",
             registry=registry,
         )
         self._ended = Counter(

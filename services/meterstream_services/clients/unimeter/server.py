@@ -25,6 +25,7 @@ from meterstream_services.clients.unimeter.answers import ALERTS_MAX, Answers
 from meterstream_services.clients.unimeter.connection import Connection, Room, Rooms
 from meterstream_services.clients.unimeter.figures import Questions
 from meterstream_services.clients.unimeter.metrics import Metrics
+from meterstream_services.clients.unimeter.pacing import Paced
 from meterstream_services.clients.unimeter.wire import Op
 from meterstream_services.http.limits import is_loopback
 from meterstream_services.http.parts import Parts
@@ -32,7 +33,9 @@ from meterstream_services.http.settings import UnimeterPort
 from meterstream_services.keys.principal import ALL
 
 CONNECTIONS_MAX: Final = 256
-"""Of one port; a further one is closed at once."""
+"""Of one port; a further one takes the place of the one that is idle longest, or is closed."""
+DISPLACED_SECONDS: Final = 2.0
+"""Who is idle for less keeps its place: those who come and go do not drive each other out."""
 SMALL_ROOM_BYTES: Final = 40 << 20
 """Small payloads under way on one port: more than all connections can announce and not send."""
 LARGE_ROOM_BYTES: Final = 24 << 20
@@ -110,8 +113,10 @@ class Port:
         self.settings: Final = settings
         self.ended: Final[Counter[str]] = Counter()
         self._answers: Final = answers
+        self._paced: Final = Paced(answers, settings.events_per_second)
         self._rooms: Final = Rooms(Room(SMALL_ROOM_BYTES), Room(LARGE_ROOM_BYTES))
         self._connections: Final[dict[Connection, asyncio.Task[None] | None]] = {}
+        self._displaced: Final[set[Connection]] = set()
         self._server: asyncio.Server | None = None
         self._pushing: asyncio.Task[None] | None = None
         if settings.advertised is not None:
@@ -158,7 +163,7 @@ class Port:
                 await self._pushing
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if not self._has_place():
             self._note_end("too_many")
             writer.transport.abort()
             return
@@ -169,7 +174,13 @@ class Port:
             writer.transport.abort()
             return
         connection = Connection(
-            reader, writer, self._answers, self._rooms, self._note_end, address=address
+            reader,
+            writer,
+            self._answers,
+            self._rooms,
+            self._note_end,
+            ingest=self._paced.ingest,
+            address=address,
         )
         self._connections[connection] = asyncio.current_task()
         if self._pushing is None or self._pushing.done():
@@ -180,6 +191,20 @@ class Port:
         finally:
             self._answers.metrics.connections.dec()
             del self._connections[connection]
+            self._displaced.discard(connection)
+
+    def _has_place(self) -> bool:
+        """Whether one more may come; where all places are taken, the one idle longest makes it."""
+        if len(self._connections) - len(self._displaced) < CONNECTIONS_MAX:
+            return True
+        idle = {each: since for each in self._connections if (since := each.idle_since) is not None}
+        longest = min(idle, key=idle.__getitem__, default=None)
+        now = asyncio.get_running_loop().time()
+        if longest is None or now - idle[longest] < DISPLACED_SECONDS:
+            return False
+        self._displaced.add(longest)
+        longest.displace()
+        return True
 
     def _note_end(self, reason: str) -> None:
         self.ended[reason] += 1

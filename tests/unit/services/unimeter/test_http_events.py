@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,25 +145,44 @@ def test_a_log_that_is_away_says_when_to_come_again() -> None:
             "acme=0.0.0.0:7001,advertise=10.0.0.5:7001,layout=vendor",
             UnimeterPort("0.0.0.0", 7001, "acme", "10.0.0.5:7001", counted=True),
         ),
+        (
+            "zürich=[::1]:7001,events_per_second=5000",
+            UnimeterPort("::1", 7001, "zürich", events_per_second=5000),
+        ),
     ],
 )
 def test_ports_are_named_in_one_text(text: str, expected: UnimeterPort) -> None:
-    """A tenant, an address, another to advertise, and the layout of lists."""
+    """A tenant, an address, another to advertise, the layout of lists, and a rate."""
     assert unimeter_port(text) == expected
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "sentence"),
     [
-        "=127.0.0.1:1",
-        "127.0.0.1",
-        "127.0.0.1:1,x",
-        "127.0.0.1:1,advertise=meterstream.metering.svc:7001",
+        ("=127.0.0.1:1", "names no tenant before the =; write TENANT=HOST:PORT"),
+        ("a\tb=127.0.0.1:1", "the tenant 'a\\tb' holds a control character; remove it"),
+        (f"{'x' * 257}=127.0.0.1:1", "the tenant is 257 characters; at most"),
+        ("127.0.0.1", "write HOST:PORT"),
+        ("", "write HOST:PORT"),
+        ("127.0.0.1:65536", "write HOST:PORT"),
+        ("127.0.0.1:1,x", "'x' is not known; write advertise=HOST:PORT or layout=vendor or"),
+        ("127.0.0.1:1,layout=python", "'layout=python' is not known"),
+        ("127.0.0.1:1,layout=vendor,layout=vendor", "layout stands there twice; write it once"),
+        ("127.0.0.1:1,advertise=meterstream.metering.svc:7001", "advertise an IPv4 address"),
+        ("127.0.0.1:1,advertise=", "--unimeter advertise : is not an address"),
+        ("127.0.0.1:1,advertise=h:0", "clients cannot connect to port 0"),
+        ("127.0.0.1:1,events_per_second=", "is no rate; write a whole number, 1 to 1000000000"),
+        ("127.0.0.1:1,events_per_second=0", "events_per_second=0 is no rate"),
+        ("127.0.0.1:1,events_per_second=-1", "is no rate"),
+        ("127.0.0.1:1,events_per_second=1.5", "is no rate"),
+        ("127.0.0.1:1,events_per_second=1e9", "is no rate"),
+        ("127.0.0.1:1,events_per_second=٣", "is no rate"),
+        (f"127.0.0.1:1,events_per_second={'9' * 5000}", "is no rate"),
     ],
 )
-def test_a_wrong_port_is_refused_with_a_sentence(text: str) -> None:
-    """No tenant before the =, no port, an unknown word, an address that does not fit."""
-    with pytest.raises(CommandError):
+def test_a_wrong_port_is_refused_with_a_sentence(text: str, sentence: str) -> None:
+    """What is wrong with it, and what to write."""
+    with pytest.raises(CommandError, match=re.escape(sentence)):
         unimeter_port(text)
 
 

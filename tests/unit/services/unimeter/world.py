@@ -124,7 +124,11 @@ class World:
 
     @asynccontextmanager
     async def serving(
-        self, *tenants: str | None, definitions: Path | None = None, counted: bool = False
+        self,
+        *tenants: str | None,
+        definitions: Path | None = None,
+        counted: bool = False,
+        events_per_second: int | None = None,
     ) -> AsyncGenerator[list[Port]]:
         """Ports of these tenants, on free ports of the loopback address."""
         parts = Parts(
@@ -137,7 +141,10 @@ class World:
             book=self.book,
         )
         settings = [
-            UnimeterPort("127.0.0.1", 0, tenant, counted=counted) for tenant in tenants or (None,)
+            UnimeterPort(
+                "127.0.0.1", 0, tenant, counted=counted, events_per_second=events_per_second
+            )
+            for tenant in tenants or (None,)
         ]
         async with serving(settings, parts, definitions=definitions) as ports:
             yield ports
