@@ -177,9 +177,15 @@ def history(
 
 @router.get("/v1/mappings")
 def mappings(parts: PartsOf, principal: PrincipalOf, tenantId: Text = None) -> Response:  # noqa: N803 - the wire's name
-    """What the metrics of an account cost and how they are counted."""
+    """What the metrics of an account cost and how they are counted.
+
+    Customers see what they use priced in their usage. The list as a whole is the account's: a key
+    that is bound has to be bound to its name too.
+    """
     need(principal, Scope.READ)
     account = _text(tenantId, "tenantId", ACCOUNT_MAX)
+    if not principal.may_use(account):
+        raise foreign_tenant(account)
     found = prices_of(parts.book, account)
     rows = [{"metric": metric, **shown(price)} for metric, price in sorted(found.items())]
     return exact_response({"tenantId": account, "mappings": rows})

@@ -21,6 +21,10 @@ QUERIES: Final = {
     "/v1/periods": f"meter=calls&{SPAN}&every=1mo",
     "/v1/adjustments": f"meter=calls&{SPAN}",
     "/v1/explain": f"meter=calls&{SPAN}&tenant={ALPHA}",
+    "/v1/events": f"tenantId={ALPHA}-vendor&customerRef={ALPHA}",
+    "/v1/mappings": f"tenantId={ALPHA}-vendor",
+    "/v1/usage/current": f"tenantId={ALPHA}-vendor&customerRef={ALPHA}",
+    "/v1/usage/history": f"tenantId={ALPHA}-vendor&customerRef={ALPHA}",
 }
 NOBODYS: Final = ("none", "wrong", "revoked", "expired")
 OWN: Final = {
@@ -55,7 +59,7 @@ def requests(service: Service, *, of: str) -> list[tuple[str, str]]:
         path = way.path.replace("{account}", f"{of}-account")
         path = re.sub(r"\{(tenant|project|user|who|subject)(:path)?\}", of, path)
         path = re.sub(r"\{[^}]*\}", "x", path)
-        query = QUERIES.get(way.path, "").replace(f"tenant={ALPHA}", f"tenant={of}")
+        query = QUERIES.get(way.path, "").replace(ALPHA, of)
         found.append((way.method, f"{path}?{query}" if query else path))
     return found
 
@@ -178,6 +182,49 @@ def test_a_foreign_tenant_is_forbidden(service: Service, url: str) -> None:
     assert (response.status_code, made_up.status_code) == (403, 403)
     assert response.json()["type"] == "urn:meterstream:problem:foreign-tenant"
     assert response.text.replace(BETA, "madeup") == made_up.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"/v1/mappings?tenantId={BETA}",
+        f"/v1/mappings?tenantId={BETA}-vendor",
+        f"/v1/usage/current?tenantId={ALPHA}&customerRef={BETA}",
+        f"/v1/usage/history?tenantId={BETA}-vendor&customerRef={BETA}",
+    ],
+)
+def test_what_stripemeter_asks_of_others_is_forbidden(service: Service, url: str) -> None:
+    """Also the prices and limits of another account, whether it has any or not."""
+    response = service.send("read of alphaco", "GET", url)
+    made_up = service.send("read of alphaco", "GET", url.replace(BETA, "madeup"))
+
+    assert (response.status_code, made_up.status_code) == (403, 403)
+    assert response.text.replace(BETA, "madeup") == made_up.text
+    assert not [each for each in traces(BETA)[1:] if each in response.text]
+
+
+def test_prices_of_an_account_are_for_keys_of_all_and_of_that_name(service: Service) -> None:
+    """A customer's key that is bound to the account's name as well reads its list."""
+    told = {
+        (key, account): service.send(key, "GET", f"/v1/mappings?tenantId={account}").status_code
+        for key in ("read of all", "read of both", "read of alphaco", "ingest of all")
+        for account in (ALPHA, f"{ALPHA}-vendor")
+    }
+    [mapping] = service.send("read of all", "GET", f"/v1/mappings?tenantId={BETA}-vendor").json()[
+        "mappings"
+    ]
+
+    assert told == {
+        ("read of all", ALPHA): 200,
+        ("read of all", f"{ALPHA}-vendor"): 200,
+        ("read of both", ALPHA): 200,
+        ("read of both", f"{ALPHA}-vendor"): 403,
+        ("read of alphaco", ALPHA): 200,
+        ("read of alphaco", f"{ALPHA}-vendor"): 403,
+        ("ingest of all", ALPHA): 403,
+        ("ingest of all", f"{ALPHA}-vendor"): 403,
+    }
+    assert (mapping["unitPrice"], mapping["limit"]) == (FIGURES[BETA], FIGURES[BETA])
 
 
 @pytest.mark.parametrize(

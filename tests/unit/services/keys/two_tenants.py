@@ -33,6 +33,8 @@ from meterstream_aggregator.thresholds import identity
 from meterstream_schemas.quantity import Amount
 from meterstream_services.accounts.memory import MemoryDirectory
 from meterstream_services.accounts.model import Assign, SetAccount
+from meterstream_services.clients.book import MemoryBook
+from meterstream_services.clients.stripemeter.prices import set_price
 from meterstream_services.gateway.memory import MemoryDoor
 from meterstream_services.http.app import create_app
 from meterstream_services.http.settings import Settings
@@ -112,6 +114,20 @@ def filled_directory() -> MemoryDirectory:
     return directory
 
 
+def filled_book() -> MemoryBook:
+    """Of each a StripeMeter account with a price and a limit, under the tenant's name and another.
+
+    The account is whoever sells, so its name is no customer's but by chance.
+    """
+    book = MemoryBook()
+    for tenant in (ALPHA, BETA):
+        figure = str(FIGURES[tenant])
+        mapping = {"metric": f"{tenant}-metric", "unitPrice": figure, "limit": figure}
+        for account in (tenant, f"{tenant}-vendor"):
+            set_price(book, account, mapping)
+    return book
+
+
 @dataclass
 class Service:
     """The whole application over both tenants, with keys of every kind."""
@@ -147,6 +163,7 @@ class Service:
             directory=filled_directory(),
             now=lambda: NOW,
             door=self.door,
+            book=filled_book(),
             keys=self.keyed.keys,
         )
 
