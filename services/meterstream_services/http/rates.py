@@ -40,8 +40,9 @@ BUCKETS_MAX: Final = 10_000
 """Most keys, or addresses, that are remembered; the one that was idle longest is forgotten."""
 RATES_NAME: Final = "meterstream.rates"
 """Under which name the middleware puts the `Rates` into the ASGI scope."""
-LOSES_ON_429: Final = frozenset({"/v1/events/batch"})
-"""Paths whose client throws data away on 429, and keeps it on 503 (CLIMeter)."""
+LOSES_ON_429: Final = frozenset({"/v1/events/batch", "/v1/events/ingest", "/api/meter/event"})
+"""Paths whose client does not try again on 429 and does on 503: CLIMeter's batch, which it throws
+away, StripeMeter's events and AgentMeter 0.2's, of which a single one is in nobody's buffer."""
 
 
 @dataclass(slots=True)
