@@ -37,16 +37,24 @@ def published(name: str, version: str) -> Path:
 
 
 def run_published(
-    directory: Path, program: str, *, environment: Mapping[str, str], timeout_seconds: float = 120
+    directory: Path | None,
+    program: str,
+    *,
+    environment: Mapping[str, str],
+    told: str = "",
+    timeout_seconds: float = 120,
 ) -> Any:  # noqa: ANN401 - JSON may be anything
     """What a program prints as JSON on its last line; it sees the packages of the directory first.
 
-    Fails with what it said where it ends badly.
+    Without a directory it sees those that are installed here; ``told`` is its stdin. Fails with
+    what it said where it ends badly.
     """
     known = {name: value for name, value in os.environ.items() if not name.endswith("_proxy")}
+    path = {} if directory is None else {"PYTHONPATH": str(directory)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
-        env=known | {"PYTHONPATH": str(directory)} | dict(environment),
+        env=known | path | dict(environment),
+        input=told,
         capture_output=True,
         text=True,
         timeout=timeout_seconds,

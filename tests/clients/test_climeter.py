@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
 import climeter  # type: ignore[import-untyped]  # it publishes no types
@@ -14,6 +15,8 @@ import pytest
 from climeter.meter import Meter  # type: ignore[import-untyped]  # it publishes no types
 
 from tests.clients.losing import losing_way
+from tests.clients.published import run_published
+from tests.clients.snippets import configured, environment_of, published_snippets, shell_of
 from tests.compat import documents
 from tests.compat.standins import climeter_names
 
@@ -62,11 +65,11 @@ def test_the_published_document_meters_exactly_what_it_calls(
     """Its snippets with nothing but the address changed: each call is one event of its kind."""
     monkeypatch.setattr(climeter, "meter", Meter())
     names = climeter_names()
-    for heading, code in documents.snippets("climeter"):
-        told = code.replace("meterstream.compat.climeter", "climeter")
-        told = told.replace("https://api.climeter.ai", gateway.url)
+    snippets = configured(published_snippets("climeter"), {"https://api.climeter.ai": gateway.url})
+    assert len(snippets) == 6
+    for snippet in snippets:
         # The published order of arguments is by name in the document, so it runs as it stands.
-        documents.run(documents.Snippet(heading, told), names)
+        documents.run(snippet, names)
 
     names["search_code"]("needle", repo=".")
     asyncio.run(names["fetch_results"]("needle"))
@@ -90,6 +93,32 @@ def test_the_published_document_meters_exactly_what_it_calls(
     tenant, by = tenant_of("clmtr_..."), ("tool", "command", "status")
     gateway.wait_for("climeter.calls", expected, tenant=tenant, by=by)
     _end(climeter.meter)
+
+
+ENVIRONMENT = """
+import json, os, sys
+from climeter import meter
+
+with meter.track_usage("search"):
+    pass
+meter.flush()
+print(json.dumps(meter.status()))
+sys.stdout.flush()
+os._exit(0)  # Its thread wakes up every five seconds.
+"""
+
+
+def test_the_documents_environment_is_read_at_the_first_event(gateway: Gateway) -> None:
+    """The block of settings as a shell reads it, without any `configure`."""
+    install, block = shell_of("climeter")
+    told = environment_of(block.replace("https://api.climeter.ai", gateway.url))
+
+    status = run_published(None, ENVIRONMENT, environment=told)
+
+    assert status == {"configured": True, "tool_slug": "my-tool", "queue_size": 0}
+    tenant, by = tenant_of("clmtr_your_key_here"), ("tool", "command")
+    gateway.wait_for("climeter.calls", {("my-tool", "search"): 1}, tenant=tenant, by=by)
+    assert install == f"pip install {distribution('climeter').name}"
 
 
 def test_every_way_to_record_is_counted(

@@ -1,17 +1,20 @@
-"""StripeMeter's Python SDK is not published: its wire, byte for byte, against a running gateway."""
+"""StripeMeter's SDK is not published: its document, by its wire, against a running gateway."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import sys
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
 
+from tests.clients import stripemeter_wire
 from tests.clients.losing import losing_way
+from tests.clients.snippets import configured, published_snippets, shell_of
+from tests.clients.stripemeter_wire import StripeMeterClient, StripeMeterError
+from tests.compat import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,84 +23,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-_TRIES = 3
-
-
-class Failed(Exception):
-    """What the SDK raises: the answer's ``message`` and status."""
-
-
-class Sdk:
-    """What the SDK sends and reads: snake_case events with keys of their own, three tries."""
-
-    def __init__(self, url: str, tenant: str) -> None:
-        self.url, self.tenant = url, tenant
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers.update(
-            {"Authorization": "Bearer id.secret", "User-Agent": "Stripemeter-Python/1.0.0"}
-        )
-
-    def event(self, metric: str, customer: str, quantity: float, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
-        """One event as its model is dumped: quantities are floats, keys are of 16 digits."""
-        ts = more.pop("ts", datetime.now(UTC)).isoformat().replace("+00:00", "Z")
-        resource = more.get("resource_id") or "default"
-        text = f"{self.tenant}|{metric}|{customer}|{resource}|{ts}"
-        return {
-            "tenant_id": self.tenant,
-            "metric": metric,
-            "customer_ref": customer,
-            "quantity": float(quantity),
-            "ts": ts,
-            "meta": {},
-            "idempotency_key": f"evt_{hashlib.sha256(text.encode()).hexdigest()[:16]}",
-            "source": "sdk",
-            **more,
-        }
-
-    def track_batch(self, events: list[dict[str, Any]]) -> dict[str, Any]:
-        """`accepted`, `duplicates`, `errors`."""
-        return self._ask("POST", "/v1/events/ingest", json={"events": events})
-
-    def get_usage(self, customer: str) -> dict[str, Any]:
-        """The present month."""
-        parameters = {"tenantId": self.tenant, "customerRef": customer}
-        return self._ask("GET", "/v1/usage/current", params=parameters)
-
-    def get_projection(self, customer: str) -> dict[str, Any]:
-        """What the present month costs."""
-        body = {"tenantId": self.tenant, "customerRef": customer}
-        return self._ask("POST", "/v1/usage/projection", json=body)
-
-    def current(self, customer: str) -> dict[str, Any]:
-        """Its usage by metric."""
-        return {each["name"]: each["current"] for each in self.get_usage(customer)["metrics"]}
-
-    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
-        for _ in range(_TRIES - 1):
-            try:
-                answer = self.session.request(method, self.url + path, timeout=30, **options)
-            except requests.ConnectionError:
-                continue
-            if answer.status_code < 500:
-                return self._read(answer)
-        return self._read(self.session.request(method, self.url + path, timeout=30, **options))
-
-    def _read(self, answer: requests.Response) -> dict[str, Any]:
-        if not answer.ok:
-            raise Failed(answer.json()["message"], answer.status_code)
-        return dict(answer.json(parse_float=Decimal))
-
 
 @pytest.fixture
-def sdk(gateway: Gateway, fresh: str) -> Iterator[Sdk]:
+def sdk(gateway: Gateway, fresh: str) -> Iterator[StripeMeterClient]:
     """A client for an account of its own."""
-    made = Sdk(gateway.url, f"vendor-{fresh}")
+    made = StripeMeterClient(gateway.url, "id.secret", f"vendor-{fresh}")
     yield made
     made.session.close()
 
 
-def _wait(sdk: Sdk, customer: str, expected: Mapping[str, object]) -> None:
+def _wait(sdk: StripeMeterClient, customer: str, expected: Mapping[str, object]) -> None:
     """Until the client reads these figures; its own answers say so."""
     deadline = time.monotonic() + 30
     while (found := sdk.current(customer)) != expected:
@@ -105,11 +40,52 @@ def _wait(sdk: Sdk, customer: str, expected: Mapping[str, object]) -> None:
         time.sleep(0.1)
 
 
-def test_the_documented_flow_gives_exact_figures(sdk: Sdk, fresh: str) -> None:
-    """track, track_batch, get_usage and get_projection of the published document."""
+def test_every_snippet_of_the_document_is_metered(
+    gateway: Gateway,
+    fresh: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All three as they stand, on the recorded wire: only address and account are others."""
+    monkeypatch.setitem(sys.modules, "stripemeter", stripemeter_wire)
+    account, customer = f"vendor-{fresh}", "cus_ABC123"
+    names: dict[str, Any] = {}
+    with losing_way(gateway.url) as way:
+        settings = {"https://api.stripemeter.io": way.url, "your_tenant_id": account}
+        quick, in_async, handling = configured(published_snippets("stripemeter"), settings)
+        documents.run(quick, names)
+        sent = way.seen.copy()
+        _wait(names["client"], customer, {"api_calls": 160, "storage_gb": Decimal("2.5")})
+        documents.run(in_async, names)
+        asyncio.run(names["main"]())
+        documents.run(handling, names)
+        _wait(names["client"], customer, {"api_calls": 360, "storage_gb": Decimal("2.5")})
+        # The handler of the document reads what the gateway says of an event that cannot be.
+        names["client"].tenant_id = "x" * 300
+        documents.run(handling, names)
+        names["client"].close()
+
+    assert sent == ["POST /v1/events/ingest"] * 3 + [
+        "GET /v1/usage/current",
+        "POST /v1/usage/projection",
+    ]
+    assert names["response"]["accepted"] == 1
+    assert (names["usage"]["customerRef"], names["projection"]["customerRef"]) == (customer,) * 2
+    assert capsys.readouterr().out.endswith("Status: 400\n")
+    gateway.wait_for(
+        "stripemeter.sum",
+        {("api_calls", account): 360, ("storage_gb", account): "2.5"},
+        tenant=customer,
+        by=["metric", "account"],
+    )
+    assert shell_of("stripemeter") == ["pip install stripemeter\n"]
+
+
+def test_resources_and_fractions_add_up_exactly(sdk: StripeMeterClient, fresh: str) -> None:
+    """What the document's calls can say beside what it shows: resources, tenths, metadata."""
     meta = {"endpoint": "/v1/search", "region": "us-east-1"}
-    first = sdk.track_batch([sdk.event("api_calls", fresh, 100, meta=meta)])
-    batch = sdk.track_batch(
+    first = sdk.send([sdk.event("api_calls", fresh, 100, meta=meta)])
+    batch = sdk.send(
         [
             sdk.event("api_calls", fresh, 50),
             sdk.event("storage_gb", fresh, 2.5),
@@ -129,18 +105,20 @@ def test_the_documented_flow_gives_exact_figures(sdk: Sdk, fresh: str) -> None:
     assert projection["freshness"]["staleness"] >= 0
 
 
-def test_prices_and_limits_that_were_set_are_in_the_answers(sdk: Sdk, fresh: str) -> None:
+def test_prices_and_limits_that_were_set_are_in_the_answers(
+    sdk: StripeMeterClient, fresh: str
+) -> None:
     """A mapping changes what the client reads, and nothing that was counted."""
     mapping: dict[str, Any] = {
-        "tenantId": sdk.tenant,
+        "tenantId": sdk.tenant_id,
         "metric": "api_calls",
         "unitPrice": "0.01",
         "limit": 10,
     }
-    answer = sdk.session.post(f"{sdk.url}/v1/mappings", json=mapping, timeout=30)
+    answer = sdk.session.post(f"{sdk.api_url}/v1/mappings", json=mapping, timeout=30)
     assert answer.status_code == 201
 
-    sdk.track_batch([sdk.event("api_calls", fresh, 12.5)])
+    sdk.send([sdk.event("api_calls", fresh, 12.5)])
 
     _wait(sdk, fresh, {"api_calls": Decimal("12.5")})
     usage, projection = sdk.get_usage(fresh), sdk.get_projection(fresh)
@@ -150,21 +128,21 @@ def test_prices_and_limits_that_were_set_are_in_the_answers(sdk: Sdk, fresh: str
 
 
 def test_lost_answers_count_once_and_events_are_listed_once(
-    gateway: Gateway, sdk: Sdk, fresh: str
+    gateway: Gateway, sdk: StripeMeterClient, fresh: str
 ) -> None:
     """The SDK sends the same keys again; figures, history and the list of events have them once."""
     with losing_way(gateway.url) as way:
-        lossy = Sdk(way.url, sdk.tenant)
+        lossy = StripeMeterClient(way.url, "id.secret", sdk.tenant_id)
         way.to_lose = 2
         events = [lossy.event("api_calls", fresh, 1.5, resource_id=f"r{n}") for n in range(3)]
-        answer = lossy.track_batch(events)
+        answer = lossy.send(events)
         lossy.session.close()
         assert way.arrived == 3
     assert (answer["accepted"], answer["duplicates"]) == (0, 3)
 
     gateway.settle()
     _wait(sdk, fresh, {"api_calls": Decimal("4.5")})
-    parameters = {"tenantId": sdk.tenant, "customerRef": fresh}
+    parameters = {"tenantId": sdk.tenant_id, "customerRef": fresh}
     listed = gateway.get("/v1/events", list(parameters.items()))
     history = gateway.get("/v1/usage/history", list(parameters.items()))
     assert sorted(event["resourceId"] for event in listed["events"]) == ["r0", "r1", "r2"]
@@ -174,13 +152,13 @@ def test_lost_answers_count_once_and_events_are_listed_once(
     assert sum(point["quantity"] for point in history["metrics"][0]["usage"]) == 4.5
 
 
-def test_a_wrong_event_is_the_sdks_error(sdk: Sdk, fresh: str) -> None:
+def test_a_wrong_event_is_the_sdks_error(sdk: StripeMeterClient, fresh: str) -> None:
     """Alone it raises with the message; among others it is in the answer's errors."""
     wrong = sdk.event("api_calls", fresh, -1)
 
-    with pytest.raises(Failed, match="quantity"):
-        sdk.track_batch([wrong])
-    answer = sdk.track_batch([wrong, sdk.event("api_calls", fresh, 1)])
+    with pytest.raises(StripeMeterError, match="quantity"):
+        sdk.send([wrong])
+    answer = sdk.send([wrong, sdk.event("api_calls", fresh, 1)])
 
     assert answer["accepted"] == 1
     assert answer["errors"][0]["index"] == 0

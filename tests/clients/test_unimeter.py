@@ -10,6 +10,7 @@ import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -38,7 +39,8 @@ from meterstream_schemas.connection import read_connection
 from meterstream_services.clients.book_sql import open_book
 from meterstream_services.keys.principal import ALL
 from meterstream_services.listening import free_port
-from tests.compat.documents import Snippet, execute, snippets
+from tests.clients.snippets import configured, published_snippets, shell_of
+from tests.compat.documents import execute
 from tests.integration.up_process import running_up
 from tests.waiting import eventually
 
@@ -94,15 +96,18 @@ def test_the_document_gives_its_figures(
     namespace: dict[str, Any] = {"asyncio": asyncio, "user_id": 7, "events": [Event(42, "other")]}
 
     async def program() -> None:
-        for snippet in snippets("unimeter"):
-            code = snippet.code.replace("meterstream.compat.unimeter", "unimeter")
-            code = code.replace("localhost:7001", gateway.unimeter)
-            await execute(Snippet(snippet.heading, code), namespace)
+        found = published_snippets("unimeter")
+        assert len(found) == 16
+        for snippet in configured(found, {"localhost:7001": gateway.unimeter}):
+            await execute(snippet, namespace)
         # The document closes its client at the top of the page, and calls it on.
         await namespace["client"].close()
 
     run(program())
     lines = capsys.readouterr().out.splitlines()
+    # It asks for aws and for a region that its metric does not declare: as at the vendor, nothing.
+    assert namespace["result"].value == AggValue()
+    assert {"api_calls: COUNT", "compute_seconds: SUM"} <= set(lines)
     assert [line for line in lines if not re.match(r"\w{8}-", line)][-4:] == [
         "stored 1 events",
         "API calls this month: 3",
@@ -111,6 +116,8 @@ def test_the_document_gives_its_figures(
     ]
     gateway.wait_for("unimeter.sum", {("payment",): 9_990_000}, tenant="42", by=["metric"],
                      where="metric=payment")  # fmt: skip
+    gateway.wait_for("unimeter.unique", {("active_seats",): 1}, tenant="100", by=["metric"])
+    assert shell_of("unimeter") == [f"pip install {distribution('unimeter-python').name}"]
 
 
 def test_every_aggregation_is_exact(gateway: Gateway, account: int) -> None:
