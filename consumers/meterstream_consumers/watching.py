@@ -66,7 +66,10 @@ class _Watched:
 
 
 class Watching:
-    """Fills in what a batch moves of watched figures. One thread, the store's."""
+    """Fills in what a batch moves of watched figures. One thread, the store's.
+
+    ``said`` hears once why the directory does not answer, and None when it does again.
+    """
 
     def __init__(
         self,
@@ -76,10 +79,11 @@ class Watching:
         directory: Directory | None = None,
         topic: str = NOTICES_TOPIC,
         clock: Callable[[], float] = time.monotonic,
+        said: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self._catalogue = catalogue
         self._store = store
-        self._accounts = _Accounts(directory or _nobody, clock)
+        self._accounts = _Accounts(directory or _nobody, clock, said)
         self._topic = topic
         self._by_meter: dict[str, list[_Watched]] = {}
         self._of_any_account = any(each.scope != TENANT for each in catalogue.thresholds)
@@ -204,11 +208,15 @@ def _nobody(_tenant: str, _time: int) -> None:
 class _Accounts:
     """A directory, cached; one that failed is left in peace for a while."""
 
-    def __init__(self, directory: Directory, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, directory: Directory, clock: Callable[[], float], said: Callable[[str | None], None]
+    ) -> None:
         self._directory = directory
         self._clock = clock
+        self._said = said
         self._known: dict[tuple[str, int], tuple[float, str | None]] = {}
         self._back_at = 0.0
+        self._failing = False
 
     @property
     def away(self) -> bool:
@@ -225,9 +233,15 @@ class _Accounts:
             return False, None
         try:
             account = self._directory(tenant, window)
-        except Exception:  # noqa: BLE001 - whatever a directory raises, counting goes on
+        except Exception as problem:  # noqa: BLE001 - whatever a directory raises, counting goes on
             self._back_at = now + _AWAY_SECONDS
+            if not self._failing:  # Once an outage: it is tried every few seconds.
+                self._failing = True
+                self._said(str(problem) or type(problem).__name__)
             return False, None
+        if self._failing:
+            self._failing = False
+            self._said(None)
         if len(self._known) >= _CACHED_MAX:
             self._known.clear()
         self._known[(tenant, window)] = (now, account)

@@ -66,7 +66,11 @@ class Work:
             self._store.bind(binding, catalogue)
             self.store_name = name_of(self._store.identity(), settings.store)
             self._watching = Watching(
-                catalogue, self._store, directory=directory, topic=settings.notices_topic
+                catalogue,
+                self._store,
+                directory=directory,
+                topic=settings.notices_topic,
+                said=self._accounts_said,
             )
             self._folding = self._new_folding(catalogue)
             self._relay = Relay(
@@ -201,6 +205,12 @@ class Work:
 
     def _warn(self, text: str) -> None:
         self._log.warning("kafka", problem=text)
+
+    def _accounts_said(self, problem: str | None) -> None:
+        if problem is None:
+            self._log.info("accounts answer again")
+        else:
+            self._log.warning("accounts are away; their thresholds wait", problem=problem)
 
 
 def _writer_schemas(settings: WorkerSettings) -> WriterSchemas:
