@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, cast
 
 from meterstream.compat.plain import attributes_of
+from meterstream_schemas.checks import check_text
+from meterstream_schemas.errors import InvalidEvent
+from meterstream_schemas.events import ID_BYTES_MAX
 from meterstream_services.clients.exact_json import exact_text
 
 
 def metadata_attributes(metadata: object, *, prefix: str) -> dict[str, str]:
     """The attributes that metadata are; numbers as they were sent, containers as JSON."""
     return attributes_of(readable(metadata), prefix=prefix)[0]
+
+
+def id_in(metadata: object, name: str) -> str | None:
+    """The id that metadata hold under a name: text, or a number; None for anything else.
+
+    It is found whatever stands around it, also where it is not kept as an attribute.
+    """
+    if not isinstance(metadata, Mapping):
+        return None
+    told = cast("Mapping[str, Any]", metadata).get(name)
+    if isinstance(told, bool) or not isinstance(told, str | int | Decimal):
+        return None
+    return as_id(str(told)) if told != "" else None
+
+
+def as_id(told: str, *, bytes_max: int = ID_BYTES_MAX) -> str:
+    """A text as an id; ``sha256:`` and its digest where it is too long or cannot be written."""
+    try:
+        return check_text(told, field="id", bytes_max=bytes_max)
+    except InvalidEvent:  # It names something all the same.
+        digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"sha256:{digest}"
 
 
 def readable(metadata: object) -> object:

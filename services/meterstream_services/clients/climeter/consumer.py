@@ -32,6 +32,7 @@ from meterstream_services.clients.climeter.wallets import (
     InsufficientBalance,
 )
 from meterstream_services.clients.exact_json import exact_response
+from meterstream_services.clients.metadata import id_in
 from meterstream_services.clients.shaped_routes import ObjectOf, away, need, shaped
 from meterstream_services.gateway.port import Door, Offer, Patience, Ruling
 from meterstream_services.http.guarding import PrincipalOf
@@ -199,12 +200,12 @@ def _call(body: Content, tenant: str, now: int) -> _Call:
     metadata = body.get("metadata")
     try:
         offer = offer_of(tenant, Called(str(tool), str(command)), metadata, now)
-        caller_key = offer.key
     except InvalidItem as problem:
         raise HTTPException(422, str(problem)) from None
-    is_keyed = isinstance(metadata, dict) and not metadata.keys().isdisjoint(KEYS)
+    named = (id_in(metadata, name) for name in KEYS)
+    caller_key = next((key for key in named if key is not None), None)
     offer = offer._replace(key=f"call_{secrets.token_hex(16)}", attributes=_short(offer))
-    return _Call(tenant, offer, str(tool), caller_key if is_keyed else None)
+    return _Call(tenant, offer, str(tool), caller_key)
 
 
 def _short(offer: Offer) -> dict[str, str]:

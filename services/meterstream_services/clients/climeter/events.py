@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from meterstream.compat.climeter import TYPE
 from meterstream.compat.plain import attributes_of, text_of
-from meterstream_services.clients.metadata import readable
+from meterstream_services.clients.metadata import id_in, readable
 from meterstream_services.gateway.port import Offer
 from meterstream_services.http.json_bodies import BadJson, parse_json
 
@@ -93,7 +93,7 @@ def offer_of(tenant: str, called: Called, metadata: object, time: int | None) ->
         "status": text_of(called.status),
         **attributes_of(told, prefix="metadata.")[0],
     }
-    key = _key(told, attributes, time)
+    key = _key(metadata, attributes, time)
     return Offer(TYPE, tenant, 1, time, attributes=attributes, key=key)
 
 
@@ -124,16 +124,16 @@ def _named(sent: Mapping[str, Any], *names: str) -> str:
 
 
 def _key(metadata: object, attributes: Mapping[str, str], time: int | None) -> str | None:
-    """The key that metadata name, if any.
+    """The key that metadata name, if any; wherever it stands among them.
 
     A request's id is no event's: two calls of one request are two events. So what distinguishes
     them becomes part of the key, and only a batch that is sent again repeats it.
     """
     for name in KEYS:
-        key = attributes_of(metadata, key=name)[1]
+        key = id_in(metadata, name)
         if key is not None:
             return key
-    request = attributes_of(metadata, key=REQUEST)[1]
+    request = id_in(metadata, REQUEST)
     if request is None:
         return None
     content = json.dumps([request, time, sorted(attributes.items())])

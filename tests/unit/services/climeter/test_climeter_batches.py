@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,40 @@ def test_ids_in_metadata_are_keys(world: ClientWorld) -> None:
     assert len(set(keys)) == 4
     conflict = _send(world, by_key | {"command": "other"}, CALL)
     assert (conflict["accepted"], conflict["rejected"]) == (1, 1)
+
+
+_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("metadata", "key"),
+    [
+        ({f"k{number}": number for number in range(40)} | {"idempotency_key": "last"}, "last"),
+        ({f"k{number}": "x" * 1000 for number in range(13)} | {"event_id": "heavy"}, "heavy"),
+        ({"idempotency_key": 17}, "17"),
+        ({"idempotency_key": 1.50}, "1.5"),
+        ({"idempotency_key": _LONG}, f"sha256:{hashlib.sha256(_LONG.encode()).hexdigest()}"),
+        ({"event_id": "a\nb"}, f"sha256:{hashlib.sha256(b'a' + bytes([10]) + b'b').hexdigest()}"),
+        ({"idempotency_key": "", "event_id": "second"}, "second"),
+        ({"idempotency_key": None, "event_id": ["no", "id"]}, None),
+    ],
+)
+def test_an_id_is_found_wherever_it_stands(
+    world: ClientWorld, metadata: dict[str, Any], key: str | None
+) -> None:
+    """Behind more than is kept, as a number, longer than a key may be: equal ids count once."""
+    for _ in range(2):
+        _send(world, CALL | {"metadata": metadata})
+
+    assert [offer.key for offer in world.door.taken] == ([key] if key else [None, None])
+
+
+def test_long_ids_that_begin_alike_are_different_ones(world: ClientWorld) -> None:
+    """Nothing of them is cut off; a request's id as little."""
+    for name in ("idempotency_key", "request_id"):
+        _send(world, *(CALL | {"metadata": {name: _LONG + end}} for end in ("a", "b", "a")))
+
+    assert len(world.door.taken) == 4
 
 
 def test_a_bad_event_spoils_no_other(world: ClientWorld) -> None:
