@@ -2,8 +2,8 @@
 
 A line has ``timestamp`` (ISO 8601, UTC, microseconds), ``level``, ``event`` (what happened, in
 words that stay the same) and the fact's own fields; ``process`` says which part speaks, ``logger``
-is there for lines of libraries. Tracebacks are a field, so a line stays one line. docs/on-call.md
-lists the fields.
+is there for lines of libraries. Tracebacks are a field, so a line of JSON stays one line; as text
+they follow it. They never hold the values of variables. docs/on-call.md lists the fields.
 
 Secrets are masked wherever they stand: fields named like one, passwords in addresses, webhook
 secrets and keys.
@@ -44,11 +44,17 @@ def configure(as_json: bool, *, process: str = "") -> structlog.stdlib.BoundLogg
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Named(process),
     ]
-    renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, mask, structlog.processors.JSONRenderer(default=str)]
+    # Plain tracebacks, made before secrets are masked. The pretty ones show the values of all
+    # variables, headers among them, and take seconds to draw while everybody else waits.
+    renderer: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        mask,
+        structlog.processors.JSONRenderer(default=str)
         if as_json
-        else [mask, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
     structlog.configure(
         processors=[*shared, *renderer],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -74,6 +74,28 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert told.startswith(str(datetime.now(UTC).year))
 
 
+def _fail(secret: str) -> None:
+    """Fails with a variable that nobody else may see."""
+    raise ValueError(f"no such thing, {len(secret)}, for mk_live_abcd1234_0123456789")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("name", ["meterstream.http", "some.library"])
+def test_tracebacks_are_plain(capsys: pytest.CaptureFixture[str], name: str, as_json: bool) -> None:
+    """A traceback shows where and what, no values of variables, and no secret in its message."""
+    configure(as_json=as_json)
+    try:
+        _fail("hunter" + "2" * 5)
+    except ValueError:
+        logging.getLogger(name).exception("crashed")
+
+    told = capsys.readouterr().err
+    assert "in _fail" in told
+    assert "ValueError: no such thing, 11, for mk_live_abcd1234_***" in told
+    assert "hunter22222" not in told
+    assert "0123456789" not in told
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
