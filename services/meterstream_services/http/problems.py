@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from meterstream_aggregator.civil import InvalidQuestion
@@ -113,6 +114,7 @@ def install_problems(app: FastAPI) -> None:
     """Make every error of an application a problem document."""
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     for kind in (
         InvalidQuestion,
         UnknownMeter,
@@ -188,6 +190,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         detail = f"{request.method[:20]!r} does not apply here; use {allowed}"
     name = status.phrase.lower().replace(" ", "-")
     return problem_response(Problem(status, name, detail, headers=error.headers))
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    # Who leaves before the end of the body reads no answer, and is no fault to be logged.
+    return Response(status_code=400)
 
 
 async def _answer_validation(_: Request, error: Exception) -> Response:
