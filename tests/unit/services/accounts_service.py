@@ -13,7 +13,7 @@ from meterstream_services.accounts.cached import CachedDirectory, Caching
 from meterstream_services.accounts.remote import RemoteDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 FAULTS: Final = ("refused", "hangs", "garbage", "cut", "error")
 """Nobody listens; no answer comes; a page; a connection that ends; 500."""
@@ -113,7 +113,7 @@ def _told(path: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 @contextmanager
-def service_and_directory(fault: str | None) -> Iterator[tuple[Service, CachedDirectory]]:
+def service_and_directory(fault: str | None) -> Generator[tuple[Service, CachedDirectory]]:
     """A service, and the directory that a process makes of it, but that it waits less."""
     service = Service(fault)
     bounded = BoundedDirectory(RemoteDirectory(service.url, key=""), seconds=0.5)
