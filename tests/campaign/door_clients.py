@@ -77,6 +77,10 @@ class Client(ABC):
         self._done.set()
         self._thread.join(timeout_seconds)
         assert not self._thread.is_alive(), f"{self.tenant} does not come to an end"
+        self.close()
+
+    def close(self) -> None:
+        """Let go of connections."""
         self.http.close()
 
     def give_up(self) -> None:
@@ -327,21 +331,29 @@ class Unimeter(Client):
     def __init__(self, url: str, seed: int, *, port: int) -> None:
         super().__init__(url, seed)
         self._port: Final = port
-        self._socket: socket.socket | None = None
+        self.connection: socket.socket | None = None
 
     def attempt(self, events: list[Sent]) -> list[bool]:
         """See `Client`. A connection that failed is made anew."""
         try:
             return [self._asked(events)] * len(events)
         except (OSError, wire.BadFrame) as problem:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._hang_up()
             raise OSError(str(problem)) from problem
 
+    def close(self) -> None:
+        """See `Client`."""
+        super().close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
     def _asked(self, events: list[Sent]) -> bool:
-        if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), _TIMEOUT_SECONDS)
+        if self.connection is None:
+            self.connection = socket.create_connection(("127.0.0.1", self._port), _TIMEOUT_SECONDS)
         code = b"calls".ljust(wire.CODE_BYTES, b"\0")
         rows = [
             wire.EventRow(code, int(self.tenant), each.at * 1000 if self.has_times else 0, 1, 0, 1)
@@ -349,7 +361,7 @@ class Unimeter(Client):
         ]
         names = [{"name": each.name} for each in events]
         payload = wire.encode_events(zip(rows, names, strict=True))
-        self._socket.sendall(wire.encode_request(wire.Op.INGEST_SYNC, payload, 1))
+        self.connection.sendall(wire.encode_request(wire.Op.INGEST_SYNC, payload, 1))
         header = wire.decode_response(self._read(wire.RESPONSE_BYTES))
         told = self._read(header.payload_bytes)
         self.said = f"{header} {told.hex()}"
@@ -361,10 +373,10 @@ class Unimeter(Client):
         return True
 
     def _read(self, count: int) -> bytes:
-        assert self._socket is not None
+        assert self.connection is not None
         found = b""
         while len(found) < count:
-            part = self._socket.recv(count - len(found))
+            part = self.connection.recv(count - len(found))
             if not part:
                 raise ConnectionError("the port closed the connection")
             found += part

@@ -182,6 +182,7 @@ class Stack:
         journals.mkdir()
         for client in self.clients:
             client.start(journals / f"{client.tenant}.jsonl")
+            self._open.callback(client.close)
             self._open.callback(client.give_up)
 
     def _catalogue(self) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tests.campaign.door_clients import Native, NativeKeyless, NativeTimeless, Sent
+from tests.campaign.door_clients import Native, NativeKeyless, NativeTimeless, Sent, Unimeter
 from tests.campaign.door_evidence import Evidence
 from tests.campaign.door_faults import FAULTS, drawn
 from tests.campaign.door_judge import judged
@@ -70,6 +71,21 @@ def test_the_judge_knows_dead_letters_of_keys_without_times() -> None:
     client.sent.append(Sent("0", 0, tries=2, unanswered=1, is_kept=True))
 
     assert judged(client, there("0", "0"), 1, 1).findings == []
+
+
+def test_clients_hang_up_at_their_end() -> None:
+    """A socket that is left open is an error to pytest: it made a clean campaign red once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        client = Unimeter(URL, 1, port=address[1])
+        client.connection = socket.create_connection(address, 30)
+        served, _ = server.accept()
+        with served:
+            served.settimeout(30)
+
+            client.close()
+
+            assert served.recv(1) == b""
 
 
 def test_every_fault_is_drawn_once_before_any_is_drawn_twice() -> None:
