@@ -4,6 +4,8 @@ The client reads no body, and throws a batch away for any 4xx. So a batch that c
 answered 200, and the events of it that cannot be counted are told in the body, in the log and in
 a metric. 503 is for what was not taken; the client then sends the whole batch again, without ids.
 What was kept of such a batch is remembered here, and left out when the very same batch comes again.
+A batch that is larger than what is ever taken is 503 as well, and in the metric: the client
+keeps it for a while, and somebody sees it.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from meterstream_services.clients.climeter.bodies import NoRoom, Room, TooLarge, parsed, read_whole
 from meterstream_services.clients.climeter.errors import error
 from meterstream_services.clients.climeter.events import (
     EVENTS_MAX,
@@ -30,9 +33,9 @@ from meterstream_services.clients.partly_kept import PartlyKept
 from meterstream_services.clients.shaped_routes import away, need, shaped
 from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
 from meterstream_services.http.guarding import PrincipalOf
-from meterstream_services.http.parts import PartsOf
+from meterstream_services.http.parts import Parts, PartsOf
+from meterstream_services.http.problems import RETRY_SECONDS
 from meterstream_services.http.rates import charge, too_fast
-from meterstream_services.http.threads import Work, in_thread
 from meterstream_services.keys.principal import Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
@@ -41,38 +44,82 @@ _ERRORS_SHOWN: Final = 100
 _log: Final = logging.getLogger("meterstream.http")
 
 
+class _Read(NamedTuple):
+    """What a batch says: offers and mistakes by their place, and how many events it has."""
+
+    events: int
+    offers: dict[int, Offer]
+    errors: dict[int, str]
+
+
 @router.post("/v1/events/batch")
 async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Response:
     """Answered when the log has the events, or, where it is away for long, the spool."""
     need(principal, Scope.INGEST)
     tenant = tenant_of(principal)
-    body = await request.body()
-    events = await in_thread(Work.TAKING, lambda: listed_events(read_body(body)))
-    if len(events) > EVENTS_MAX:
-        raise HTTPException(413, f"there are {len(events)} events; send at most {EVENTS_MAX}")
-    offers: dict[int, Offer] = {}
-    errors: dict[int, str] = {}
-    for index, event in enumerate(events):
-        try:
-            offer = read_event(event, tenant, now=parts.now())
-        except InvalidItem as problem:
-            errors[index] = str(problem)
-        else:
-            if offer is not None:
-                offers[index] = offer
+    try:
+        with _room(request).held() as take:
+            body = await read_whole(request, take)
+            digest = hashlib.sha256(tenant.encode() + b"\0" + body).digest()
+            read = await parsed(body, lambda whole: _read(whole, tenant, parts.now()))
+            del body
+    except NoRoom:
+        raise HTTPException(
+            503, "too many large batches are under way; send it again", {"retry-after": "1"}
+        ) from None
+    except TooLarge as problem:
+        raise _refused(parts, str(problem), 1) from None
+    if read.events > EVENTS_MAX:
+        raise _refused(
+            parts, f"there are {read.events} events; send at most {EVENTS_MAX}", read.events
+        )
+    offers, errors = read.offers, read.errors
     wait_seconds = charge(request, len(offers))
     if wait_seconds is not None:
         return too_fast(request.scope["path"], wait_seconds)
     if parts.door is None:
         raise away(parts)
-    digest = hashlib.sha256(tenant.encode() + b"\0" + body).digest()
     fates = await _taken(parts.door, offers, partly_kept(request), digest)
     if fates is None:
         raise away(parts)
-    ignored = len(events) - len(offers) - len(errors)
+    ignored = read.events - len(offers) - len(errors)
     errors |= {index: problem_of(fate) for index, fate in fates.items() if not fate.is_kept}
     parts.metrics.climeter_refused.inc(len(errors))
-    return _answer(len(events), fates, errors, ignored=ignored)
+    return _answer(read.events, fates, errors, ignored=ignored)
+
+
+def _read(body: bytes, tenant: str, now: int) -> _Read:
+    """The events of a body; none of them where there are too many. Raises `BadJson`."""
+    events = listed_events(read_body(body))
+    offers: dict[int, Offer] = {}
+    errors: dict[int, str] = {}
+    for index, event in enumerate(events if len(events) <= EVENTS_MAX else ()):
+        try:
+            offer = read_event(event, tenant, now=now)
+        except InvalidItem as problem:
+            errors[index] = str(problem)
+        else:
+            if offer is not None:
+                offers[index] = offer
+    return _Read(len(events), offers, errors)
+
+
+def _refused(parts: Parts, reason: str, events: int) -> HTTPException:
+    """The answer to a batch that is never taken; ``events`` is 1 where nobody counted them."""
+    parts.metrics.climeter_refused.inc(events)
+    parts.metrics.limit("body_bytes_max").inc()
+    _log.warning("a CLIMeter batch cannot be taken: %s", reason)
+    return HTTPException(503, reason, {"retry-after": str(RETRY_SECONDS)})
+
+
+def _room(request: Request) -> Room:
+    """The application's room for large batches; made with the first batch."""
+    state = request.app.state
+    found = getattr(state, "climeter_room", None)
+    if found is None:
+        found = state.climeter_room = Room()
+    assert isinstance(found, Room)
+    return found
 
 
 async def _taken(
