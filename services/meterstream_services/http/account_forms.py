@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meterstream_services.accounts.documents import account_json, since_json, spells_json
 from meterstream_services.accounts.history import History
-from meterstream_services.accounts.model import AccountStatus, SetAccount
+from meterstream_services.accounts.model import Account, AccountStatus, SetAccount
+from meterstream_services.accounts.port import Directory
+from meterstream_services.http.guarding import own_members
+from meterstream_services.keys.principal import Principal
 
 __all__ = [
     "ACCOUNT_EXAMPLE",
@@ -23,6 +26,7 @@ __all__ = [
     "NewAccount",
     "TenantAccountDocument",
     "account_json",
+    "account_seen",
     "history_json",
     "since_json",
 ]
@@ -47,6 +51,22 @@ IMPORT_EXAMPLE: Final[dict[str, Any]] = {
     "unchanged": 0,
     "dry_run": False,
 }
+
+
+def account_seen(account: Account, directory: Directory, principal: Principal) -> dict[str, Any]:
+    """An account as it goes out to a key that may see it.
+
+    Not which account took its place, where the key has no tenant there: that is somebody else's.
+    """
+    document = account_json(account)
+    into = account.merged_into
+    if (
+        into is not None
+        and principal.tenants is not None
+        and not own_members(principal, into, directory)
+    ):
+        del document["merged_into"], document["merged_from"]
+    return document
 
 
 class AccountFields(BaseModel):

@@ -32,6 +32,7 @@ from meterstream_services.http.account_forms import (
     MemberDocument,
     NewAccount,
     account_json,
+    account_seen,
 )
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
@@ -134,7 +135,9 @@ def read_account(
     request: Request, account: str, parts: PartsOf, principal: PrincipalOf
 ) -> Response:
     """One account, with an ETag."""
-    return _one(request, known_account(account, parts.directory, principal))
+    found = known_account(account, parts.directory, principal)
+    response = json_response(account_seen(found, parts.directory, principal))
+    return tagged(request, response, tag_of(found))
 
 
 @router.put(

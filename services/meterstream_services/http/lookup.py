@@ -19,7 +19,7 @@ from meterstream_services.accounts.documents import account_json, since_json, sp
 from meterstream_services.accounts.history import History, spell_at
 from meterstream_services.accounts.model import Account
 from meterstream_services.accounts.port import Directory
-from meterstream_services.http.account_forms import ACCOUNT_EXAMPLE, AccountDocument
+from meterstream_services.http.account_forms import ACCOUNT_EXAMPLE, AccountDocument, account_seen
 from meterstream_services.http.accounts import AtQuery
 from meterstream_services.http.asking import json_response, said_once
 from meterstream_services.http.etags import digest, tagged
@@ -27,6 +27,7 @@ from meterstream_services.http.guarding import PrincipalOf, own_tenants
 from meterstream_services.http.meter_question import known_account
 from meterstream_services.http.parts import Parts, PartsOf
 from meterstream_services.http.problems import Problem, documented
+from meterstream_services.keys.principal import Principal
 from meterstream_services.zones import find_zone
 
 router = APIRouter(tags=["accounts"], dependencies=[Depends(said_once)])
@@ -127,7 +128,7 @@ def look_up_one(
 ) -> Response:
     """As the batch, for one tenant. With an ETag: 304 while nothing changed."""
     own_tenants(principal, [tenant])
-    return _looked_up(request, [tenant], query.at, parts)
+    return _looked_up(request, [tenant], query.at, parts, principal)
 
 
 @router.post(
@@ -145,7 +146,7 @@ def look_up(
     asked = list(dict.fromkeys(form.tenants))
     if asked:
         own_tenants(principal, asked)
-    return _looked_up(request, asked, form.at, parts)
+    return _looked_up(request, asked, form.at, parts, principal)
 
 
 @router.get(
@@ -175,12 +176,15 @@ def look_up_external(
     return tagged(request, response, digest(bytes(response.body)))
 
 
-def _looked_up(request: Request, tenants: list[str], at: str | None, parts: Parts) -> Response:
+def _looked_up(
+    request: Request, tenants: list[str], at: str | None, parts: Parts, principal: Principal
+) -> Response:
     time = parts.now() if at is None else parse_time(at, find_zone("UTC"), field="at")
     histories = parts.directory.histories(tenants)
     found = [_found(tenant, histories.get(tenant, ()), time) for tenant in tenants]
     named = dict.fromkeys(each["account"] for each in found if each["account"] is not None)
-    response = json_response({"tenants": found, "accounts": _accounts(parts.directory, named)})
+    accounts = _accounts(parts.directory, named, principal)
+    response = json_response({"tenants": found, "accounts": accounts})
     return tagged(request, response, digest(bytes(response.body)))
 
 
@@ -195,9 +199,13 @@ def _found(tenant: str, history: History, time: int) -> dict[str, Any]:
     }
 
 
-def _accounts(directory: Directory, named: Iterable[str]) -> dict[str, Any]:
+def _accounts(directory: Directory, named: Iterable[str], principal: Principal) -> dict[str, Any]:
     found = {name: directory.account(name) for name in named}
-    return {name: account_json(account) for name, account in found.items() if account}
+    return {
+        name: account_seen(account, directory, principal)
+        for name, account in found.items()
+        if account
+    }
 
 
 def _standing(account_id: str, directory: Directory) -> Account:
