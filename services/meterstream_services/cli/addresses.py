@@ -94,6 +94,11 @@ def store_address(text: str, *, option: str = "--store") -> StoreAddress:
     """A path, or the URL of a PostgreSQL database. Raises `CommandError` for another URL."""
     from meterstream_aggregator.store.address import parse_address  # noqa: PLC0415 - loaded by its command
 
+    if not text:
+        raise CommandError(
+            f"{option} names nothing; write a path, or the URL of a PostgreSQL database",
+            status=WRONG_ARGUMENTS,
+        )
     try:
         address = parse_address(text)
     except ValueError as problem:
@@ -117,7 +122,7 @@ def host_and_port(text: str, *, option: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not _is_port(port):
         raise CommandError(
-            f"{option} {text}: is not an address; write HOST:PORT such as {DEFAULT_HTTP}",
+            f"{option} {text[:200]}: is not an address; write HOST:PORT such as {DEFAULT_HTTP}",
             status=WRONG_ARGUMENTS,
         )
     return host, int(port)

@@ -190,6 +190,8 @@ def _keyring(data: Path | None, keys: str | None) -> Generator[Keyring]:
     from meterstream_services.keys.port import KeysError  # noqa: PLC0415 - loaded by its command
 
     address = kept_address(keys, data, "keys.sqlite3", option="--keys")
+    if isinstance(address, Path):
+        _check_place(address)
     keyring = open_keyring(address)
     try:
         yield keyring
@@ -199,6 +201,20 @@ def _keyring(data: Path | None, keys: str | None) -> Generator[Keyring]:
         raise CommandError(str(problem), status=FAILED) from problem
     finally:
         keyring.close()
+
+
+def _check_place(path: Path) -> None:
+    """Whether a file can be there: a directory is not made for a name that may be misspelt."""
+    if not path.parent.is_dir():
+        raise CommandError(
+            f"{path.parent}: there is no such directory; make it (mkdir), or name the one that "
+            "`serve` or `up` has with --data"
+        )
+    if path.is_dir():
+        raise CommandError(
+            f"--keys {path}: is a directory; name a file in it, or pass it as --data",
+            status=WRONG_ARGUMENTS,
+        )
 
 
 def _show(key: Key, text: str, now: int, *, as_json: bool, written: Path | None) -> None:
@@ -248,7 +264,8 @@ def _length(text: str, option: str) -> int:
     try:
         return duration(text)
     except ValueError as problem:
-        raise CommandError(f"{option} {text}: {problem}", status=WRONG_ARGUMENTS) from problem
+        why = f"{problem}, with at most 6 digits" if text[:-1].isdigit() else problem
+        raise CommandError(f"{option} {text[:80]}: {why}", status=WRONG_ARGUMENTS) from problem
 
 
 def _id(text: str) -> str:
@@ -264,7 +281,12 @@ def _written(path: Path | None, text: str) -> Generator[None]:
     if path is None:
         yield
         return
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError as problem:
+        raise CommandError(
+            f"--write {path}: is there already, and is not written over; name a new file"
+        ) from problem
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{text}\n")

@@ -25,7 +25,11 @@ from meterstream_services.cli.serve_options import (
     KnownHostOption,
     LimitOption,
     PatienceOption,
+    RegistryOption,
+    SpoolBytesOption,
+    SpoolOption,
     StoreOption,
+    TopicOption,
     UnimeterOption,
     accounts_address,
     front_limits,
@@ -76,28 +80,10 @@ def serve(
         ),
     ] = None,
     bootstrap: BootstrapOption = None,
-    topic: Annotated[
-        str, typer.Option("--topic", envvar="METERSTREAM_TOPIC", help="Topic of the events.")
-    ] = EVENTS_TOPIC,
-    registry_url: Annotated[
-        str | None,
-        typer.Option(
-            "--registry-url",
-            envvar="METERSTREAM_REGISTRY_URL",
-            help="Schema registry, if there is one.",
-        ),
-    ] = None,
-    spool: Annotated[
-        Path | None,
-        typer.Option(
-            "--spool",
-            envvar="METERSTREAM_SPOOL",
-            help="Directory for events that the log does not have yet; default DIR/spool.",
-        ),
-    ] = None,
-    spool_bytes_max: Annotated[
-        int, typer.Option(min=65_536, help="How large the spool may become.")
-    ] = _BYTES_MAX,
+    topic: TopicOption = EVENTS_TOPIC,
+    registry_url: RegistryOption = None,
+    spool: SpoolOption = None,
+    spool_bytes_max: SpoolBytesOption = _BYTES_MAX,
     patience: PatienceOption = 5.0,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Take no events, answer questions only.")

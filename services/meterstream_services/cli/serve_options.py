@@ -11,6 +11,12 @@ import typer
 
 from meterstream_services.cli.addresses import host_and_port, store_address
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
+from meterstream_services.cli.serve_checks import (
+    check_hosts,
+    check_registry,
+    check_spool,
+    check_topic,
+)
 
 if TYPE_CHECKING:
     from meterstream_aggregator.store.address import StoreAddress
@@ -47,7 +53,40 @@ UnimeterOption = Annotated[
 ]
 KnownHostOption = Annotated[
     list[str] | None,
-    typer.Option(help="A further name that clients call this service by. Repeatable."),
+    typer.Option(
+        help="A further name that clients call this service by. Repeatable.",
+        callback=check_hosts,
+    ),
+]
+TopicOption = Annotated[
+    str,
+    typer.Option(
+        "--topic",
+        envvar="METERSTREAM_TOPIC",
+        help="Topic of the events.",
+        callback=check_topic,
+    ),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry-url",
+        envvar="METERSTREAM_REGISTRY_URL",
+        help="Schema registry, if there is one.",
+        callback=check_registry,
+    ),
+]
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--spool",
+        envvar="METERSTREAM_SPOOL",
+        help="Directory for events that the log does not have yet; default DIR/spool.",
+        callback=check_spool,
+    ),
+]
+SpoolBytesOption = Annotated[
+    int, typer.Option(min=65_536, max=1 << 50, help="How large the spool may become.")
 ]
 PatienceOption = Annotated[
     float,
@@ -192,6 +231,10 @@ def directory_address(text: str) -> DirectoryAddress:
     """The directory of accounts that ``--accounts`` names. Raises `CommandError`."""
     from meterstream_services.accounts.opening import parse_directory  # noqa: PLC0415 - loaded by its command
 
+    if not text:
+        raise CommandError(
+            "--accounts names nothing; write a path or a URL", status=WRONG_ARGUMENTS
+        )
     try:
         address = parse_directory(text)
     except ValueError as problem:

@@ -7,6 +7,7 @@ head (bodies, queries, names of hosts) is judged by `meterstream_services.http.l
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -49,6 +50,12 @@ class FrontLimits:
 
 
 DEFAULTS: Final = FrontLimits()
+MOST: Final = 1_000_000_000
+_SHAPES: Final[dict[type, tuple[re.Pattern[str], str]]] = {
+    int: (re.compile(r"-?[0-9]{1,20}"), "whole number"),
+    float: (re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,9})?"), "number of seconds"),
+}
+_SHOWN_MAX: Final = 40
 
 
 def parse_limits(texts: list[str]) -> FrontLimits:
@@ -59,10 +66,17 @@ def parse_limits(texts: list[str]) -> FrontLimits:
         name, _, value = text.partition("=")
         if name not in kinds:
             raise ValueError(f"{text}: no limit is called {name!r}; there are: {', '.join(kinds)}")
-        try:
-            found[name] = kinds[name](value)
-        except ValueError:
-            raise ValueError(f"{text}: {value!r} is no number; write {name}=NUMBER") from None
-        if not 0 < found[name] <= 1e9:
-            raise ValueError(f"{text}: must be above 0, and at most 1000000000")
+        usual = getattr(DEFAULTS, name)
+        shape, what = _SHAPES[kinds[name]]
+        if not shape.fullmatch(value):
+            told = value if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]}…"
+            raise ValueError(
+                f"{name}={told}: {told!r} is no {what}; write {name}=NUMBER, such as "
+                f"{name}={usual:g}"
+            )
+        found[name] = kinds[name](value)
+        if not 0 < found[name] <= MOST:
+            raise ValueError(
+                f"{text}: must be above 0, and at most {MOST}; usual is {name}={usual:g}"
+            )
     return FrontLimits(**found)  # type: ignore[arg-type]  # of the kind of each field: see above

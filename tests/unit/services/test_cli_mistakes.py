@@ -75,7 +75,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["serve", "--data", "d", "--http", "host:port"], "write HOST:PORT"),
         (
             ["serve", "--data", "d", "--limit", "idle_seconds=soon"],
-            "--limit idle_seconds=soon: 'soon' is no number; write idle_seconds=NUMBER",
+            "--limit idle_seconds=soon: 'soon' is no number of seconds; write idle_seconds=NUMBER",
         ),
         (["serve", "--data", "d", "--limit", "headers_max"], "write headers_max=NUMBER"),
         (["serve", "--data", "d", "--limit", "headers_max=0"], "must be above 0"),
