@@ -28,7 +28,7 @@ router = APIRouter(include_in_schema=False, route_class=shaped(error))
 Key = Annotated[str | None, Header(alias="idempotency-key")]
 
 
-@router.get("/api/v1/users/{user}/meter")
+@router.get("/api/v1/users/{user:path}/meter")
 def read(
     user: str, parts: PartsOf, principal: PrincipalOf, project_id: str | None = None
 ) -> Response:
@@ -47,7 +47,7 @@ def read_legacy(
     return _read(parts, principal, project_id, user_id)
 
 
-@router.put("/api/v1/users/{user}/meter")
+@router.put("/api/v1/users/{user:path}/meter")
 def limit(user: str, body: ObjectOf, parts: PartsOf, principal: PrincipalOf) -> Response:
     """Set a user's limit."""
     return _limit(parts, principal, body, user)
@@ -59,7 +59,7 @@ def limit_legacy(body: ObjectOf, parts: PartsOf, principal: PrincipalOf) -> Resp
     return _limit(parts, principal, body, required(body, "user_id"))
 
 
-@router.post("/api/v1/users/{user}/meter/increment")
+@router.post("/api/v1/users/{user:path}/meter/increment")
 def add(
     user: str, body: ObjectOf, parts: PartsOf, principal: PrincipalOf, key: Key = None
 ) -> Response:
@@ -73,7 +73,7 @@ def add_legacy(body: ObjectOf, parts: PartsOf, principal: PrincipalOf, key: Key 
     return _add(parts, principal, body, required(body, "user_id"), key)
 
 
-@router.post("/api/v1/users/{user}/meter/reset")
+@router.post("/api/v1/users/{user:path}/meter/reset")
 def reset(
     user: str, body: ObjectOf, parts: PartsOf, principal: PrincipalOf, key: Key = None
 ) -> Response:

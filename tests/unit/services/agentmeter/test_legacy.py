@@ -204,6 +204,22 @@ def test_a_user_meter_is_set_used_added_to_and_reset(world: World) -> None:
     assert after["created_at"] == newer["created_at"]
 
 
+@pytest.mark.parametrize(
+    ("written", "user"), [("a/b", "a/b"), ("a%2Fb", "a/b"), ("x/meter", "x/meter"), ("ü@x", "ü@x")]
+)
+def test_a_user_may_have_a_slash(world: World, written: str, user: str) -> None:
+    """The package writes the id into the path as it is."""
+    path, body = f"/api/v1/users/{written}/meter", {"project_id": "p"}
+    world.send("PUT", path, json=body | {"threshold_amount": 9})
+    world.send("POST", f"{path}/increment", json=body | {"amount": 2})
+
+    told = exact(world.send("GET", path, params=body))
+
+    assert (told["user_id"], told["threshold_amount"], told["current_usage"]) == (user, 9, 2)
+    assert told == usage(world, user, "p")
+    assert exact(world.send("POST", f"{path}/reset", json=body))["current_usage"] == 0
+
+
 def test_an_increment_under_a_key_is_added_once(world: World) -> None:
     """The header Idempotency-Key; without it a repeat adds again."""
     body, path = {"project_id": "p", "amount": 1}, "/api/v1/users/u/meter/increment"
