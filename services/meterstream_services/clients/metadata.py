@@ -5,18 +5,47 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from meterstream.compat.plain import attributes_of
+from meterstream.compat.plain import attributes_of, text_of
 from meterstream_schemas.checks import check_text
 from meterstream_schemas.errors import InvalidEvent
-from meterstream_schemas.events import ID_BYTES_MAX
+from meterstream_schemas.events import (
+    ATTRIBUTE_NAME_BYTES_MAX,
+    ATTRIBUTES_MAX,
+    ID_BYTES_MAX,
+)
 from meterstream_services.clients.exact_json import exact_text
+
+FITTING_BYTES_MAX: Final = 14_000
+"""Of an event's 16 KiB, for all of its metadata."""
 
 
 def metadata_attributes(metadata: object, *, prefix: str) -> dict[str, str]:
     """The attributes that metadata are; numbers as they were sent, containers as JSON."""
     return attributes_of(readable(metadata), prefix=prefix)[0]
+
+
+def fitting(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts as attributes under their own names: what is too long is cut, what is too much left.
+
+    So an event counts whatever its metadata are; a name without a letter is left out.
+    """
+    kept: dict[str, str] = {}
+    room = FITTING_BYTES_MAX
+    for name, value in texts.items():
+        attribute, text = _fitting_name(name), text_of(value)
+        room -= len(attribute.encode()) + len(text.encode()) + 4
+        if room < 0 or len(kept) == ATTRIBUTES_MAX:
+            break
+        if attribute:
+            kept[attribute] = text
+    return kept
+
+
+def _fitting_name(name: str) -> str:
+    seen = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return seen.encode("utf-8", "replace")[:ATTRIBUTE_NAME_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def id_in(metadata: object, name: str) -> str | None:

@@ -6,8 +6,8 @@
 ``total_usage``          quantity: a number or its text, exact; refused where it is anything else
 ``event_time``           time, from milliseconds UTC; now without one
 ``start_time``           a session begins; ``end_time``: it ends; both: a session by itself
-``metadata``             attributes under their own names; ``session_id`` names the session,
-                         ``idempotency_key`` makes a repeat known
+``metadata``             attributes under their own names, cut where they are too long;
+                         ``session_id`` names the session, ``idempotency_key`` makes a repeat known
 =======================  ==========================================================================
 
 The published client does not send its device. Boundaries without ``session_id`` pair up by subject,
@@ -28,11 +28,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from meterstream_schemas.checks import check_attributes, check_text, check_time
+from meterstream_schemas.checks import check_text, check_time
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import ID_BYTES_MAX, TYPE_BYTES_MAX, EventKind
 from meterstream_schemas.quantity import parse_amount
 from meterstream_services.clients.exact_json import exact_text
+from meterstream_services.clients.metadata import as_id, fitting
 from meterstream_services.gateway.port import Offer
 
 SESSION_ID: Final = "session_id"
@@ -50,12 +51,8 @@ def offers_of(value: Mapping[str, Any], tenant: str, *, device: str | None = Non
     """
     meter = check_text(value.get("meter_id", ""), field="meter_id", bytes_max=TYPE_BYTES_MAX)
     metadata = _metadata(value.get("metadata"))
-    key = metadata.get(IDEMPOTENCY_KEY) or None
-    if key is not None:
-        check_text(key, field="metadata.idempotency_key", bytes_max=ID_BYTES_MAX - len(":start"))
-    told_device = device or metadata.get(DEVICE_ID) or None
-    if told_device is not None:
-        check_text(told_device, field="device_id", bytes_max=ID_BYTES_MAX)
+    key = _id(metadata.get(IDEMPOTENCY_KEY), ID_BYTES_MAX - len(":start"))
+    told_device = _id(device or metadata.get(DEVICE_ID))
     if value.get("ai_event") or not value.keys().isdisjoint({"start_time", "end_time"}):
         return _session(value, tenant, meter, metadata, device=told_device, key=key)
     if value.get("total_usage") is None:
@@ -69,7 +66,7 @@ def offers_of(value: Mapping[str, Any], tenant: str, *, device: str | None = Non
             quantity=quantity,
             time=_time(value.get("event_time"), "event_time"),
             subject=told_device,
-            attributes=metadata,
+            attributes=fitting(metadata),
             key=key,
         )
     ]
@@ -88,13 +85,12 @@ def _session(
     end = _time(value.get("end_time"), "end_time")
     if start is None and end is None:
         raise InvalidEvent("start_time", "is missing, and end_time too; pass one of them")
-    session = metadata.get(SESSION_ID) or None
-    if session is not None:
-        check_text(session, field="metadata.session_id", bytes_max=ID_BYTES_MAX)
-    elif start is not None and end is not None:
+    session = _id(metadata.get(SESSION_ID))
+    if session is None and start is not None and end is not None:
         session = _whole_session(tenant, meter, start, end, metadata)
     if start is not None and end is not None and end < start:
         raise InvalidEvent("end_time", "is before start_time")
+    attributes = fitting(metadata)
     told = ((EventKind.SESSION_START, "start", start), (EventKind.SESSION_END, "end", end))
     return [
         Offer(
@@ -105,7 +101,7 @@ def _session(
             kind=kind,
             session=session,
             subject=device or (tenant if session is None else None),
-            attributes=metadata,
+            attributes=attributes,
             key=None if key is None else f"{key}:{boundary}",
         )
         for kind, boundary, time in told
@@ -121,17 +117,20 @@ def _whole_session(
 
 
 def _metadata(value: object) -> dict[str, str]:
-    """Metadata as texts: text as it is, anything else as JSON."""
+    """Metadata as texts, whole: text as it is, anything else as JSON."""
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise InvalidEvent("metadata", "is no JSON object; pass one")
     given = cast("dict[str, Any]", value)
-    texts = {
+    return {
         name: each if isinstance(each, str) else exact_text(each) for name, each in given.items()
     }
-    check_attributes(texts)
-    return texts
+
+
+def _id(told: str | None, bytes_max: int = ID_BYTES_MAX) -> str | None:
+    """An id of metadata; its digest where it is too long. An empty one is none."""
+    return as_id(told, bytes_max=bytes_max) if told else None
 
 
 def _time(value: object, field: str) -> int | None:
