@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple, cast
 
 from meterstream.compat.stripemeter_events import TYPE, event_of
 from meterstream.compat.stripemeter_values import StripeMeterError
-from meterstream_services.clients.metadata import readable
+from meterstream_services.clients.metadata import as_id, readable
+from meterstream_services.clients.stripemeter.customers import REFERENCE, subject_of, tenant_of
 from meterstream_services.gateway.port import Offer
 
 EVENTS_MAX: Final = 1_000
 METRIC_MAX: Final = 100
 CUSTOMER_MAX: Final = 255
-ACCOUNT_MAX: Final = 128
+ACCOUNT_MAX: Final = 255
 META_BYTES_MAX: Final = 4_096
 HEADER_MAX: Final = 200
 FUTURE_MAX: Final = 3_600 * 1_000_000
@@ -101,14 +102,17 @@ def _read(event: object, now: int, from_header: str | None) -> Told:
         return Told(made.key, None, "ts: is more than an hour in the future; mend the clock")
     # Without a time of its own it has the door's, which is remembered under its key.
     time = made.time if made.time_given else None
+    tenant, attributes = tenant_of(made.customer), made.attributes
+    if tenant != made.customer:
+        attributes = {**attributes, REFERENCE: made.customer}
     offer = Offer(
         TYPE,
-        made.customer,
+        tenant,
         made.quantity,
         time,
-        subject=made.resource,
-        attributes=made.attributes,
-        key=made.key,
+        subject=None if made.resource is None else subject_of(made.resource),
+        attributes=attributes,
+        key=as_id(made.key),
     )
     return Told(made.key, offer, is_safe=made.time_given or told["idempotency_key"] is not None)
 

@@ -14,6 +14,7 @@ from meterstream_schemas.quantity import to_decimal
 from meterstream_services.clients.eventlog import Listed
 from meterstream_services.clients.exact_json import exact_response
 from meterstream_services.clients.shaped_routes import need, shaped
+from meterstream_services.clients.stripemeter.customers import REFERENCE, subject_of, tenant_of
 from meterstream_services.clients.stripemeter.errors import error
 from meterstream_services.clients.stripemeter.events import CUSTOMER_MAX
 from meterstream_services.http.guarding import PrincipalOf, foreign_tenant
@@ -37,7 +38,7 @@ def events(
     principal: PrincipalOf,
     tenantId: Text = None,  # noqa: N803 - the wire's name
     customerRef: Text = None,  # noqa: N803 - the wire's name
-    resourceId: Text = None,  # noqa: N803 - the wire's name
+    resourceId: Annotated[str | None, Query(max_length=4_096)] = None,  # noqa: N803 - the wire's name
     metric: Text = None,
     start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
     end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
@@ -52,6 +53,7 @@ def events(
     since = _time(start, "from", until - DAYS * 24 * HOUR)
     customers = _customers(principal, customerRef)
     wanted = (("metric", metric), ("account", tenantId))
+    subject = subject_of(resourceId) if resourceId else resourceId
     # Most questions are answered by the first few; a rare metric needs a longer look.
     seen = enough = offset + limit + 1
     while True:
@@ -60,7 +62,7 @@ def events(
             listed
             for listed in found
             if all(value in (None, listed.event.attributes.get(name)) for name, value in wanted)
-            and resourceId in (None, listed.event.subject)
+            and subject in (None, listed.event.subject)
         ]
         if len(fitting) >= enough or len(found) < seen:
             break
@@ -80,9 +82,10 @@ def events(
 def _customers(principal: Principal, customer: str | None) -> frozenset[str]:
     """Whose events; those of all tenants of a key that names some."""
     if customer is not None:
-        if not principal.may_use(customer):
+        tenant = tenant_of(customer) if customer else customer
+        if not principal.may_use(tenant):
             raise foreign_tenant(customer)
-        return frozenset({customer})
+        return frozenset({tenant})
     if principal.tenants is None:
         raise HTTPException(400, "customerRef: is missing; name the customer")
     return principal.tenants
@@ -94,7 +97,7 @@ def _shown(listed: Listed) -> dict[str, Any]:
         "id": f"{listed.partition}-{listed.offset}",
         "tenantId": event.attributes.get("account"),
         "metric": event.attributes.get("metric"),
-        "customerRef": event.tenant,
+        "customerRef": event.attributes.get(REFERENCE, event.tenant),
         "resourceId": event.subject,
         "quantity": to_decimal(event.quantity, event.scale),
         "ts": _text_of(event.time),

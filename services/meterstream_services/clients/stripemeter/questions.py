@@ -22,6 +22,7 @@ from meterstream_services.clients.asking import Row, usage
 from meterstream_services.clients.exact_json import exact_response
 from meterstream_services.clients.operating import need_operator
 from meterstream_services.clients.shaped_routes import ObjectOf, need, shaped
+from meterstream_services.clients.stripemeter.customers import tenant_of
 from meterstream_services.clients.stripemeter.errors import error
 from meterstream_services.clients.stripemeter.events import ACCOUNT_MAX, CUSTOMER_MAX, first_of
 from meterstream_services.clients.stripemeter.prices import (
@@ -203,7 +204,7 @@ def _asked(parts: Parts, principal: Principal, account: object, customer: object
     """Whose usage is asked for. Raises where the key is not for it."""
     need(principal, Scope.READ)
     name = _text(customer, "customerRef", CUSTOMER_MAX)
-    if not principal.may_use(name):
+    if not principal.may_use(tenant_of(name)):
         raise foreign_tenant(name)
     vendor = _text(account, "tenantId", ACCOUNT_MAX)
     return _Asked(vendor, name, prices_of(parts.book, vendor))
@@ -235,7 +236,7 @@ def _rows(parts: Parts, asked: _Asked, start: date, after: date, every: str) -> 
             f"stripemeter.{aggregation}",
             _midnight(start),
             _midnight(after),
-            tenants=[asked.customer],
+            tenants=[tenant_of(asked.customer)],
             by=["metric"],
             where=[f"account={asked.account}"],
             every=every,
