@@ -3,10 +3,14 @@
 Time limits of a network's client bound single steps, and a disk that hangs has none at all. So a
 question goes to a thread of its own, and whoever asked stops waiting at the limit. The thread goes
 on alone until it hears something; while there are too many of those, nobody waits any more.
+
+A thread that has its answer takes the next question: to start one costs more than to look up a
+tenant. One that had nothing to do for `IDLE_SECONDS` ends.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -18,8 +22,12 @@ from meterstream_services.accounts.port import Applied, EditableDirectory, Expec
 
 ASKING_MAX: Final = 8
 """Questions under way at once; who comes later waits for one of them, within the same limit."""
+IDLE_SECONDS: Final = 10.0
 
 _Answer = TypeVar("_Answer")
+_Errand = Callable[[], Callable[[], None]]
+"""Something to do; what it returns tells whoever waits for it."""
+_Errands = queue.SimpleQueue[_Errand]
 
 
 class _Asking(Generic[_Answer]):
@@ -29,6 +37,41 @@ class _Asking(Generic[_Answer]):
         self.done = threading.Event()
         self.answers: list[_Answer] = []
         self.problem: BaseException | None = None
+
+
+class _Askers:
+    """Threads that do one errand after the other; each errand gets one at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Errands] = []
+
+    def do(self, errand: _Errand) -> None:
+        """Have it done and told. Raises what starting a thread raises; then it is not done."""
+        with self._lock:
+            errands = self._idle.pop() if self._idle else None
+        if errands is None:
+            errands = _Errands()
+            threading.Thread(
+                target=self._work, args=(errands,), name="accounts", daemon=True
+            ).start()
+        errands.put(errand)
+
+    def _work(self, errands: _Errands) -> None:
+        while True:
+            try:
+                errand = errands.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if errands in self._idle:
+                        self._idle.remove(errands)
+                        return
+                continue  # Somebody took this thread just now: an errand is on its way.
+            tell = errand()
+            with self._lock:
+                self._idle.append(errands)
+            tell()  # Last, so that the next question finds this thread idle.
+            del errand, tell  # They have the answer, which would be kept while nobody asks.
 
 
 class BoundedDirectory:
@@ -43,6 +86,7 @@ class BoundedDirectory:
         self._directory = directory
         self._seconds = seconds
         self._free = threading.BoundedSemaphore(asking_max)
+        self._askers = _Askers()
 
     def account(self, account_id: str) -> Account | None:
         """See `Directory`."""
@@ -92,9 +136,7 @@ class BoundedDirectory:
             raise self._late("earlier questions are still without an answer")
         asking = _Asking[_Answer]()
         try:
-            threading.Thread(
-                target=self._run, args=(asking, question), name="accounts", daemon=True
-            ).start()
+            self._askers.do(lambda: self._run(asking, question))
         except BaseException:
             self._free.release()
             raise
@@ -107,11 +149,14 @@ class BoundedDirectory:
     def _late(self, why: str) -> AccountsUnavailable:
         return AccountsUnavailable(f"accounts: {why} within {self._seconds:g} s")
 
-    def _run(self, asking: _Asking[_Answer], question: Callable[[], _Answer]) -> None:
+    def _run(self, asking: _Asking[_Answer], question: Callable[[], _Answer]) -> Callable[[], None]:
         try:
             asking.answers.append(question())
         except BaseException as problem:  # noqa: BLE001 - raised again where it was asked
             asking.problem = problem
-        finally:
+
+        def tell() -> None:
             self._free.release()
             asking.done.set()
+
+        return tell

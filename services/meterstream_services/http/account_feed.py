@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from meterstream_aggregator.civil import format_time
-from meterstream_services.accounts.errors import NotEditable
+from meterstream_services.accounts.errors import FeedExpired, NotEditable
 from meterstream_services.accounts.exporting import export_rows
 from meterstream_services.accounts.port import EditableDirectory
 from meterstream_services.http.account_moves import changed_json
@@ -92,14 +92,20 @@ async def read_changes(
 ) -> Response:
     """Every change once, without gaps, to keep a mirror: begin with an export and its cursor.
 
-    410 where the next change is no longer kept: export again. `wait_seconds` holds the answer
-    until there is a change, or the time is over.
+    410 where the next change is no longer kept, or `after` is beyond the last change, as after a
+    return to a backup: export again. `wait_seconds` holds the answer until there is a change, or
+    the time is over.
     """
     until = time.monotonic() + query.wait_seconds
     while True:
         feed = await run_in_threadpool(
             parts.directory.changes, after=query.after, limit=query.limit
         )
+        if query.after > feed.last:
+            raise FeedExpired(
+                f"the last change is {feed.last}, so {query.after} is a cursor of other "
+                "accounts, or these came back from a backup; export everything anew"
+            )
         if feed.records or time.monotonic() >= until or await request.is_disconnected():
             break
         await asyncio.sleep(_LOOK_SECONDS)

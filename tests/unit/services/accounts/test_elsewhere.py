@@ -22,6 +22,7 @@ from meterstream_services.accounts.model import Account, Assign, SetAccount
 from meterstream_services.accounts.opening import RemoteAddress, open_directory, parse_directory
 from meterstream_services.accounts.remote import ANSWER_BYTES_MAX, RemoteDirectory
 from meterstream_services.accounts.static import LOOK_SECONDS, StaticDirectory
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from meterstream_services.accounts.history import History
@@ -286,6 +287,53 @@ def test_a_bound_passes_answers_and_errors_on() -> None:
     with pytest.raises(TypeError):
         bounded.histories([["no tenant"]])  # type: ignore[list-item]  # that is the mistake
     bounded.close()
+
+
+class Threads(MemoryDirectory):
+    """A directory that knows which threads asked it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def histories(self, tenants: Sequence[str]) -> dict[str, History]:
+        """Noted."""
+        self.threads.append(threading.current_thread())
+        return super().histories(tenants)
+
+
+def test_questions_share_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other they are asked by one thread; when nobody asks any more, it ends."""
+    monkeypatch.setattr("meterstream_services.accounts.bounded.IDLE_SECONDS", 0.5)
+    source = Threads()
+    bounded = BoundedDirectory(source, seconds=30)
+    for _ in range(100):
+        bounded.histories(["t"])
+    assert len(set(source.threads)) < 20
+
+    eventually(lambda: not any(each.is_alive() for each in source.threads))
+    assert bounded.histories(["t"]) == {}
+    assert len(source.threads) == 101
+
+
+def test_askers_at_once_hear_their_own_answers() -> None:
+    """Many threads at once, more than are let through, each with its own tenant."""
+    source = MemoryDirectory()
+    source.apply([SetAccount("a"), *(Assign(f"t{n}", "a", n) for n in range(30))])
+    bounded = BoundedDirectory(source, seconds=30, asking_max=4)
+    right: list[bool] = []
+
+    def ask(number: int) -> None:
+        expected = {f"t{number}": ((number, "a"),)}
+        right.append(all(bounded.histories([*expected]) == expected for _ in range(50)))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert right == [True] * 30
 
 
 def test_a_workers_lookup_ends_in_time() -> None:

@@ -161,6 +161,14 @@ def test_changes_are_read_page_by_page(filled: World) -> None:
     assert again.status_code == 304
 
 
+def test_a_cursor_of_other_accounts_is_told(filled: World) -> None:
+    """One beyond the last change would wait for numbers that mean something else by then."""
+    answer = filled.get("/v1/accounts:changes?after=4&wait_seconds=20")
+
+    assert answer.status_code == 410
+    assert "the last change is 3" in answer.json()["detail"]
+
+
 def test_an_export_makes_the_same_directory(filled: World) -> None:
     """What is exported imports as it is, in any directory, and the cursor follows from there."""
     filled.directory.apply(
