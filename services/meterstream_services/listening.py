@@ -9,8 +9,8 @@ import socket
 from meterstream_services.directories import UpError
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuse an address that cannot be listened on. Raises `UpError`."""
+def check_port(host: str, port: int, *, option: str = "--http") -> None:
+    """Refuse an address that cannot be listened on. Raises `UpError` that names the option."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -20,10 +20,10 @@ def check_port(host: str, port: int) -> None:
         if problem.errno == errno.EADDRINUSE:
             raise UpError(
                 f"port {port} on {host} is in use; stop what listens there, or choose another "
-                "--http"
+                f"{option}"
             ) from problem
         raise UpError(
-            f"cannot listen on {host}:{port}: {problem.strerror}; choose another --http"
+            f"cannot listen on {host}:{port}: {problem.strerror}; choose another {option}"
         ) from problem
 
 

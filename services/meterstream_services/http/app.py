@@ -107,6 +107,10 @@ def run(settings: Settings) -> int:
     if refusal is not None:
         sys.stderr.write(f"meterstream serve: {refusal}\n")
         return MUST_BE_MENDED
+    refusal = _taken_port(settings)
+    if refusal is not None:
+        sys.stderr.write(f"meterstream serve: {refusal}\n")
+        return 1
     app = create_app(settings)
     certificate, key = settings.tls_certificate, settings.tls_key
     return serve(
@@ -117,6 +121,26 @@ def run(settings: Settings) -> int:
         limits=settings.limits,
         tls=None if certificate is None or key is None else (certificate, key),
     )
+
+
+def _taken_port(settings: Settings) -> str | None:
+    """Which of Unimeter's ports cannot be listened on, in a sentence; else None."""
+    if not settings.unimeter:
+        return None
+    from meterstream_services.directories import UpError  # noqa: PLC0415 - as in `_unimeter`
+    from meterstream_services.listening import check_port  # noqa: PLC0415 - likewise
+
+    taken = {(settings.host, settings.port)}
+    for each in settings.unimeter:
+        host = each.host.strip("[]")
+        if each.port and (host, each.port) in taken:
+            return f"port {each.port} on {host} is named twice; choose another --unimeter"
+        taken.add((host, each.port))
+        try:
+            check_port(host, each.port, option="--unimeter")
+        except UpError as problem:
+            return str(problem)
+    return None
 
 
 def create_app(
