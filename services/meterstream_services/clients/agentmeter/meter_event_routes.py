@@ -25,6 +25,7 @@ from meterstream_services.clients.agentmeter.listing import (
     quantity_of,
 )
 from meterstream_services.clients.agentmeter.meter_type_routes import METER_TYPES
+from meterstream_services.clients.agentmeter.methods import SUM, measured
 from meterstream_services.clients.agentmeter.projects import tenants_for
 from meterstream_services.clients.agentmeter.totals import totals
 from meterstream_services.clients.agentmeter.values import (
@@ -129,7 +130,7 @@ def aggregates(
     end_time: str | None = None,
     project_id: str | None = None,
 ) -> Response:
-    """What the events of a time add up to, exactly."""
+    """What the events of a time come to, exactly: by their meter type's method, if one is named."""
     need(principal, Scope.READ)
     start, end = instant(start_time, "start_time"), instant(end_time, "end_time")
     wanted = Wanted(
@@ -141,11 +142,15 @@ def aggregates(
         subject_id or None,
     )
     found = totals(parts, wanted)
+    method = SUM
+    if meter_type_id:
+        kind = METER_TYPES.find(parts.book, principal, meter_type_id)
+        method = str(kind["aggregation_method"])
     return exact_response(
         {
             "meter_type_id": meter_type_id or None,
             "subject_id": subject_id or None,
-            "total_quantity": found.quantity,
+            "total_quantity": measured(parts, wanted, method, found),
             "total_events": found.events,
             "unique_subjects": found.subjects,
             "first_event": None if found.first is None else shown(found.first),
