@@ -5,14 +5,13 @@ The steps, and what becomes of a call that stops between two of them, are drawn 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-import time
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Query, Request
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -48,7 +47,6 @@ METADATA_BYTES_MAX: Final = 2_000
 """Of a call's metadata, as attributes; what is more is left out, from the end."""
 STALE_SECONDS: Final = 60
 """Age from which on a call that is not settled was left by somebody who will not come back."""
-SWEEP_SECONDS: Final = 300
 _WALLETS_MAX: Final = 1_000
 _log: Final = logging.getLogger("meterstream.http")
 
@@ -84,7 +82,6 @@ class _Call(NamedTuple):
 
 @router.get("/v1/consumer/balance")
 def balance(
-    request: Request,
     parts: PartsOf,
     principal: PrincipalOf,
     tool: Annotated[str, Query(max_length=NAME_MAX)] = "",
@@ -94,7 +91,7 @@ def balance(
     tenant = tenant_of(principal)
     wallet = parts.book.get(owner_of(tenant), WALLET, tenant)
     told = {"tool": tool, **wallets.remaining(wallet, tool, _tool(parts.book, tool))}
-    return _and_sweep(exact_response(told), request, parts)
+    return exact_response(told)
 
 
 @router.post("/v1/consumer/call")
@@ -112,7 +109,7 @@ async def call(
     try:
         taken = await in_thread(Work.BOOK, _begin, parts.book, made)
     except InsufficientBalance as problem:
-        return _and_sweep(_insufficient(problem), request, parts)
+        return _insufficient(problem)
     except CallsUnderWay:
         raise HTTPException(
             503, "calls of this wallet are not settled yet; try again", {"retry-after": "1"}
@@ -129,11 +126,11 @@ async def call(
         "free_calls_remaining": told["free_calls_remaining"],
         "cost": taken.cost,
     }
-    return _and_sweep(exact_response(answer), request, parts)
+    return exact_response(answer)
 
 
-async def sweep(parts: Parts) -> None:
-    """Bring to an end what killed processes left open, of all wallets."""
+async def sweep(parts: Parts, ending: asyncio.Event | None = None) -> None:
+    """Bring to an end what killed processes left open, of all wallets, or of some if ``ending``."""
     if parts.door is None:
         return
     after = ""
@@ -142,6 +139,8 @@ async def sweep(parts: Parts) -> None:
             Work.BOOK, partial(parts.book.all, None, WALLET, after=after, limit=_WALLETS_MAX)
         )
         for _, tenant, wallet in page:
+            if ending is not None and ending.is_set():
+                return
             await _finish(parts, parts.door, tenant, wallet)
         if len(page) < _WALLETS_MAX:
             return
@@ -259,19 +258,3 @@ def _insufficient(problem: InsufficientBalance) -> Response:
         },
         402,
     )
-
-
-def _and_sweep(response: Response, request: Request, parts: Parts) -> Response:
-    """The answer; behind it, once in a while, a sweep."""
-    state, now = request.app.state, time.monotonic()
-    if now >= getattr(state, "climeter_sweep_at", 0.0):
-        state.climeter_sweep_at = now + SWEEP_SECONDS
-        response.background = BackgroundTask(_sweep, parts)
-    return response
-
-
-async def _sweep(parts: Parts) -> None:
-    try:
-        await sweep(parts)
-    except BookUnavailable as problem:
-        _log.warning("open CLIMeter calls are not settled: %s", problem)

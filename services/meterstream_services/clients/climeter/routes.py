@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from meterstream_services.clients.climeter import consumer, ingest, operating
+from meterstream_services.clients.climeter.sweeping import sweeping
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, lifespan=sweeping)
 for _part in (ingest, consumer, operating):
     router.include_router(_part.router)
