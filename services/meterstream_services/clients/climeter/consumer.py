@@ -9,9 +9,9 @@ import asyncio
 import logging
 import secrets
 from functools import partial
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,6 +23,7 @@ from meterstream_services.clients.climeter.errors import error
 from meterstream_services.clients.climeter.events import KEYS, Called, InvalidItem, offer_of
 from meterstream_services.clients.climeter.ingest import problem_of
 from meterstream_services.clients.climeter.payer import tenant_of
+from meterstream_services.clients.climeter.slugs import NAME_MAX, AskedTool
 from meterstream_services.clients.climeter.wallets import (
     TOOL,
     WALLET,
@@ -42,7 +43,6 @@ from meterstream_services.keys.principal import ALL, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
 
-NAME_MAX: Final = 128
 METADATA_BYTES_MAX: Final = 2_000
 """Of a call's metadata, as attributes; what is more is left out, from the end."""
 STALE_SECONDS: Final = 60
@@ -84,7 +84,7 @@ class _Call(NamedTuple):
 def balance(
     parts: PartsOf,
     principal: PrincipalOf,
-    tool: Annotated[str, Query(max_length=NAME_MAX)] = "",
+    tool: AskedTool,
 ) -> Response:
     """What the wallet holds, and what that covers of a tool."""
     need(principal, Scope.READ)

@@ -13,8 +13,9 @@ from meterstream_schemas.errors import InvalidQuantity
 from meterstream_schemas.events import ID_BYTES_MAX
 from meterstream_schemas.quantity import parse_amount
 from meterstream_services.clients.book import Content
-from meterstream_services.clients.climeter.consumer import NAME_MAX, owner_of
+from meterstream_services.clients.climeter.consumer import owner_of
 from meterstream_services.clients.climeter.errors import error
+from meterstream_services.clients.climeter.slugs import NAME_MAX
 from meterstream_services.clients.climeter.wallets import (
     TOOL,
     WALLET,
