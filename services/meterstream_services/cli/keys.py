@@ -17,6 +17,7 @@ from meterstream_services.cli import output
 from meterstream_services.cli.addresses import DataOption
 from meterstream_services.cli.failures import FAILED, WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.output import Format, FormatOption
+from meterstream_services.cli.serve_checks import check_directories
 from meterstream_services.cli.serve_options import kept_address
 
 if TYPE_CHECKING:
@@ -204,12 +205,8 @@ def _keyring(data: Path | None, keys: str | None) -> Generator[Keyring]:
 
 
 def _check_place(path: Path) -> None:
-    """Whether a file can be there: a directory is not made for a name that may be misspelt."""
-    if not path.parent.is_dir():
-        raise CommandError(
-            f"{path.parent}: there is no such directory; make it (mkdir), or name the one that "
-            "`serve` or `up` has with --data"
-        )
+    """Whether a file can be there. Raises `CommandError`."""
+    check_directories(keys=path)
     if path.is_dir():
         raise CommandError(
             f"--keys {path}: is a directory; name a file in it, or pass it as --data",

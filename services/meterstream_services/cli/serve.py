@@ -20,6 +20,7 @@ from meterstream_services.cli.addresses import (
 )
 from meterstream_services.cli.failures import WRONG_ARGUMENTS, CommandError
 from meterstream_services.cli.log_options import LogFormat, LogFormatOption, as_json
+from meterstream_services.cli.serve_checks import check_directories
 from meterstream_services.cli.serve_options import (
     HttpOption,
     KnownHostOption,
@@ -143,6 +144,7 @@ def serve(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
     )
+    check_directories(accounts=settings.accounts, keys=settings.keys, book=settings.book)
     raise typer.Exit(run_http(settings))
 
 

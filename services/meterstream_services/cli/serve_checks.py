@@ -42,6 +42,20 @@ def check_spool(spool: Path | None) -> Path | None:
     return spool
 
 
+def check_directories(**places: object) -> None:
+    """That files may be written where they are named. Raises `CommandError`.
+
+    No directory is made for a name that may be misspelt: the service would begin with no keys and
+    no accounts in it. ``places`` by option; what is no path is no matter of ours.
+    """
+    for option, place in places.items():
+        if isinstance(place, Path) and not place.parent.is_dir():
+            raise CommandError(
+                f"{place.parent}: there is no such directory for --{option}; make it (mkdir), or "
+                "name the one that is meant"
+            )
+
+
 def check_hosts(names: list[str] | None) -> list[str] | None:
     """Names of hosts. Raises `CommandError` for one that no request can have."""
     for name in names or ():

@@ -91,7 +91,7 @@ def test_nonsense_is_told(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--data", "nowhere"], "nowhere: there is no such directory; make it (mkdir)"),
+        (["--data", "nowhere"], "nowhere: there is no such directory for --keys; make it (mkdir)"),
         (["--data", "here", "--write", ""], "--write .: is there already"),
         (["--data", "here", "--write", "old"], "--write old: is there already, and is not written"),
     ],
@@ -109,6 +109,18 @@ def test_a_key_that_cannot_be_kept(
     assert not (tmp_path / "nowhere").exists()
     main(["keys", "list", "--data", "here", "--format", "json"])
     assert '"keys": []' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["accounts", "keys", "book"])
+def test_serve_makes_no_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """A misspelt directory would be a service without its keys and accounts."""
+    assert main(["serve", "--data", "here", f"--{option}", "nowhere/file"]) == 1
+
+    said = capsys.readouterr().err
+    assert f"nowhere: there is no such directory for --{option}; make it (mkdir)" in said
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(FrontLimits)])

@@ -177,7 +177,7 @@ def test_keys_that_cannot_be_kept(
     assert main(["keys", "list"]) == 2
     assert "--keys is missing" in capsys.readouterr().err
     assert main(["keys", "list", "--keys", str(tmp_path / "none" / "k")]) == 1
-    assert "there is no such directory; make it" in capsys.readouterr().err
+    assert "there is no such directory for --keys; make it" in capsys.readouterr().err
 
 
 def test_what_is_made_here_counts_elsewhere(
