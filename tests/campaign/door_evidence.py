@@ -49,7 +49,7 @@ class Evidence:
     def broke_off(self, problem: BaseException) -> None:
         """The campaign did not come to its end."""
         told = "".join(traceback.format_exception(problem))
-        self.told([f"BROKE OFF: {type(problem).__name__}: {problem}"])
+        self.told([f"BROKE OFF: {type(problem).__name__}: {problem}; see {self.place}"])
         self._add("findings.txt", told)
 
     def clients(self, clients: list[Client], placed: list[Placed]) -> None:

@@ -34,15 +34,19 @@ TYPES: Final = {
     "climeter.call": "cli", "unimeter.event": "uni",
 }  # fmt: skip
 """Types of events and the meters that count them."""
-_SESSION_TIMEOUT_SECONDS: Final = 6
 _END_SECONDS: Final = 30
 
 
 class Bounds(NamedTuple):
-    """How the gateway is set up; None is its own default."""
+    """How gateway and worker are set up; None is the gateway's own default.
+
+    ``session_seconds``: after how long the group gives a silent worker up. Short, it loses the
+    group with every halted broker.
+    """
 
     spool_bytes_max: int = 1 << 30
     patience_seconds: float | None = None
+    session_seconds: int = 6
 
 
 class Gateway(Serve):
@@ -149,7 +153,9 @@ class Stack:
             group="door",
             catalogue=self._catalogue(),
             store=self._place / "store.sqlite3",
-            session_timeout_seconds=_SESSION_TIMEOUT_SECONDS,
+            session_timeout_seconds=self._bounds.session_seconds,
+            # A static member gets its partitions back at once after its death.
+            instance="door-worker",
             tick_seconds=0.0,
         )
         self.worker = Worker(self.settings, self._place / "worker.out")
