@@ -15,8 +15,7 @@ JSON. For each store:
 - ``batch``: a thousand tenants at a time from the tables.
 
 Times are wall clock, but for ``per_second_per_core``, by this process's CPU alone; memory is that
-of this process. ``load`` is that of the machine before and
-after the lookups, over a minute.
+of this process. ``load`` is that of the machine over a minute, before and after the lookups.
 """
 
 from __future__ import annotations
