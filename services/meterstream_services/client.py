@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -28,6 +29,7 @@ Json = Any
 API_KEY: Final = "METERSTREAM_API_KEY"
 ALLOW_PLAIN_HTTP: Final = "METERSTREAM_ALLOW_PLAIN_HTTP"
 TIMEOUT_SECONDS: Final = 30.0
+_AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class ClientError(Exception):
@@ -59,7 +61,8 @@ class Api:
 
     ``transport`` replaces the network, for tests. ``api_key`` goes with each request; unless given
     it is that of the environment (METERSTREAM_API_KEY), if any. Redirects are not followed, so it
-    reaches nobody but the address.
+    reaches nobody but the address. Certificates are trusted by the authorities of SSL_CERT_FILE and
+    SSL_CERT_DIR where the environment has these.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Api:
                 timeout=timeout_seconds,
                 transport=transport,
                 trust_env=False,
+                verify=_authorities(),
                 headers={"Authorization": f"Bearer {key}"} if key else None,
             )
         except httpx.InvalidURL as problem:
@@ -136,6 +140,11 @@ class Api:
                 f"{self.url} did not answer {path} in time; try again"
             ) from problem
         except httpx.HTTPError as problem:
+            if "CERTIFICATE_VERIFY_FAILED" in str(problem):
+                raise ApiUnreachable(
+                    f"{self.url} is not trusted ({problem}); name the file with its authority in "
+                    "SSL_CERT_FILE"
+                ) from problem
             raise ApiUnreachable(
                 f"nothing answers at {self.url} ({problem}); start `meterstream up` or "
                 "`meterstream serve`, or name the address with --url"
@@ -163,6 +172,13 @@ def _keeps_secrets(url: str) -> bool:
         if ipaddress.ip_address(host).is_loopback:
             return True
     return os.environ.get(ALLOW_PLAIN_HTTP, "").strip() in {"1", "true"}
+
+
+def _authorities() -> ssl.SSLContext | bool:
+    """Who vouches for certificates: those of the environment, else the public ones."""
+    if not any(os.environ.get(name) for name in _AUTHORITIES):
+        return True
+    return ssl.create_default_context()
 
 
 def _refused(response: httpx.Response, url: str) -> ApiRefused:
