@@ -9,8 +9,9 @@ from meterstream.adoption import Adoption, is_adopted
 from meterstream.carrying import Carrier, send_from
 from meterstream.complaints import describe
 from meterstream.encoding import LANE, Encoder
+from meterstream.grouping import Group
 from meterstream.intake import Barrier, Claims
-from meterstream.spooled import Spooled, Stored
+from meterstream.spooled import Spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from meterstream.complaints import Complaints
     from meterstream.connection import Connection
     from meterstream.durability import SpoolPolicy
+    from meterstream.encoding import Entry
     from meterstream.intake import Intake
     from meterstream.marking import Marks
     from meterstream.status import Outcome
@@ -62,11 +64,11 @@ class DiskCarrier(Carrier):
         """The disk did not take the last group."""
         self.is_stuck = False
         """Nor could any of it be sent: it waits in memory."""
-        self._group: Final[list[Stored]] = []
+        self._group: Final = Group()
         self._gather_until = 0.0
         self._unstored_through = 0
         """The last ticket that went without the disk."""
-        self._body: Final = Encoder(b"").encode
+        self._bodies: Final = Encoder(b"")
 
     @property
     def is_idle(self) -> bool:
@@ -104,8 +106,8 @@ class DiskCarrier(Carrier):
         launched = self._launch() if may_pass else 0  # Without the disk rather than not at all.
         self.is_refused, self.is_stuck = True, not launched
         if launched:
-            self._unstored_through = group[launched - 1].ticket
-            del group[:launched]
+            group.drop(launched)
+            self._unstored_through = group.first - 1
         return launched > 0
 
     def load(self, now: float) -> int:
@@ -188,28 +190,48 @@ class DiskCarrier(Carrier):
 
     def _collect(self) -> None:
         """Fill the group from the buffer, encoded and with tickets."""
-        popleft, flight, group = self._intake.buffer.popleft, self.flight, self._group
-        for _ in range(_GROUP - len(group)):
-            try:
-                item = popleft()
-            except IndexError:
-                break
+        buffer = self._intake.buffer
+        count = min(_GROUP - len(self._group), len(buffer))
+        entries: list[Entry] = []
+        for item in [buffer.popleft() for _ in range(count)]:
             if type(item) is tuple:
-                try:
-                    body = self._body(item)
-                except Exception as problem:  # noqa: BLE001 - one must not take the others along
-                    self.settlement.fail(item, 0, describe(problem))
-                    continue
-                group.append(Stored(flight.next_ticket(), item, body))
-            elif type(item) is Barrier:
+                entries.append(item)
+                continue
+            self._add(entries)
+            entries = []
+            if type(item) is Barrier:
                 self.barriers.place(item)
-                if not group:
+                if not self._group:
                     self._tell_stored()
             elif type(item) is Claims:
                 for entry in self._marks.entries(item):
-                    ticket = flight.next_ticket()
-                    self.settlement.expect_mark(ticket)
-                    group.append(Stored(ticket, entry, self._body(entry)))
+                    self.settlement.expect_mark(self.flight.last_ticket + 1)
+                    self._add([entry])
+        self._add(entries)
+
+    def _add(self, entries: list[Entry]) -> None:
+        """Encode them, and give each a ticket."""
+        if not entries:
+            return
+        try:
+            bodies = self._bodies.encode_all(entries)
+        except Exception:  # noqa: BLE001 - one must not take the others along
+            entries, bodies = self._each(entries)
+        self._group.add(self.flight.next_tickets(len(entries)), entries, bodies)
+
+    def _each(self, entries: list[Entry]) -> tuple[list[Entry], list[bytes]]:
+        """Those that can be encoded; the others are lost."""
+        kept: list[Entry] = []
+        bodies: list[bytes] = []
+        for entry in entries:
+            try:
+                body = self._bodies.encode(entry)
+            except Exception as problem:  # noqa: BLE001 - one must not take the others along
+                self.settlement.fail(entry, 0, describe(problem))
+                continue
+            kept.append(entry)
+            bodies.append(body)
+        return kept, bodies
 
     def _tell_stored(self) -> None:
         """Let those pass who wait for the disk alone."""
@@ -218,8 +240,13 @@ class DiskCarrier(Carrier):
 
     def _launch(self) -> int:
         """Put the group's first entries straight into flight, as far as there is room; how many."""
-        header, partitions = self._connection.header, self._connection.partition_of_lane
-        launched = self._group[: max(0, self.flight.room)]
-        for ticket, entry, body in launched:
-            self.flight.put(ticket, entry, partitions[entry[LANE]], header + body)
-        return len(launched)
+        group, partitions = self._group, self._connection.partition_of_lane
+        count = min(len(group), max(0, self.flight.room))
+        header, entries = self._connection.header, group.entries[:count]
+        self.flight.put_all(
+            group.first,
+            entries,
+            [partitions[entry[LANE]] for entry in entries],
+            [header + body for body in group.bodies[:count]],
+        )
+        return count

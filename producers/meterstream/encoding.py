@@ -17,12 +17,13 @@ test holds the two together. Avro's body, in order, and where each part comes fr
 from __future__ import annotations
 
 from functools import cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from meterstream_schemas.events import SCALE_MAX, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 USAGE: Final = list(EventKind).index(EventKind.USAGE)
 SESSION_START: Final = list(EventKind).index(EventKind.SESSION_START)
@@ -95,31 +96,62 @@ class Encoder:
         """The record of an entry that passed the door's checks."""
         head, tail, _, _, time, quantity, scale, session, subject, attributes, sequence, key = entry
         whole = self._whole
-        zigzag = time << 1
-        upper = zigzag >> 28
-        if upper != self._time_upper:
-            self._time_upper_bytes = _varint(upper)
-            self._time_upper = upper
         return b"".join(
             (
                 self._header,
                 head,
-                self._part[zigzag & _GROUP] + self._part[(zigzag >> _GROUP_BITS) & _GROUP]
-                if upper
-                else _varint(zigzag),
-                self._time_upper_bytes if upper else b"",
+                self._time(time),
                 whole[quantity << 1] if 0 <= quantity < 8192 else long(quantity),
                 self._scales[scale],
                 _NULL if session is None else _TEXT + text(session),
                 _NULL if subject is None else _TEXT + text(subject),
                 attributes,
                 tail,
-                whole[sequence << 1]
-                if sequence < 8192
-                else self._part[(sequence << 1) & _GROUP] + _varint(sequence >> 13),
+                whole[sequence << 1] if sequence < 8192 else self._long_sequence(sequence),
                 _NULL if key is None else _TEXT + text(key),
             )
         )
+
+    def encode_all(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The records of entries, each as `encode` makes it: by columns, at half the cost."""
+        if not entries:
+            return []
+        (
+            heads, tails, _, _, times, quantities, scales, sessions, subjects, attributes,
+            sequences, keys,
+        ) = zip(*entries, strict=False)  # fmt: skip
+        whole = self._whole
+        known_times = {time: self._time(time) for time in set(times)}
+        columns: tuple[Iterable[bytes], ...] = (
+            repeat(self._header),
+            heads,
+            [known_times[time] for time in times],
+            [whole[one << 1] if 0 <= one < 8192 else long(one) for one in quantities],
+            [self._scales[scale] for scale in scales],
+            _texts_or_null(sessions),
+            _texts_or_null(subjects),
+            attributes,
+            tails,
+            [whole[one << 1] if one < 8192 else self._long_sequence(one) for one in sequences],
+            _texts_or_null(keys),
+        )
+        return list(map(b"".join, zip(*columns, strict=False)))
+
+    def _time(self, time: int) -> bytes:
+        zigzag = time << 1
+        upper = zigzag >> 28
+        if not upper:
+            return _varint(zigzag)
+        if upper != self._time_upper:
+            self._time_upper_bytes = _varint(upper)
+            self._time_upper = upper
+        lower = self._part[zigzag & _GROUP] + self._part[(zigzag >> _GROUP_BITS) & _GROUP]
+        return lower + self._time_upper_bytes
+
+    def _long_sequence(self, sequence: int) -> bytes:
+        upper = sequence >> 13
+        more = self._whole[upper] if upper <= _GROUP else _varint(upper)
+        return self._part[(sequence << 1) & _GROUP] + more
 
 
 def mark(producer: str, lane: int, highest: int, *, time: int, attributes: bytes) -> Entry:
@@ -162,7 +194,23 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+def _texts_or_null(column: Sequence[str | None]) -> Iterable[bytes]:
+    if column.count(None) == len(column):
+        return repeat(_NULL)
+    heads, longest = _TEXT_HEADS, len(_TEXT_HEADS)
+    return [
+        _NULL
+        if one is None
+        else heads[len(one)] + one.encode()
+        if len(one) < longest and one.isascii()
+        else _TEXT + text(one)
+        for one in column
+    ]
+
+
 _LENGTHS: Final = tuple(bytes((size << 1,)) for size in range(64))
+_TEXT_HEADS: Final = tuple(_TEXT + length for length in _LENGTHS)
+"""Of texts of so many bytes that may be null."""
 
 
 @cache

@@ -8,12 +8,14 @@ number. With a spool (`meterstream.spooled`) the disk holds what is here, and mo
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Final
 
 from meterstream.encoding import TENANT_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meterstream.encoding import Entry
     from meterstream.transport import Parcel
 
@@ -51,10 +53,11 @@ class Flight:
         """How many more may be under way."""
         return FLIGHT_MAX - len(self._held) if self._bytes < FLIGHT_BYTES_MAX else 0
 
-    def next_ticket(self) -> int:
-        """A ticket for an entry that just left the buffer."""
-        ticket = self.last_ticket = self.last_ticket + 1
-        return ticket
+    def next_tickets(self, count: int) -> int:
+        """Tickets for entries that just left the buffer: the first of so many."""
+        first = self.last_ticket + 1
+        self.last_ticket += count
+        return first
 
     def add(self, entry: Entry, partition: int, value: bytes) -> int:
         """Put an entry that just left the buffer in line, and return its ticket."""
@@ -75,6 +78,20 @@ class Flight:
             self._entries[ticket] = entry
         self._outgoing.append(parcel)
 
+    def put_all(
+        self, first: int, entries: Sequence[Entry], partitions: Sequence[int], values: list[bytes]
+    ) -> None:
+        """`put` for entries whose tickets follow each other, ``first`` the first of them."""
+        tickets = range(first, first + len(entries))
+        tenant_keys = [entry[TENANT_KEY] for entry in entries]
+        parcels = list(zip(tickets, partitions, tenant_keys, values, strict=True))
+        self._last_put = tickets[-1] if tickets else self._last_put
+        self._bytes += sum(map(len, values))
+        self._held.update(zip(tickets, parcels, strict=True))
+        if self._keep_contents:
+            self._entries.update(zip(tickets, entries, strict=True))
+        self._outgoing.extend(parcels)
+
     def outgoing(self, count_max: int) -> list[Parcel]:
         """What the transport should take next, in order."""
         return list(islice(self._outgoing, count_max))
@@ -93,6 +110,19 @@ class Flight:
         if parcel is not None:
             self._bytes -= len(parcel[3])
         return parcel
+
+    def settle_all(self, tickets: Sequence[int]) -> list[Parcel] | None:
+        """`settle` for many that are all held. None, and nothing is forgotten: one is not."""
+        held, distinct = self._held, set(tickets)
+        if len(distinct) < len(tickets) or not held.keys() >= distinct:
+            return None
+        parcels = list(map(held.pop, tickets))
+        self._bytes -= sum([len(parcel[3]) for parcel in parcels])
+        return parcels
+
+    def contents(self, tickets: Sequence[int]) -> list[Entry | None]:
+        """`content` for many."""
+        return list(map(self._entries.pop, tickets, repeat(None)))
 
     def content(self, ticket: int) -> Entry | None:
         """Forget the content of an entry and return it; None when contents are not kept."""

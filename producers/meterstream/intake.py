@@ -47,10 +47,11 @@ Overflow: TypeAlias = Literal["drop_newest", "block", "raise"]
 
 SERIES_CACHED: Final = 8_192
 FRAGMENTS_CACHED: Final = 4_096
-_FRAGMENT_CACHED_BYTES_MAX: Final = 512
+FRAGMENT_CACHED_BYTES_MAX: Final = 512
 _ATTRIBUTES_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_384
 """Everything else of an event fits into 1,384 bytes, whatever it is."""
-_SLOT_BYTES: Final = 1_024
+SLOT_BYTES: Final = 1_024
+"""Attributes that take no slot of their own."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BLOCK_STEP_SECONDS: Final = 0.002
@@ -119,8 +120,10 @@ class Intake:
         self._overflow: Final = overflow
         self._block_seconds: Final = block_seconds
         self._strict: Final = strict
-        self._series = TwoGenerations[tuple[object, object, object], Series](SERIES_CACHED)
-        self._fragments = TwoGenerations[tuple[object, ...], bytes](FRAGMENTS_CACHED)
+        self.series: Final = TwoGenerations[tuple[object, object, object], Series](SERIES_CACHED)
+        self.fragments: Final = TwoGenerations[tuple[object, ...], bytes](FRAGMENTS_CACHED)
+        self.ordered: Final = TwoGenerations[tuple[object, ...], bytes](FRAGMENTS_CACHED)
+        """As `fragments`, with attributes in the order of their names; of `meterstream.columns`."""
 
     def take(  # noqa: C901, PLR0912, PLR0917 - in one piece, by position: calls and keywords cost
         self,
@@ -141,9 +144,9 @@ class Intake:
         """
         # 1. Check.
         try:
-            series = self._series.young[kind, event_type, tenant]
+            series = self.series.young[kind, event_type, tenant]
         except Exception:  # noqa: BLE001 - it is not there, or a stranger's __hash__ or __eq__ raised
-            series = self._find_series(kind, event_type, tenant)
+            series = self.find_series(kind, event_type, tenant)
         if type(quantity) is int and QUANTITY_MIN <= quantity <= QUANTITY_MAX:
             amount, scale = quantity, 0
         else:
@@ -164,11 +167,11 @@ class Intake:
             fragment = NO_ATTRIBUTES
         elif type(attributes) is dict and len(attributes) <= ATTRIBUTES_MAX:
             try:
-                fragment = self._fragments.young[tuple(attributes.items())]
+                fragment = self.fragments.young[tuple(attributes.items())]
             except Exception:  # noqa: BLE001 - it is not there, or a stranger's __hash__ or __eq__ raised
-                fragment = self._find_fragment(attributes)
+                fragment = self.find_fragment(attributes)
         else:
-            fragment = self._find_fragment(attributes)
+            fragment = self.find_fragment(attributes)
 
         # 2. Spend the number.
         number = series.take()
@@ -178,8 +181,8 @@ class Intake:
         if len(self.buffer) >= self._room and not self._make_room():
             return 0
         self.buffer.append(series.common + told)
-        if len(fragment) > _SLOT_BYTES:
-            self.buffer.extend([None] * (len(fragment) // _SLOT_BYTES))
+        if len(fragment) > SLOT_BYTES:
+            self.buffer.extend([None] * (len(fragment) // SLOT_BYTES))
         if self.drowsy:
             self._wake()
         return number
@@ -203,7 +206,8 @@ class Intake:
         dropped = self.dropped[BUFFER_FULL] + self.dropped[CLOSED]
         return max(0, self.numbering.spent() - dropped)
 
-    def _find_series(self, kind: int, event_type: object, tenant: object) -> Series:
+    def find_series(self, kind: int, event_type: object, tenant: object) -> Series:
+        """A series that may not be in the younger generation. Raises `InvalidEvent`."""
         exact_type = exact_text(event_type, field="type", bytes_max=TYPE_BYTES_MAX)
         if tenant is None:
             raise InvalidEvent(
@@ -211,7 +215,7 @@ class Intake:
             )
         exact_tenant = exact_text(tenant, field="tenant", bytes_max=TENANT_BYTES_MAX)
         key = (kind, exact_type, exact_tenant)
-        series = self._series.older(key)
+        series = self.series.older(key)
         if series is None:
             lane = lane_of(exact_tenant)
             series = Series(
@@ -222,11 +226,14 @@ class Intake:
                 producer=self.numbering.producer,
                 take=self.numbering.taker(lane),
             )
-            self._series.put(key, series)
+            self.series.put(key, series)
         return series
 
-    def _find_fragment(self, attributes: object) -> bytes:
-        """The encoded form of attributes that are not in the younger generation."""
+    def find_fragment(self, attributes: object) -> bytes:
+        """The encoded form of attributes that may not be in the younger generation.
+
+        Raises `InvalidEvent`.
+        """
         if type(attributes) is not dict:
             attributes = _plain_dict(attributes)
         if len(attributes) > ATTRIBUTES_MAX:
@@ -236,14 +243,14 @@ class Intake:
             exact_name = exact_text(name, field="attributes", bytes_max=ATTRIBUTE_NAME_BYTES_MAX)
             exact[exact_name] = _exact_value(exact_name, value)
         key = tuple(exact.items())
-        fragment = self._fragments.older(key) or attributes_map(exact)
+        fragment = self.fragments.older(key) or attributes_map(exact)
         if len(fragment) > _ATTRIBUTES_BYTES_MAX:
             raise InvalidEvent(
                 "attributes",
                 f"are {len(fragment)} bytes together; at most {_ATTRIBUTES_BYTES_MAX} are kept",
             )
-        if len(fragment) <= _FRAGMENT_CACHED_BYTES_MAX:
-            self._fragments.put(key, fragment)
+        if len(fragment) <= FRAGMENT_CACHED_BYTES_MAX:
+            self.fragments.put(key, fragment)
         return fragment
 
     def _make_room(self) -> bool:

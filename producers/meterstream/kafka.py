@@ -11,6 +11,7 @@ nothing. All of it is used from the background thread only.
 from __future__ import annotations
 
 import os
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from meterstream import processes
@@ -85,6 +86,8 @@ class KafkaTransport:
         self._producer: Producer | None = None
         self._question: TopicQuestion | None = None
         self._reports: list[Report] = []
+        self._arrived: Final[list[Message]] = []
+        """What the client told as delivered, until `poll` makes reports of it."""
         self._tickets: dict[bytes, int] = {}
         """Tickets by record: no two are equal, since each carries its number."""
         self._trouble: str | None = None
@@ -110,6 +113,7 @@ class KafkaTransport:
                 raise
         self._question = None
         self._reports = []
+        self._arrived.clear()
         self._broken = None
         return partitions
 
@@ -147,6 +151,8 @@ class KafkaTransport:
         if self._broken is not None:
             raise TransportBroken(self._broken)
         reports, self._reports = self._reports, []
+        if self._arrived:
+            reports += self._arrivals()
         return reports
 
     def trouble(self) -> str | None:
@@ -167,6 +173,7 @@ class KafkaTransport:
                 producer.poll(0)
             except (KafkaException, SystemError):
                 self._reports = []  # It was broken; its last reports are of no use.
+        self._arrived.clear()
 
     def after_fork(self) -> None:
         """See `meterstream.transport.Transport`."""
@@ -233,13 +240,24 @@ class KafkaTransport:
                     self._reports.append((ticket, None, self._not_taken(error)))
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
-        ticket = self._tickets.pop(message.value() or b"", None)
-        if ticket is None:
-            return
         if error is None:
-            self._reports.append((ticket, message.offset(), None))
-        else:
+            self._arrived.append(message)
+            return
+        ticket = self._tickets.pop(message.value() or b"", None)
+        if ticket is not None:
             self._reports.append((ticket, None, self._not_delivered(error)))
+
+    def _arrivals(self) -> list[Report]:
+        """Reports of what was delivered, all at once: the client calls back for each."""
+        values = [message.value() or b"" for message in self._arrived]
+        offsets = [message.offset() for message in self._arrived]
+        self._arrived.clear()
+        tickets = map(self._tickets.pop, values, repeat(None))
+        return [
+            (ticket, offset, None)
+            for ticket, offset in zip(tickets, offsets, strict=True)
+            if ticket is not None
+        ]
 
     def _not_delivered(self, error: KafkaError) -> Failure:
         """What a delivery report says. Anything but a refusal of just this record may be mended."""

@@ -60,7 +60,7 @@ Reasons
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from itertools import zip_longest
 from operator import attrgetter
@@ -211,8 +211,7 @@ class Spool:
                 found += intact
                 if damaged:
                     self.corrupt_bytes += sum(map(segment.extent, damaged))
-                    more = iter(damaged)
-                    segment.acknowledge(next(more), more)
+                    segment.acknowledge(damaged)
                     after = max(damaged[-1], found[-1][0] if found else 0)
                     continue
             position += 1
@@ -220,15 +219,17 @@ class Spool:
 
     def acknowledge(self, indexes: Iterable[int]) -> None:
         """Let go of entries, in any order. Deletes segments that nobody waits for any more."""
-        more = iter(indexes)
-        index = next(more, None)
-        emptied = False
-        while index is not None:
-            if segment := self._segment_of(index):
-                index = segment.acknowledge(index, more)
-                emptied |= not segment.pending
-            else:
-                index = next(more, None)
+        ordered = sorted(set(indexes))
+        place, emptied = 0, False
+        while place < len(ordered):
+            segment = self._segment_of(ordered[place])
+            if segment is None:
+                place += 1
+                continue
+            following = bisect_left(ordered, segment.end, place)
+            segment.acknowledge(ordered[place:following])
+            emptied |= not segment.pending
+            place = following
         if emptied:
             self._sweep()
 

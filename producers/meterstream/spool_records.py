@@ -6,6 +6,8 @@ See `meterstream.spool` for the format and the why.
 from __future__ import annotations
 
 import errno
+from itertools import count, repeat
+from operator import add
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -56,14 +58,9 @@ def marker_of(producer: str) -> bytes:
 
 def encode(marker: bytes, first: int, payloads: Sequence[bytes]) -> list[bytes]:
     """The records of ``payloads``, numbered from ``first``."""
-    records: list[bytes] = []
-    add, head, check, checksum = records.append, _HEAD.pack, _CHECK.pack, crc32c
-    index = first
-    for payload in payloads:
-        record = head(marker, len(payload), index) + payload
-        add(record + check(checksum(record)))
-        index += 1
-    return records
+    heads = map(_HEAD.pack, repeat(marker), map(len, payloads), count(first))
+    records = list(map(add, heads, payloads))
+    return list(map(add, records, map(_CHECK.pack, map(crc32c, records))))
 
 
 def size_of_records(payloads: Sequence[bytes]) -> int:

@@ -24,7 +24,7 @@ from meterstream.spool_records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from meterstream.spool_directory import Directory
 
@@ -101,20 +101,17 @@ class Segment:
             self.spoiled = True
             raise
 
-    def acknowledge(self, index: int, more: Iterator[int]) -> int | None:
-        """Count its own record as done, and every next one; returns the first that is not its own.
-
-        None when there are no more.
-        """
-        waiting, first, end, done = self._waiting, self.first, self.end, 0
-        current: int | None = index
-        while current is not None and first <= current < end:
-            if waiting[current - first]:
-                waiting[current - first] = 0
-                done += 1
-            current = next(more, None)
-        self.pending -= done
-        return current
+    def acknowledge(self, indexes: Sequence[int]) -> None:
+        """Count records as done: its own, in ascending order, each once."""
+        waiting, first = self._waiting, self.first
+        begin, end = indexes[0] - first, indexes[-1] - first + 1
+        before = waiting.count(1, begin, end)
+        if end - begin == len(indexes):
+            waiting[begin:end] = bytes(end - begin)
+        else:
+            for index in indexes:
+                waiting[index - first] = 0
+        self.pending -= before - waiting.count(1, begin, end)
 
     def first_pending(self) -> int:
         """The lowest index that waits; ``end`` when none does."""

@@ -20,32 +20,26 @@ from __future__ import annotations
 import errno
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from meterstream import processes
-from meterstream.encoding import LANE, NO_ATTRIBUTES, TENANT_KEY
+from meterstream.encoding import LANE, NO_ATTRIBUTES, SEQUENCE, TENANT_KEY
 from meterstream.spool_route import write_route
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from meterstream.complaints import Complaints
     from meterstream.durability import SpoolPolicy
     from meterstream.encoding import Entry
     from meterstream.flight import Flight
+    from meterstream.grouping import Group
     from meterstream.spool import Spool
 
 _HEAD: Final = struct.Struct("<HQHH")
 _RETRY_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 1.0
-
-
-class Stored(NamedTuple):
-    """An entry on its way to disk: its ticket, its content and the body of its record."""
-
-    ticket: int
-    entry: Entry
-    body: bytes
 
 
 class _Run:
@@ -104,7 +98,7 @@ class Spooled:
         """Ask the disk at once: there may be no later attempt."""
         self._retry_at = 0.0
 
-    def store(self, group: list[Stored], now: float) -> bool:
+    def store(self, group: Group, now: float) -> bool:
         """Write a group in one piece. False: the disk refuses, and none of it is there."""
         if now < self._retry_at:
             return False
@@ -115,7 +109,7 @@ class Spooled:
             if self._is_full(now):
                 return False
             spool = self._opened()
-            first = spool.append([payload(stored.entry, stored.body) for stored in group])
+            first = spool.append(payloads(group.entries, group.bodies))
         except SpoolFull:
             self._full_at = self.size
             self._tell_full()
@@ -130,8 +124,8 @@ class Spooled:
                 self._start_over()
             return False
         self._full_at = None
-        self._note_run(group[0].ticket, first, len(group))
-        self.stored_through = group[-1].ticket
+        self._note_run(group.first, first, len(group))
+        self.stored_through = group.first + len(group) - 1
         self.pending = spool.pending
         return True
 
@@ -171,6 +165,11 @@ class Spooled:
             return
         tickets.sort()
         runs, place, indexes = self._runs, 0, list[int]()
+        oldest = runs[0] if runs else None
+        if oldest and oldest.ticket <= tickets[0] and tickets[-1] < oldest.ticket + oldest.count:
+            indexes = [oldest.index - oldest.ticket + ticket for ticket in tickets]
+            oldest.left -= len(indexes)
+            tickets.clear()
         for ticket in tickets:
             while place + 1 < len(runs) and runs[place + 1].ticket <= ticket:
                 place += 1
@@ -287,14 +286,15 @@ class Spooled:
         return run.ticket + index - run.index
 
 
-def payload(entry: Entry, body: bytes) -> bytes:
-    """What the spool keeps of an entry."""
-    tenant, key = entry[TENANT_KEY], entry[-1]
-    if key is None:
-        return _HEAD.pack(entry[LANE], entry[-2], len(tenant), 0) + tenant + body
-    key_bytes = key.encode()
-    head = _HEAD.pack(entry[LANE], entry[-2], len(tenant), len(key_bytes) + 1)
-    return head + tenant + key_bytes + body
+def payloads(entries: Sequence[Entry], bodies: Sequence[bytes]) -> list[bytes]:
+    """What the spool keeps of entries."""
+    tenants = [entry[TENANT_KEY] for entry in entries]
+    lanes, sequences = [entry[LANE] for entry in entries], [entry[SEQUENCE] for entry in entries]
+    texts = [entry[-1] for entry in entries]
+    keys = [b"" if text is None else text.encode() for text in texts]
+    sizes = [0 if text is None else len(key) + 1 for text, key in zip(texts, keys, strict=True)]
+    heads = map(_HEAD.pack, lanes, sequences, map(len, tenants), sizes)
+    return list(map(b"".join, zip(heads, tenants, keys, bodies, strict=True)))
 
 
 def restored(data: bytes) -> tuple[Entry, bytes]:

@@ -22,6 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from meterstream import Meter
@@ -35,7 +36,6 @@ from meterstream_services.gateway.waiting import SPOOLED, UNAVAILABLE, Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meterstream.encoding import Entry
     from meterstream.intake import Barrier
     from meterstream.settlement import Arrival
     from meterstream.status import Outcome, Status
@@ -263,38 +263,50 @@ class LogDoor:
         stored = list[Request]()
         while self._barriers and self._barriers[0][0].settled:
             stored += self._barriers.popleft()[1]
-        arrivals, pop = self._arrivals, self._offering.waiting.pop
+        arrivals = self._arrivals
         if arrivals and self._away:
             self._away = False
             _log.warning("the log is back: what waited is being sent")
         while arrivals:
-            for entry, partition, offset in arrivals.popleft():
-                number = entry[SEQUENCE] << LANE_BITS | entry[LANE]
-                awaited = pop(number, None) or self._underway_entry(number, entry)
-                if awaited is None:
-                    continue
-                if type(awaited) is tuple:
-                    request, place = awaited
-                else:
-                    assert isinstance(awaited, Underway)
-                    awaited.keys.keep(awaited, partition, offset)
-                    waiters, awaited.waiters = awaited.waiters, []
-                    if len(waiters) != 1:
-                        _tell_all(waiters, partition, offset)
-                        continue
-                    request, place = waiters[0]
-                request.fates[place] = _new(Fate, (_ACCEPTED, partition, offset, None, None))
-                request.left -= 1
-                if not request.left:
-                    request.finish()
+            self._arrived(arrivals.popleft())
         while self._failures:
             outcome = self._failures.popleft()
-            self._lost(outcome, pop(outcome.sequence << LANE_BITS | outcome.lane, None))
+            self._lost(outcome, self._offering.waiting.pop(_number_of(outcome), None))
         for request in stored:
             self._tell_rest(request, SPOOLED)
 
-    def _underway_entry(self, number: int, entry: Entry) -> Underway | None:
-        return self._underway(number, entry[TENANT_KEY].decode(), entry[-1])
+    def _arrived(self, arrivals: list[Arrival]) -> None:
+        """The log has these: columns, and one look at each."""
+        entries, partitions, offsets = zip(*arrivals, strict=False)
+        numbers = [entry[SEQUENCE] << LANE_BITS | entry[LANE] for entry in entries]
+        nothing = repeat(None)
+        told = zip(repeat(_ACCEPTED), partitions, offsets, nothing, nothing, strict=False)
+        fates = map(_new, repeat(Fate), told)
+        awaited = map(self._offering.waiting.pop, numbers, nothing)
+        keyed = list[tuple[Waiter, int, int]]()
+        for one, fate, arrival in zip(awaited, fates, arrivals, strict=False):
+            if type(one) is not tuple:
+                self._arrived_apart(one, arrival)
+                continue
+            request, place = one
+            if request.names is not None:
+                keyed.append((one, arrival[1], arrival[2]))
+            request.fates[place] = fate
+            request.left -= 1
+            if not request.left:
+                request.finish()
+        self._offering.keys.keep_many(keyed)
+
+    def _arrived_apart(self, awaited: Awaited | None, arrival: Arrival) -> None:
+        """The log has an event that several wait for, or nobody, or that was numbered alone."""
+        entry, partition, offset = arrival
+        if awaited is None:
+            number = entry[SEQUENCE] << LANE_BITS | entry[LANE]
+            awaited = self._underway(number, entry[TENANT_KEY].decode(), entry[-1])
+        if isinstance(awaited, Underway):
+            awaited.keys.keep(awaited, partition, offset)
+            waiters, awaited.waiters = awaited.waiters, []
+            _tell_all(waiters, partition, offset)
 
     def _underway(self, number: int, tenant: str, key: str | None) -> Underway | None:
         """The key of an event that nobody waits for."""
@@ -304,6 +316,7 @@ class LogDoor:
         for keys in (self._offering.keys, self._offering.voids):
             known = keys.find(name)
             if isinstance(known, Underway) and known.number == number:
+                keys.share(known)
                 return known
         return None
 
@@ -312,6 +325,10 @@ class LogDoor:
         if awaited is None:
             self._metrics.lost.inc()
             awaited = self._underway(_number_of(outcome), outcome.tenant, outcome.key)
+        elif isinstance(awaited, tuple) and awaited[0].names is not None:
+            request, place = awaited
+            awaited = Underway.of(self._offering.keys, awaited[0].names[place], awaited)
+            awaited.keys.share(awaited)
         fate = Fate(Ruling.REFUSED, reason=outcome.error)
         if isinstance(awaited, Underway):
             awaited.keys.forget(awaited)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from meterstream.caches import TwoGenerations
+from meterstream.columns import Columns, take_columns
+from meterstream.encoding import LANE, SEQUENCE
 from meterstream.intake import Intake
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import EVENT_BYTES_MAX, EventKind
@@ -42,6 +45,9 @@ _log: Final = logging.getLogger("meterstream.gateway")
 
 LANE_BITS: Final = 8
 """A number here is the sequence and, in its lowest bits, the lane."""
+_MANY: Final = 4
+"""From so many offers on, columns are cheaper."""
+_NONE: Final = {type(None)}
 _TENANTS_CACHED: Final = 65_536
 _SLOTS_MAX: Final = 1 + EVENT_BYTES_MAX // 1_024
 """Of the meter's buffer, for one event with attributes."""
@@ -65,11 +71,46 @@ class Offering:
     def offered(self, offers: Sequence[Offer]) -> Request:
         """Number what can be numbered. The answer has fates, and numbers that are waited for."""
         request = Request(len(offers))
+        room = self._room(len(offers))
+        if len(offers) < _MANY or not self._at_once(request, offers, room):
+            self._one_by_one(request, offers, room)
+        return request
+
+    def _at_once(self, request: Request, offers: Sequence[Offer], room: int) -> bool:
+        """Number all as columns. False, and nothing is done: one of them needs more than that."""
+        times: Sequence[int | None]
+        types, tenants, quantities, times, kinds, sessions, subjects, attributes, keys = zip(
+            *offers, strict=False
+        )
+        if kinds.count(USAGE) < len(offers) or len(offers) > room:
+            return False
+        names: list[str] | None = None
+        if set(map(type, keys)) != _NONE:
+            names = [f"{tenant}\0{key}" for tenant, key in zip(tenants, keys, strict=False)]
+            if not self.keys.are_new(names):
+                return False
+        if None in times:
+            now = time.time_ns() // 1000
+            times = [now if at is None else at for at in times]
+        columns = Columns(types, tenants, quantities, times, sessions, subjects, attributes, keys)
+        entries = take_columns(self._intake, USAGE_CODE, columns)
+        if entries is None:
+            return False
+        request.entries, request.names, request.left = entries, names, len(entries)
+        request.numbers = [entry[SEQUENCE] << LANE_BITS | entry[LANE] for entry in entries]
+        waiters = list(zip(repeat(request), range(len(entries)), strict=False))
+        self.waiting.update(zip(request.numbers, waiters, strict=False))
+        if names is not None:
+            self.keys.begin_many(names, waiters)
+        if self._intake.drowsy:
+            self._incarnation.wake()
+        return True
+
+    def _one_by_one(self, request: Request, offers: Sequence[Offer], room: int) -> None:
         fates, numbers, waiting = request.fates, request.numbers, self.waiting
         take, find, begin = self._intake.take, self.keys.find, self.keys.begin
         lanes = self._lanes.young
         now = time.time_ns() // 1000
-        room = self._room(len(offers))
         # The meter's thread is woken once, behind the last: it wants the interpreter, as this does.
         intake = self._intake
         if was_drowsy := intake.drowsy:
@@ -100,7 +141,6 @@ class Offering:
             )
         if was_drowsy:
             self._incarnation.wake()
-        return request
 
     def _room(self, offers: int) -> int:
         """How many slots of the buffer may be filled now. An event beyond it would be a hole."""
@@ -168,6 +208,7 @@ class Offering:
         request.numbers[place] = known.number
         request.left += 1
         known.waiters.append((request, place))
+        known.keys.share(known)
         self.waiting[known.number] = known
         return None
 

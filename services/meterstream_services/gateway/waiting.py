@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from meterstream_services.gateway.port import Fate, Ruling
+
+if TYPE_CHECKING:
+    from meterstream.encoding import Entry
 
 UNAVAILABLE: Final = Fate(Ruling.UNAVAILABLE)
 SPOOLED: Final = Fate(Ruling.SPOOLED)
@@ -14,7 +18,7 @@ SPOOLED: Final = Fate(Ruling.SPOOLED)
 class Request:
     """Fates in the order of the offers; None is not known yet. Belongs to the event loop."""
 
-    __slots__ = ("fates", "future", "left", "numbers", "timer")
+    __slots__ = ("entries", "fates", "future", "left", "names", "numbers", "timer")
 
     def __init__(self, offers: int) -> None:
         self.fates: list[Fate | None] = [None] * offers
@@ -22,6 +26,10 @@ class Request:
         """Under which number each went that is waited for."""
         self.left = 0
         """How many are waited for."""
+        self.entries: Sequence[Entry] = ()
+        """Of all offers, when they were numbered at once."""
+        self.names: Sequence[str] | None = None
+        """Then, what their keys are remembered by, where they have keys."""
         self.future: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -11,11 +13,14 @@ from meterstream_schemas.events import LANES, EventKind, MeterEvent
 from tests.unit.producers.reading import SCHEMA
 from tests.unit.schemas.events_made import EVENTS
 
+if TYPE_CHECKING:
+    from meterstream.encoding import Entry
+
 LONG_TEXT = "é" * 5_000
 
 
-def fast(encoder: Encoder, event: MeterEvent) -> bytes:
-    """What the SDK would send for an event."""
+def entry_of(event: MeterEvent) -> Entry:
+    """What stands in the buffer for an event."""
     series = Series(
         kind=list(EventKind).index(event.kind),
         event_type=event.type,
@@ -24,18 +29,16 @@ def fast(encoder: Encoder, event: MeterEvent) -> bytes:
         producer=event.producer,
         take=lambda: event.sequence,
     )
-    return encoder.encode(
-        (
-            *series.common,
-            event.time,
-            event.quantity,
-            event.scale,
-            event.session,
-            event.subject,
-            attributes_map(event.attributes),
-            series.take(),
-            event.key,
-        )
+    return (
+        *series.common,
+        event.time,
+        event.quantity,
+        event.scale,
+        event.session,
+        event.subject,
+        attributes_map(event.attributes),
+        series.take(),
+        event.key,
     )
 
 
@@ -44,11 +47,34 @@ def fast(encoder: Encoder, event: MeterEvent) -> bytes:
     [MeterEvent(EventKind.USAGE, "", "", 0, 0, 0, LONG_TEXT, "", {"": LONG_TEXT}, "", 0, 1, "")], 0
 )
 def test_the_fast_encoder_is_the_codec(events: list[MeterEvent], schema_id: int) -> None:
-    """Any events, one after another through one encoder, become the same bytes."""
+    """Any events, one after another through one encoder or all at once, become the same bytes."""
     encoder = Encoder(wire.header(schema_id))
 
     for event in events:
-        assert fast(encoder, event) == codec.encode(event, SCHEMA, schema_id)
+        assert encoder.encode(entry_of(event)) == codec.encode(event, SCHEMA, schema_id)
+    assert encoder.encode_all(list(map(entry_of, events))) == [
+        codec.encode(event, SCHEMA, schema_id) for event in events
+    ]
+
+
+def test_numbers_at_every_bound_are_the_codec() -> None:
+    """Where a number takes one byte more, and where a table ends; and nothing is nothing."""
+    encoder = Encoder(wire.header(1))
+    bounds = [n + d for n in (1, 64, 2**13, 2**20, 2**27, 2**28, 2**34, 2**50) for d in (-1, 0, 1)]
+    texts = [None, "", "x" * 63, "x" * 64, "é" * 40, "x" * 200]
+    events = [
+        MeterEvent(
+            EventKind.USAGE, "t", "a", at, at, 0, text, text, {}, "p" * 32, 1, at, text
+        )
+        for at in bounds
+        for text in texts
+    ]  # fmt: skip
+
+    expected = [codec.encode(event, SCHEMA, 1) for event in events]
+
+    assert encoder.encode_all(list(map(entry_of, events))) == expected
+    assert list(map(encoder.encode, map(entry_of, events))) == expected
+    assert encoder.encode_all([]) == []
 
 
 @given(st.integers(0, LANES - 1), st.integers(1, 2**40), st.integers(0, 2**50))

@@ -85,7 +85,7 @@ def test_ever_new_tenants_and_attributes_fill_no_memory(make_meter: MakeMeter) -
     for number in range(NAMES):
         meter.record("a", tenant=f"t{number}", attributes={"n": f"{number}"})
 
-    series, fragments = intake._series, intake._fragments
+    series, fragments = intake.series, intake.fragments
     assert len(series.young) + len(series._old) <= 2 * SERIES_CACHED
     assert len(fragments.young) + len(fragments._old) <= 2 * FRAGMENTS_CACHED
     status = meter.status()
@@ -99,7 +99,7 @@ def test_large_attributes_are_not_cached(make_meter: MakeMeter) -> None:
     for number in range(1_000):
         meter.record("a", tenant="t", attributes={"n": f"{number:01000}"})
 
-    assert sum(map(len, meter._intake._fragments.young.values())) < 1_000
+    assert sum(map(len, meter._intake.fragments.young.values())) < 1_000
 
 
 SETTINGS: Final = {

@@ -154,28 +154,36 @@ class Answers:
             fates = await door.take(told.offers, Patience.LOG)
         else:
             fates = await self._keyless(door, payload, told.offers)
-        stored = duplicates = last = 0
-        noted = self._folded.last
-        for offer, fate in zip(told.offers, fates, strict=True):
-            ruling = fate.ruling
-            if ruling is Ruling.ACCEPTED:
-                stored += 1
-                noted[offer.tenant] = fate
-                if fate.offset is not None and fate.offset > last:
-                    last = fate.offset
-            elif ruling is Ruling.UNAVAILABLE:
+        if all(fate[0] is Ruling.ACCEPTED for fate in fates):
+            stored, duplicates = len(fates), 0
+            last = max([fate[2] or 0 for fate in fates])
+            self._folded.last.update(zip([offer[1] for offer in told.offers], fates, strict=True))
+        else:
+            stored, duplicates, last = self._counted_out(told.offers, fates)
+            if any(fate[0] is Ruling.UNAVAILABLE for fate in fates):
                 return _LATER
-            elif ruling is Ruling.SPOOLED:
-                stored += 1
-            elif ruling is Ruling.REFUSED:
-                self.metrics.refused.inc()
-            else:
-                duplicates += 1
         self._folded.forget_some()
         return Answer(
             _status(stored, duplicates, is_known=told.is_known),
             wire.encode_result(Result(stored, duplicates, last)),
         )
+
+    def _counted_out(self, offers: Sequence[Offer], fates: Sequence[Fate]) -> tuple[int, int, int]:
+        """How many were stored, how many were before, and the highest offset."""
+        stored = duplicates = last = 0
+        for offer, fate in zip(offers, fates, strict=True):
+            ruling = fate.ruling
+            if ruling is Ruling.ACCEPTED:
+                stored += 1
+                self._folded.last[offer.tenant] = fate
+                last = max(last, fate.offset or 0)
+            elif ruling is Ruling.SPOOLED:
+                stored += 1
+            elif ruling is Ruling.REFUSED:
+                self.metrics.refused.inc()
+            elif ruling is not Ruling.UNAVAILABLE:
+                duplicates += 1
+        return stored, duplicates, last
 
     async def _keyless(self, door: Door, payload: bytes, offers: Sequence[Offer]) -> list[Fate]:
         """The fates of a frame that nothing is known by when it comes again but its bytes.

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise, repeat
+from operator import add
 from typing import Final, NamedTuple
 
 from meterstream.compat.unimeter_catalogue import EVENT_TYPE, attributes_of
@@ -46,6 +48,8 @@ _new: Final = tuple.__new__
 """Makes an offer at a third of what its own name costs, which looks for what is left out."""
 
 Known = Mapping[str, MetricSchema]
+_Row = tuple[bytes, int, int, int, int, int]
+"""See `meterstream_services.clients.unimeter.wire.EventRow`."""
 
 
 class Told(NamedTuple):
@@ -79,28 +83,60 @@ class Meaning:
         self._known: Known = {}
         self._shapes: dict[tuple[bytes, int, bytes], _Shape] = {}
 
-    def offers(
-        self, rows: Iterable[tuple[bytes, int, int, int, int, int]], properties: bytes, known: Known
-    ) -> Told:
+    def offers(self, rows: Iterable[_Row], properties: bytes, known: Known) -> Told:
         """The offers of a frame, in its order. One bad event never spoils its neighbours."""
         if known is not self._known or len(self._shapes) > SHAPES_MAX:
             self._known = known
             self._shapes = {}
+        rows = list(rows)
+        shapes = self._shaped(rows, properties)
+        distinct = {id(shape): shape for shape in shapes}.values()
+        is_plain = all(shape.problem is None and not shape.is_unique for shape in distinct)
+        offers = self._as_columns(rows, shapes) if rows and is_plain else None
+        if offers is None:
+            return self._one_by_one(rows, shapes)
+        return Told(offers, 0, True, all(shape.is_known for shape in distinct))
+
+    def _shaped(self, rows: list[_Row], properties: bytes) -> list[_Shape]:
+        """The shape of each row."""
+        ends = list(accumulate([row[5] * PROPERTY_BYTES for row in rows], initial=0))
+        contents = [properties[begin:end] for begin, end in pairwise(ends)]
+        named = [(row[0], row[4], content) for row, content in zip(rows, contents, strict=True)]
         shapes = self._shapes
+        for one in set(named):
+            if one not in shapes:
+                shapes[one] = self._shape(*one)
+        return [shapes[one] for one in named]
+
+    def _as_columns(self, rows: list[_Row], shapes: list[_Shape]) -> list[Offer] | None:
+        """The offers of rows that all have a time; None where one has not, or two are equal."""
+        _, accounts, ats, values, _, _ = zip(*rows, strict=True)
+        if min(ats) <= 0:
+            return None
+        keys = _keys([shape.identity for shape in shapes], accounts, ats, values)
+        if len(set(keys)) < len(keys):
+            return None
+        times = [(at + 500) // 1000 for at in ats]
+        attributes: list[Mapping[str, str]] = [shape.attributes for shape in shapes]
+        who = list(map(str, accounts))
+        usage, none = repeat(EventKind.USAGE), repeat(None)
+        told: Iterable[tuple[object, ...]]
+        if self._tenant is None:
+            type_ = repeat(EVENT_TYPE)
+            told = zip(type_, who, values, times, usage, none, none, attributes, keys, strict=False)
+        else:
+            type_, own = repeat(ACCOUNT_EVENT_TYPE), repeat(self._tenant)
+            each = [{**one, ACCOUNT: name} for one, name in zip(attributes, who, strict=True)]
+            told = zip(type_, own, values, times, usage, none, who, each, keys, strict=False)
+        return list(map(_new, repeat(Offer), told))
+
+    def _one_by_one(self, rows: list[_Row], shapes: list[_Shape]) -> Told:
         offers: list[Offer] = []
         append = offers.append
         own, type_ = self._tenant, EVENT_TYPE if self._tenant is None else ACCOUNT_EVENT_TYPE
-        refused, is_keyed, is_known, place, usage = 0, True, True, 0, EventKind.USAGE
+        refused, is_keyed, is_known, usage = 0, True, True, EventKind.USAGE
         equals: dict[str, int] = {}
-        for code, account, at, value, operation, count in rows:
-            content = b""
-            if count:
-                content = properties[place : place + count * PROPERTY_BYTES]
-                place += count * PROPERTY_BYTES
-            named = code, operation, content
-            shape = shapes.get(named)
-            if shape is None:
-                shape = shapes[named] = self._shape(code, operation, content)
+        for (_, account, at, value, operation, _), shape in zip(rows, shapes, strict=True):
             attributes, is_unique, registered, problem, identity, *_ = shape
             if problem is not None or at < 0:
                 refused += 1
@@ -109,7 +145,7 @@ class Meaning:
                 is_known = False
             key = time = None
             if at:
-                key = _key(identity, account, at, value)
+                [key] = _keys([identity], [account], [at], [value])
                 again = equals.get(key, 0)
                 equals[key] = again + 1
                 if again:
@@ -163,7 +199,14 @@ def _refused(problem: str) -> _Shape:
     return _Shape(NOTHING, is_unique=False, is_known=False, problem=problem)
 
 
-def _key(identity: bytes, account: int, at: int, value: int) -> str:
-    facts = _EMPTY_HASH.copy()
-    facts.update(identity + _FACTS.pack(account, at, value))
-    return "unimeter-" + facts.hexdigest()
+def _keys(
+    identities: Sequence[bytes], accounts: Sequence[int], ats: Sequence[int], values: Sequence[int]
+) -> list[str]:
+    """What these events are known by, each by itself."""
+    keys: list[str] = []
+    append, empty = keys.append, _EMPTY_HASH.copy
+    for facts in map(add, identities, map(_FACTS.pack, accounts, ats, values)):
+        content_hash = empty()
+        content_hash.update(facts)
+        append("unimeter-" + content_hash.hexdigest())
+    return keys

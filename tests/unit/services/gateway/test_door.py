@@ -18,6 +18,8 @@ from tests.unit.services.gateway.doors import TIME, opened, run, until, usage
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def rulings(fates: list[Fate]) -> list[Ruling]:
     """Without their places."""
@@ -281,5 +283,61 @@ def test_a_call_larger_than_the_buffer_is_taken_in_parts(tmp_path: Path) -> None
             assert set(rulings(await place.door.take(offers))) == {"accepted"}
             assert set(rulings(await place.door.take(offers))) == {"duplicate"}
             assert len(arrived(transport)) == 10_000
+
+    run(check())
+
+
+def test_a_batch_under_way_is_known_offer_by_offer(tmp_path: Path) -> None:
+    """While the log is away its repeats wait with it, other content under its keys is a conflict.
+
+    When it arrives the repeats are duplicates of it, and so are those that come later, whatever the
+    order of their attributes.
+    """
+
+    async def check() -> None:
+        transport = MemoryTransport()
+        transport.available = False
+        turned = {"b": "2", "a": "1"}
+        batch = [
+            usage(n, key=f"k{n}", attributes={"a": "1", "b": "2"}, subject="s") for n in range(9)
+        ]
+        again = [offer._replace(attributes=turned) for offer in batch]
+        other = [offer._replace(quantity=100) for offer in batch]
+        async with opened(transport, tmp_path) as place:
+            first = asyncio.create_task(place.door.take(batch))
+            await until(lambda: place.door.waiting == 9)
+            repeat = asyncio.create_task(place.door.take([usage(50, key="new"), *again]))
+            await until(lambda: place.door.waiting == 10)
+            assert rulings(await place.door.take(other)) == ["conflict"] * 9
+            transport.available = True
+            fates = await first
+            assert rulings(fates) == ["accepted"] * 9
+            assert rulings(await repeat) == ["accepted", *["duplicate"] * 9]
+            assert [fate[1:3] for fate in (await repeat)[1:]] == [fate[1:3] for fate in fates]
+            assert [fate[1:3] for fate in await place.door.take(again)] == [
+                fate[1:3] for fate in fates
+            ]
+            assert rulings(await place.door.take(other)) == ["conflict"] * 9
+            assert len(arrived(transport)) == 10
+
+    run(check())
+
+
+def test_an_event_of_a_batch_that_is_refused_frees_its_key_alone(tmp_path: Path) -> None:
+    """Its neighbours are accepted, and it may be offered anew."""
+
+    async def check() -> None:
+        transport = MemoryTransport()
+        refused = Failure("no", permanent=True)
+        transport.misfortune = lambda value: refused if b"bad" in value else None
+        batch = [usage(n, key=f"{'bad' if n == 3 else 'k'}{n}") for n in range(6)]
+        async with opened(transport, tmp_path) as place:
+            fates = await place.door.take(batch)
+            assert rulings(fates) == [*["accepted"] * 3, "refused", *["accepted"] * 2]
+            assert place.door.keys_remembered == 5
+            transport.misfortune = None
+            assert rulings(await place.door.take(batch)) == [
+                *["duplicate"] * 3, "accepted", *["duplicate"] * 2,
+            ]  # fmt: skip
 
     run(check())

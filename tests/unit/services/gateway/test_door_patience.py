@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from meterstream_services.gateway.port import Fate
     from tests.unit.services.gateway.doors import Place
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def away() -> MemoryTransport:
