@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import unimeter
 
 from meterstream_services.clients.unimeter import server, wire
 from meterstream_services.clients.unimeter.pacing import events_of
@@ -179,6 +180,29 @@ def test_more_than_the_rate_comes_again() -> None:
 
     run(program())
     assert [offer.tenant for offer in world.door.taken] == ["acme"] * 50 + ["bolt"] * 50
+
+
+def test_the_published_client_loses_nothing_to_the_rate() -> None:
+    """It hears `BackpressureError`, and the same events are taken once they are sent again."""
+    world = World()
+    events = [unimeter.Event(42, "calls", 1) for _ in range(30)]
+
+    async def program() -> int:
+        kept = turned_away = 0
+        async with (
+            world.serving(events_per_second=100) as [port],
+            unimeter.AsyncClient([port.address]) as client,
+        ):
+            while kept < 300:
+                try:
+                    kept += (await client.ingest(events)).n_stored
+                except unimeter.BackpressureError:
+                    turned_away += 1
+                    await asyncio.sleep(0.01)
+        return turned_away
+
+    assert run(program()) > 0
+    assert len(world.door.taken) == 300
 
 
 def test_a_frame_is_charged_for_what_it_has_bytes_for() -> None:
