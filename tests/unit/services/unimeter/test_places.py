@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import unimeter
 
 from meterstream_services.clients.unimeter import server, wire
-from meterstream_services.clients.unimeter.pacing import events_of
+from meterstream_services.clients.unimeter.pacing import Paced, events_of
 from meterstream_services.clients.unimeter.wire import EventRow, Op, Status
 from tests.unit.services.unimeter.test_server import ended, run
 from tests.unit.services.unimeter.world import World, raw, response
@@ -182,27 +183,28 @@ def test_more_than_the_rate_comes_again() -> None:
     assert [offer.tenant for offer in world.door.taken] == ["acme"] * 50 + ["bolt"] * 50
 
 
-def test_the_published_client_loses_nothing_to_the_rate() -> None:
-    """It hears `BackpressureError`, and the same events are taken once they are sent again."""
+def test_the_published_client_loses_nothing_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears `BackpressureError`, and the same events are taken once time has passed."""
+    now = 0.0
+    monkeypatch.setattr(server, "Paced", partial(Paced, clock=lambda: now))
     world = World()
     events = [unimeter.Event(42, "calls", 1) for _ in range(30)]
 
-    async def program() -> int:
-        kept = turned_away = 0
+    async def program() -> None:
+        nonlocal now
         async with (
-            world.serving(events_per_second=100) as [port],
+            world.serving(events_per_second=10) as [port],
             unimeter.AsyncClient([port.address]) as client,
         ):
-            while kept < 300:
-                try:
-                    kept += (await client.ingest(events)).n_stored
-                except unimeter.BackpressureError:
-                    turned_away += 1
-                    await asyncio.sleep(0.01)
-        return turned_away
+            for turn in range(1, 5):
+                assert (await client.ingest(events)).n_stored == 30
+                for _ in range(2):
+                    with pytest.raises(unimeter.BackpressureError):
+                        await client.ingest(events)
+                assert len(world.door.taken) == 30 * turn
+                now += 10
 
-    assert run(program()) > 0
-    assert len(world.door.taken) == 300
+    run(program())
 
 
 def test_a_frame_is_charged_for_what_it_has_bytes_for() -> None:
