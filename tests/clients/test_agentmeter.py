@@ -86,6 +86,34 @@ def test_meter_types_events_and_totals(gateway: Gateway, client: agentmeter.Agen
     assert client.meter_events.list(meter_type_id=kind.id, subject_id="nobody") == []
 
 
+def test_a_meter_type_is_told_by_its_method(
+    gateway: Gateway, client: agentmeter.AgentMeter
+) -> None:
+    """A greatest of three and their average, as the client reads them from its aggregates."""
+    project = client.projects.create("Peaks")
+    kinds = {
+        method: client.meter_types.create(
+            method, project_id=UUID(project.id), aggregation_method=method
+        )
+        for method in ("max", "avg", "last")
+    }
+    for kind in kinds.values():
+        for minute, quantity in enumerate((2, 6, 0.5)):
+            time = f"2026-11-20T10:0{minute}:00Z"
+            client.meter_events.record(str(kind.id), "u", quantity, timestamp=time)
+    gateway.wait_for("agentmeter.quantity", "25.5", tenant=project.id)
+
+    found = {
+        method: client.meter_events.get_aggregations(meter_type_id=kind.id)
+        for method, kind in kinds.items()
+    }
+
+    assert {method: told.total_quantity for method, told in found.items()} == {
+        "max": 6, "avg": 8.5 / 3, "last": 0.5,
+    }  # fmt: skip
+    assert {told.total_events for told in found.values()} == {3}
+
+
 def test_an_event_that_names_itself_counts_once(
     gateway: Gateway, client: agentmeter.AgentMeter
 ) -> None:

@@ -247,7 +247,9 @@ def test_a_threshold_is_watched_by_the_workers_and_pushed(own: Own) -> None:
 
     async def program() -> None:
         async with client_of(own.ports[None]) as client:
-            assert [each.code for each in await client.metrics.list()] == [WATCHED.code]
+            # Another test of this `up` may have made another before: the order is random.
+            codes = {each.code for each in await client.metrics.list()}
+            assert WATCHED.code in codes <= {WATCHED.code, "late"}
             alerts = await client.alerts.subscribe(account_ids=[42], metric_codes=["watched"])
             for _ in range(5):
                 await client.ingest([Event(42, "watched", 4), Event(43, "watched", 1)])
