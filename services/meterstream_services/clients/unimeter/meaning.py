@@ -23,9 +23,17 @@ from itertools import accumulate, pairwise, repeat
 from operator import add
 from typing import Final, NamedTuple
 
-from meterstream.compat.unimeter_catalogue import EVENT_TYPE, attributes_of
+from meterstream.compat.unimeter_catalogue import (
+    DIMENSIONS,
+    EVENT_TYPE,
+    METRIC,
+    OPERATION,
+    VALUE,
+    attribute_of,
+    attributes_of,
+)
 from meterstream.compat.unimeter_values import MetricSchema, OperationType, ServerError
-from meterstream_schemas.events import EventKind
+from meterstream_schemas.events import ATTRIBUTES_MAX, EventKind
 from meterstream_services.clients.unimeter.wire import (
     PROPERTY_BYTES,
     BadFrame,
@@ -187,12 +195,26 @@ class Meaning:
         self, code: str, properties: Mapping[str, str], value: int, operation: int
     ) -> tuple[dict[str, str], bool]:
         """See `attributes_of`. On a port of a tenant a property called ``account`` moves aside."""
+        schema = self._known.get(code)
         attributes, is_unique = attributes_of(
-            self._known.get(code), code, properties, value=value, operation=operation
+            schema, code, properties, value=value, operation=operation
         )
         if self._tenant is not None and ACCOUNT in attributes:
             attributes[f"property.{ACCOUNT}"] = attributes.pop(ACCOUNT)
+        if len(attributes) >= ATTRIBUTES_MAX:
+            declared = () if schema is None else [attribute_of(each.key) for each in schema.filters]
+            attributes = _fitting(attributes, declared)
         return attributes, is_unique
+
+
+def _fitting(attributes: Mapping[str, str], declared: Iterable[str]) -> dict[str, str]:
+    """As many attributes as an event may have beside its account.
+
+    What figures are kept apart by comes first, then properties in their order.
+    """
+    names = [METRIC, DIMENSIONS, VALUE, OPERATION, *declared, f"property.{ACCOUNT}", *attributes]
+    kept = [name for name in dict.fromkeys(names) if name in attributes]
+    return {name: attributes[name] for name in kept[: ATTRIBUTES_MAX - 1]}
 
 
 def _refused(problem: str) -> _Shape:
