@@ -36,8 +36,13 @@ def commands(text: str) -> Iterator[str]:
             yield line.strip()
 
 
+GUIDES = [ROOT / f"docs/{name}.md" for name in ("gateway", "gateway-limits", "keys", "on-call")]
 COMMANDS = sorted(
-    {command for path in (ROOT / "README.md", *EXAMPLES) for command in commands(path.read_text())}
+    {
+        command
+        for path in (ROOT / "README.md", *GUIDES, *EXAMPLES)
+        for command in commands(path.read_text("utf-8"))
+    }
 )
 
 

@@ -179,7 +179,7 @@ async def _many(
 
 async def _stream(request: Request, parts: Parts, sender: Sender) -> Response:
     try:
-        return await ingest_stream.record_lines(request, door_of(parts), sender)
+        return await ingest_stream.record_lines(request, door_of(parts), sender, parts.keys)
     except (BadPacking, UnknownEncoding, UnpackedTooLarge) as problem:
         raise packing_problem(problem) from None
 
@@ -195,7 +195,9 @@ def door_of(parts: Parts) -> Door:
     """The door. Raises `Problem` where there is none."""
     if parts.door is None:
         raise Problem(
-            503, "no-broker", "nothing is taken here; start serve with --bootstrap-servers"
+            503,
+            "no-broker",
+            "nothing is taken here; start serve with --bootstrap HOST:PORT, not --read-only",
         )
     return parts.door
 
