@@ -18,7 +18,7 @@ from tests.integration.up_process import running_up
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ meters:
 
 
 @contextmanager
-def _halted(process: int | None) -> Iterator[None]:
+def _halted(process: int | None) -> Generator[None]:
     """A process that does nothing inside the block."""
     assert process is not None
     os.kill(process, signal.SIGSTOP)
