@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 def shown() -> Iterator[Shown]:
     """Every request of the page, in its order."""
     blocks = BLOCK.findall(PAGE.read_text("utf-8"))
-    [file] = [before for (kind, before), (_, after) in _pairs(blocks) if f"@{FILE}" in after]
+    [file] = [before for (_, before), (_, after) in _pairs(blocks) if f"@{FILE}" in after]
     for (kind, command), (kind_behind, behind) in _pairs(blocks):
         if kind == "sh":
             is_answer = kind_behind in {"json", "jsonl"} and behind != file
