@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from enum import Enum, auto
 from typing import Any, Final
 
 import httptools
@@ -28,18 +27,12 @@ from uvicorn.server import ServerState
 from meterstream_services.http.front import Front, Refusal, keep_little_unsent, party_of
 from meterstream_services.http.front_heads import flaw_of_head, name_host, origin_form
 from meterstream_services.http.front_limits import MALFORMED
+from meterstream_services.http.front_offers import parser_for, without_offer
+from meterstream_services.http.front_state import State as _State
 
 _TRICKERY_PER_BODY_BYTE: Final = 8
 """Bytes of chunk sizes, extensions and trailers that each byte of a body may bring along."""
 _log: Final = logging.getLogger("meterstream.http")
-
-
-class _State(Enum):
-    HEAD = auto()
-    BODY = auto()
-    ANSWER = auto()
-    IDLE = auto()
-    OVER = auto()
 
 
 class _Unfit(Exception):
@@ -73,6 +66,7 @@ class FrontConnection(HttpToolsProtocol):
         self._stuck: float | None = None
         self._flaw: Refusal | None = None
         self._waiting_refusal: bytes | None = None
+        self._again: bytes | None = None
         self._address = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -109,7 +103,11 @@ class FrontConnection(HttpToolsProtocol):
             self._wire_bytes += len(data)
         try:
             parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as offer:
+            if self._again is not None:
+                head, self._again, self.parser = self._again, None, parser_for(self)
+                self.data_received(head + data[offer.args[0] :])
+                return
             # Nothing else is spoken here: the request was answered as one of HTTP/1.1, the last.
             self.cycle.keep_alive = False
         except httptools.HttpParserError as problem:
@@ -158,6 +156,9 @@ class FrontConnection(HttpToolsProtocol):
         self._flaw = self._flaw_of_head()
         if self._flaw is not None:
             raise _Unfit
+        self._again = without_offer(self.parser, self.url, self.headers)
+        if self._again is not None:
+            return
         super().on_headers_complete()
         self._requests += 1
         if self._requests >= self._limits.requests_per_connection_max:
@@ -177,6 +178,8 @@ class FrontConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The client has sent its request."""
+        if self._again is not None:
+            return
         done = self.cycle.response_complete
         super().on_message_complete()
         self._state, self._begun = (_State.IDLE if done else _State.ANSWER), self.loop.time()

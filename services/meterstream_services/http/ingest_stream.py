@@ -4,8 +4,9 @@ Lines are taken by the door in groups while the body arrives. The answer begins 
 ended, since many clients read nothing before they have sent everything: one line for each event,
 in order. Answers wait in a file without a name once they are larger than a mebibyte.
 
-What ends a stream early (a body that is cut, or too large) cannot unsay what the log has. Then
-the last line is a problem document, and says from where on to send again.
+What ends a stream early (a body that is cut, or too large, a key that is revoked or expires) cannot
+unsay what the log has. Then the last line is a problem document, and says from where on to send
+again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from meterstream_services.http.ingest_taking import Sender, take, wait_for_rate
 from meterstream_services.http.json_bodies import BadJson, parse_json
 from meterstream_services.http.limits import STREAM_BYTES_MAX
 from meterstream_services.http.packed import BadPacking, UnpackedTooLarge, Unpacking
-from meterstream_services.http.problems import Problem
+from meterstream_services.http.problems import RETRY_SECONDS, Problem
+from meterstream_services.keys.checking import Keys, Refusal
 
 MEDIA_TYPE: Final = "application/x-ndjson"
 LINE_BYTES_MAX: Final = 65_536
@@ -40,10 +42,15 @@ _TOO_LONG: Final = Fate(
 )
 
 
-async def record_lines(request: Request, door: Door, sender: Sender) -> Response:
-    """Take the events of a request's lines. Raises `Problem` where nothing was taken."""
+async def record_lines(
+    request: Request, door: Door, sender: Sender, keys: Keys | None = None
+) -> Response:
+    """Take the events of a request's lines. Raises `Problem` where nothing was taken.
+
+    ``keys``: what the sender's key is judged by again, before each group of lines.
+    """
     unpacking = Unpacking(request.headers.get("content-encoding"), STREAM_BYTES_MAX)
-    stream = _Stream(request, door, sender)
+    stream = _Stream(request, door, sender, keys)
     lines = _Lines()
     try:
         try:
@@ -80,7 +87,9 @@ async def record_lines(request: Request, door: Door, sender: Sender) -> Response
 class _Stream:
     """Lines to the door in groups, and the answers of those that were settled."""
 
-    def __init__(self, request: Request, door: Door, sender: Sender) -> None:
+    def __init__(
+        self, request: Request, door: Door, sender: Sender, keys: Keys | None = None
+    ) -> None:
         self.answers: Final[IO[bytes]] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed when sent
             _ANSWER_BYTES_IN_MEMORY
         )
@@ -89,6 +98,7 @@ class _Stream:
         self._request: Final = request
         self._door: Final = door
         self._sender: Final = sender
+        self._keys: Final = keys
         self._group: list[Offer | Fate] = []
         self._seen = 0
         self._lines = 0
@@ -115,6 +125,7 @@ class _Stream:
         """Give the lines to the door that it has not seen yet."""
         if not self._group:
             return
+        await self._check_key()
         group, self._group = self._group, []
         await wait_for_rate(self._request, sum(type(item) is Offer for item in group))
         fates, offers = await take(self._door, group, self._sender.patience(group))
@@ -126,6 +137,15 @@ class _Stream:
             self._is_in_vain = True
         lines = (fate_line(fate, offer) for fate, offer in zip(fates, offers, strict=True))
         self.answers.write(b"".join(lines))
+
+    async def _check_key(self) -> None:
+        """Raises `Problem` where the sender's key has ended since the stream began."""
+        refusal = None if self._keys is None else await self._keys.refusal(self._sender.principal)
+        if refusal is Refusal.AWAY:
+            retry = {"retry-after": str(RETRY_SECONDS)}
+            raise Problem(503, "keys-away", "API keys cannot be checked right now", headers=retry)
+        if refusal is not None:
+            raise Problem(401, "unauthorized", f"the API key of this stream ended: {refusal}")
 
     def _judged(self, line: bytes) -> Offer | Fate:
         if self._is_in_vain:

@@ -164,7 +164,10 @@ class LimitsMiddleware:
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:
-    """The headers that are judged here, empty where they are not; of several, the first."""
+    """The headers that are judged here, empty where they are not; of several, the first with text.
+
+    But of content types the very first, as routes read it: two readings would be two limits.
+    """
     found = {
         b"host": b"",
         b"content-length": b"",
@@ -172,8 +175,12 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
         b"origin": b"",
         b"sec-fetch-site": b"",
     }
+    has_type = False
     for name, value in scope["headers"]:
-        if name in found and not found[name]:
+        if name == b"content-type":
+            found[name] = found[name] if has_type else value
+            has_type = True
+        elif name in found and not found[name]:
             found[name] = value
     return found
 

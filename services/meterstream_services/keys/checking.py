@@ -147,6 +147,20 @@ class Keys:
             return Refusal.AWAY if age >= STALE_SECONDS else Refusal.UNKNOWN
         return self._living(known)
 
+    async def refusal(self, principal: Principal) -> Refusal | None:
+        """Why somebody who was let in may go on no longer; None: may. Waits as `ready` does.
+
+        For requests that last: they are judged when they begin, and keys end meanwhile.
+        """
+        await self.ready()
+        if self._clock() - self._read_at > KEPT_SECONDS:
+            return Refusal.AWAY
+        if principal.key is None:
+            return None if self._generation == 0 else Refusal.MISSING
+        known = self._known.get(principal.key)
+        living = Refusal.UNKNOWN if known is None else self._living(known)
+        return None if isinstance(living, Principal) else living
+
     @property
     def none_made(self) -> bool:
         """Whether no key was ever made, as far as is known; everybody may do everything then."""

@@ -70,17 +70,22 @@ def sender_of(parts: Parts, told: object, principal: Principal) -> tuple[str, Pr
         signed = parts.keys.signed(named)
     if not principal.may(Scope.INGEST):
         if signed is None:
-            raise HTTPException(
-                401,
-                "customer_id: is not one that the lookup of this gateway answered; look it up with "
-                "an API key, or put the key into kafka_url as https://gateway/k/KEY",
-            )
+            raise unsigned()
         principal = signed
     tenant = named if signed is None else signed.sole_tenant
     checked = check_text(tenant, field="customer_id", bytes_max=TENANT_BYTES_MAX)
     if not principal.may_use(checked):
         raise foreign_tenant(checked)
     return checked, principal
+
+
+def unsigned() -> HTTPException:
+    """What is answered to those who show no key, and no customer id of the lookup either."""
+    return HTTPException(
+        401,
+        "customer_id: is not one that the lookup of this gateway answered; look it up with "
+        "an API key, or put the key into kafka_url as https://gateway/k/KEY",
+    )
 
 
 def _readings(header: str) -> set[str]:

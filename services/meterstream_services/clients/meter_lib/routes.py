@@ -17,12 +17,15 @@ from meterstream_services.clients.meter_lib.customers import (
 )
 from meterstream_services.clients.meter_lib.errors import error
 from meterstream_services.clients.meter_lib.reading import offers_of
+from meterstream_services.clients.meter_lib.strangers import body_of
 from meterstream_services.clients.meter_lib.taking import take
-from meterstream_services.clients.shaped_routes import ObjectOf, need, shaped
+from meterstream_services.clients.shaped_routes import need, shaped
 from meterstream_services.gateway.port import Offer
 from meterstream_services.http.guarding import PrincipalOf, foreign_tenant
-from meterstream_services.http.parts import PartsOf
-from meterstream_services.keys.principal import Scope
+from meterstream_services.http.json_bodies import parse_json
+from meterstream_services.http.parts import Parts, PartsOf
+from meterstream_services.http.threads import Work, in_thread
+from meterstream_services.keys.principal import Principal, Scope
 
 router = APIRouter(include_in_schema=False, route_class=shaped(error))
 
@@ -51,18 +54,28 @@ def look_up(
 
 
 @router.post("/topics/{topic}")
-async def produce(
-    topic: str, request: Request, body: ObjectOf, parts: PartsOf, principal: PrincipalOf
-) -> Response:
+async def produce(topic: str, request: Request, parts: PartsOf, principal: PrincipalOf) -> Response:
     """Take records, as Kafka's REST proxy does in its second version."""
     if topic != TOPIC:
         raise HTTPException(404, f"there is no topic {topic[:64]!r} here; post to {TOPIC}")
+    body = await body_of(request, parts, principal)
+    offered, sender = await in_thread(Work.TAKING, _offered, body, parts, principal)
+    return await take(request, parts, sender, offered)
+
+
+def _offered(
+    body: bytes, parts: Parts, principal: Principal
+) -> tuple[list[list[Offer]], Principal]:
+    """What each record of a body means, and who sends them. Raises as the route does."""
+    whole = parse_json(body)
+    if not isinstance(whole, dict):
+        raise HTTPException(422, "the body is no JSON object; send one")
     offered: list[list[Offer]] = []
     sender = principal
-    for value in _values(body):
+    for value in _values(cast("dict[str, Any]", whole)):
         tenant, sender = sender_of(parts, value.get("customer_id"), principal)
         offered.append(offers_of(value, tenant))
-    return await take(request, parts, sender, offered)
+    return offered, sender
 
 
 def _values(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterstream_services.http.front_heads import flaw_of_head, origin_form
-from tests.unit.services.front.conftest import HEAD, Running, request, running
+from tests.unit.services.front.conftest import (
+    HEAD,
+    Running,
+    read_all,
+    request,
+    running,
+    wait_for,
+)
 
 TWO_READINGS = {
     "length and coding": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
@@ -184,6 +191,31 @@ def test_http_1_0_is_answered_and_closed(shared: Running) -> None:
     assert shared.ask(
         b"GET /old HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("cut", [None, 60, 150, 190, 210])
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 4\r\n\r\nbody", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"],
+)
+def test_an_offer_of_another_protocol_costs_no_body(
+    shared: Running, body: bytes, cut: int | None
+) -> None:
+    """As Java's client sends it: the request is read whole, and what follows it is answered too."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    sent = b"POST /offer HTTP/1.1\r\n" + HEAD + offer + b"Upgrade: h2c\r\n" + body
+    with shared.connect() as client:
+        client.sendall(sent[:cut])
+        if cut is not None:
+            wait_for(lambda: shared.connections() > 0)
+            client.sendall(sent[cut:])
+        client.sendall(request("/next", "GET", "Connection: close"))
+        told = read_all(client)
+
+    assert told.count(b"HTTP/1.1 200 ") == 2, told
+    assert shared.app.seen[-2][:2] == ("POST", "/offer")
+    assert shared.app.seen[-2][3] == b"body"
+    assert shared.app.seen[-1][1] == "/next"
 
 
 def test_an_upgrade_is_declined(shared: Running) -> None:

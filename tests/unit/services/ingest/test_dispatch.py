@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from meterstream_services.http.limits import BODY_BYTES_MAX
 from meterstream_services.http.rates import Rates
 from meterstream_services.keys.principal import Principal, Rate, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.unit.services.ingest.conftest import Gate
 
 SLOW = Principal(
@@ -85,3 +88,18 @@ def test_a_stream_is_slowed_and_then_ends(gate: Gate, monkeypatch: pytest.Monkey
     assert len(told) == 500
     assert '"status": 429' in last
     assert '"after": 500' in last
+
+
+def test_a_second_content_type_is_no_larger_limit(gate: Gate) -> None:
+    """The first one counts, also where it is empty: who reads a body whole reads a mebibyte."""
+    read: list[int] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(8):
+            read.append(number)
+            yield b" " * (BODY_BYTES_MAX // 2)
+
+    headers = [("content-type", ""), ("content-type", "application/x-ndjson"), ("ce-id", "1")]
+
+    assert gate.send("POST", "/v1/events", content=body(), headers=headers).status_code == 413
+    assert len(read) < 8
