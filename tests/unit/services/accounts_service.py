@@ -6,7 +6,7 @@ import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from meterstream_services.accounts.bounded import BoundedDirectory
 from meterstream_services.accounts.cached import CachedDirectory, Caching
@@ -99,7 +99,7 @@ class Service:
         self._thread.start()
 
 
-def _told(path: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+def _told(path: str, body: bytes) -> object:
     if path == "/v1/lookup":
         history = [{"account": "a", "from": None}]
         return {
