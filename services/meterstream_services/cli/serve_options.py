@@ -257,6 +257,11 @@ def kept_address(named: str | None, data: Path | None, name: str, *, option: str
     if named is not None:
         return store_address(named, option=option)
     directory = data or Path(os.environ.get("METERSTREAM_DATA", ""))
+    if data is not None and directory == Path():
+        raise CommandError(
+            "--data is empty or a dot, which are one to us; write the directory's whole path",
+            status=WRONG_ARGUMENTS,
+        )
     if directory == Path():
         or_set = " or set METERSTREAM_STORE" if option == "--store" else ""
         raise CommandError(

@@ -39,6 +39,8 @@ def _started(settings: Settings) -> int:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["serve", "--data", "."], "--data is empty or a dot"),
+        (["serve", "--data", ""], "write the directory's whole path"),
         ([*SERVE, "--store", ""], "--store names nothing; write a path"),
         ([*SERVE, "--accounts", ""], "--accounts names nothing; write a path"),
         ([*SERVE, "--keys", ""], "--keys names nothing; write a path"),
@@ -66,7 +68,10 @@ def _started(settings: Settings) -> int:
         ([*CREATE, *ONE, "--expires", "0d"], "the key would expire before it is made"),
         ([*CREATE, *ONE, "--expires", "-1d"], "write a whole number and s, m, h or d"),
         ([*CREATE, *ONE, "--expires", "9999999d"], "with at most 6 digits"),
-        ([*CREATE, *ONE, "--events-per-second", "9" * 20], "a rate is from 1 to 1000000000"),
+        (
+            [*CREATE, *ONE, "--events-per-second", "9" * 20],
+            "a rate or size is from 1 to 1000000000",
+        ),
         ([*CREATE, *ONE, "--requests-per-second", "1.5"], "--requests-per-second"),
         ([*CREATE, *ONE, "--label", "a\nb"], "the label must be printable"),
         ([*CREATE, "--tenant", ""], "'' is no tenant: it must have 1 to"),
