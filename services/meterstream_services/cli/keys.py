@@ -60,6 +60,8 @@ _COLUMNS: Final = (
     "replaced_by",
     "requests_per_second",
     "events_per_second",
+    "bytes_per_second",
+    "body_bytes_max",
 )
 _ID_MAX: Final = 64
 
@@ -83,6 +85,12 @@ def create(
     ] = None,
     events_per_second: Annotated[
         int | None, typer.Option(min=1, help="Most events, per process of the service.")
+    ] = None,
+    bytes_per_second: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes of bodies, per process of the service.")
+    ] = None,
+    body_bytes_max: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes of one request's body.")
     ] = None,
     if_none: Annotated[
         bool, typer.Option("--if-none", help="Only if no key was ever made; else do nothing.")
@@ -115,7 +123,7 @@ def create(
         created=now,
         label=label,
         expires=None if expires is None else now + _length(expires, "--expires"),
-        rate=Rate(requests_per_second, events_per_second),
+        rate=Rate(requests_per_second, events_per_second, bytes_per_second, body_bytes_max),
     )
     with _keyring(data, keys) as keyring:
         if if_none and keyring.told().generation:
@@ -242,6 +250,8 @@ def _document(key: Key, now: int) -> dict[str, Any]:
         "state": key.state(now).value,
         "requests_per_second": key.rate.requests_per_second,
         "events_per_second": key.rate.events_per_second,
+        "bytes_per_second": key.rate.bytes_per_second,
+        "body_bytes_max": key.rate.body_bytes_max,
     }
 
 

@@ -30,8 +30,9 @@ from meterstream_services.http.access import Access, access_of
 from meterstream_services.http.guarding import SCOPE_NAME
 from meterstream_services.http.rates import RATES_NAME, Buckets, Rates, too_fast
 from meterstream_services.http.shapes import error_shape
+from meterstream_services.http.sizes import Sizes
 from meterstream_services.keys.checking import Keys, Refusal
-from meterstream_services.keys.principal import NOBODY
+from meterstream_services.keys.principal import NOBODY, Principal
 from meterstream_services.keys.text import id_of
 
 FAILURES_PER_SECOND: Final = 10.0
@@ -83,9 +84,16 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
             return
         answer = await self._admit(scope)
+        who = None if answer is not None else scope[SCOPE_NAME]
+        if isinstance(who, Principal) and who.rate.limits_bytes:
+            sizes = Sizes(who, self._rates, scope)
+            answer, receive = sizes.refusal(), sizes.counted(receive)
         asking: str | None = scope.get(_ASKING)
         if asking is None:
             await (answer or self._app)(scope, receive, send)
+            return
+        if answer is not None:
+            await answer(scope, receive, send)
             return
         self._asking[asking] += 1
         try:

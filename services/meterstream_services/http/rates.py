@@ -1,4 +1,4 @@
-"""How much a key may send: requests by the second, events by the second.
+"""How much a key may send: requests, events and bytes by the second.
 
 `charge` is what routes that take events call, once they know how many there are and before they
 give them to the door::
@@ -62,8 +62,13 @@ class Buckets:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, name: str, amount: float, per_second: float) -> float | None:
-        """Take from a bucket. None: taken; else nothing was, and so many seconds are to wait."""
+    def take(
+        self, name: str, amount: float, per_second: float, *, in_debt: bool = False
+    ) -> float | None:
+        """Take from a bucket. None: taken; else nothing was, and so many seconds are to wait.
+
+        ``in_debt``: take also from one that is empty.
+        """
         now, most = self._clock(), per_second * BURST_SECONDS
         with self._lock:
             bucket = self._buckets.get(name)
@@ -76,7 +81,7 @@ class Buckets:
                 grown = (now - bucket.filled_at) * per_second
                 bucket.tokens = min(most, bucket.tokens + grown)
                 bucket.filled_at = now
-            if bucket.tokens > 0:
+            if bucket.tokens > 0 or in_debt:
                 bucket.tokens -= amount
                 return None
             return max(-bucket.tokens / per_second, 0.001)
@@ -91,6 +96,7 @@ class Rates:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._requests = Buckets(clock)
         self._events = Buckets(clock)
+        self._bytes = Buckets(clock)
 
     def of_request(self, principal: Principal, address: str) -> float | None:
         """Charge one request; seconds to wait if it is too many. By address for those without."""
@@ -106,6 +112,16 @@ class Rates:
             return None
         most = principal.rate.events_per_second or EVENTS_PER_SECOND
         return self._events.take(principal.key, events, most)
+
+    def of_bytes(self, principal: Principal, size: int, *, in_debt: bool = False) -> float | None:
+        """Charge bytes of a body; seconds to wait if they are too many.
+
+        ``in_debt``: they were read already, and are charged whether or not they are too many.
+        """
+        most = principal.rate.bytes_per_second
+        if principal.key is None or most is None:
+            return None
+        return self._bytes.take(principal.key, size, most, in_debt=in_debt)
 
 
 def charge(

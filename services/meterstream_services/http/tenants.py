@@ -18,7 +18,7 @@ from meterstream_services.http.account_forms import (
     HistoryDocument,
     Membership,
     TenantAccountDocument,
-    account_json,
+    account_seen,
     history_json,
     since_json,
 )
@@ -145,7 +145,7 @@ def read_tenant_account(
     response = json_response(
         {
             "tenant": tenant,
-            "account": account_json(account),
+            "account": account_seen(account, parts.directory, principal),
             "from": since_json(spell.since),
             "to": since_json(spell.until),
         }

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from meterstream_aggregator.catalogue import Catalogue, Threshold
 from meterstream_aggregator.thresholds import NO_OFFSET, FiredRow, Periods, TotalRow, identity
 from meterstream_schemas.quantity import Amount, format_amount
+from meterstream_services.accounts.errors import AccountsUnavailable
 from meterstream_services.accounts.port import Directory
 from meterstream_services.http.asking import (
     ROWS_DEFAULT,
@@ -127,7 +128,7 @@ def thresholds(
                 for row in store.threshold_totals([name], start)
                 if row.start == start
                 and query.who in {None, row.who}
-                and watched.shows(row.who, threshold.scope)
+                and watched.lists(row.who, threshold.scope)
             ]
             told = _told(store.threshold_notices([name], start))
             figures += [
@@ -157,6 +158,13 @@ class _Watched:
             own = own_members(self._principal, who, self._directory)
             self._accounts[who] = bool(own) and len(own) == len(self._directory.tenants_of(who))
         return self._accounts[who]
+
+    def lists(self, who: str, scope: str) -> bool:
+        """As `shows`; accounts that cannot be asked about now are left out."""
+        try:
+            return self.shows(who, scope)
+        except AccountsUnavailable:
+            return False
 
 
 def _asked(name: str | None, catalogue: Catalogue) -> list[Threshold]:

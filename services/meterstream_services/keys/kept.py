@@ -40,6 +40,8 @@ CREATE TABLE api_key (
     replaced_by TEXT,
     requests_per_second BIGINT,
     events_per_second BIGINT,
+    bytes_per_second BIGINT,
+    body_bytes_max BIGINT,
     generation BIGINT NOT NULL
 );
 CREATE INDEX api_key_generation ON api_key (generation);
@@ -58,16 +60,15 @@ _SET: Final = (
 )
 _COLUMNS: Final = (
     "id, hash, scopes, tenants, label, created, expires, revoked, replaced_by,"
-    " requests_per_second, events_per_second"
+    " requests_per_second, events_per_second, bytes_per_second, body_bytes_max"
 )
 _CHANGED: Final = f"SELECT {_COLUMNS} FROM api_key WHERE generation > ? ORDER BY created, id"  # noqa: S608 - a constant
 _ONE: Final = f"SELECT {_COLUMNS} FROM api_key WHERE id = ?"  # noqa: S608 - a constant
 _LIVE: Final = (
     "SELECT COUNT(*) FROM api_key WHERE revoked IS NULL AND (expires IS NULL OR expires > ?)"
 )
-_INSERT: Final = (
-    f"INSERT INTO api_key ({_COLUMNS}, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
-)
+_MARKS: Final = ", ".join("?" * (_COLUMNS.count(",") + 2))
+_INSERT: Final = f"INSERT INTO api_key ({_COLUMNS}, generation) VALUES ({_MARKS})"  # noqa: S608 - constants
 _UPDATE: Final = (
     "UPDATE api_key SET expires = ?, revoked = ?, replaced_by = ?, generation = ? WHERE id = ?"
 )

@@ -75,7 +75,7 @@ def checked(key: Key) -> Key:
         raise InvalidKey("the key would expire before it is made; name a later time")
     for most in key.rate:
         if most is not None and not 1 <= most <= RATE_MAX:
-            raise InvalidKey(f"a rate is from 1 to {RATE_MAX} a second, not {most}")
+            raise InvalidKey(f"a rate or size is from 1 to {RATE_MAX}, not {most}")
     return key
 
 

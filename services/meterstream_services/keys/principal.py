@@ -28,10 +28,18 @@ class Forbidden(Exception):
 
 
 class Rate(NamedTuple):
-    """How much a key may send in a second; None: what is usual."""
+    """How much a key may send; None: what is usual, and of bytes no limit but everybody's."""
 
     requests_per_second: int | None = None
     events_per_second: int | None = None
+    bytes_per_second: int | None = None
+    body_bytes_max: int | None = None
+    """Of one request's body, as it is sent."""
+
+    @property
+    def limits_bytes(self) -> bool:
+        """Whether the key's bytes are counted."""
+        return self.bytes_per_second is not None or self.body_bytes_max is not None
 
 
 USUAL: Final = Rate()
