@@ -37,6 +37,8 @@ _TEXT: Final = b"\x02"
 _GROUP_BITS: Final = 14
 _GROUP: Final = (1 << _GROUP_BITS) - 1
 NO_ATTRIBUTES: Final = b"\x00"
+FEW: Final = 8
+"""Fewer are as cheap one by one as in columns, or cheaper."""
 
 
 class Series:
@@ -96,11 +98,19 @@ class Encoder:
         """The record of an entry that passed the door's checks."""
         head, tail, _, _, time, quantity, scale, session, subject, attributes, sequence, key = entry
         whole = self._whole
+        zigzag = time << 1
+        upper = zigzag >> 28
+        if upper != self._time_upper:
+            self._time_upper_bytes = _varint(upper)
+            self._time_upper = upper
         return b"".join(
             (
                 self._header,
                 head,
-                self._time(time),
+                self._part[zigzag & _GROUP] + self._part[(zigzag >> _GROUP_BITS) & _GROUP]
+                if upper
+                else _varint(zigzag),
+                self._time_upper_bytes if upper else b"",
                 whole[quantity << 1] if 0 <= quantity < 8192 else long(quantity),
                 self._scales[scale],
                 _NULL if session is None else _TEXT + text(session),
@@ -113,19 +123,18 @@ class Encoder:
         )
 
     def encode_all(self, entries: Sequence[Entry]) -> list[bytes]:
-        """The records of entries, each as `encode` makes it: by columns, at half the cost."""
-        if not entries:
-            return []
+        """The records of entries, each as `encode` makes it: by columns, which is cheaper."""
+        if len(entries) < FEW:
+            return list(map(self.encode, entries))
         (
             heads, tails, _, _, times, quantities, scales, sessions, subjects, attributes,
             sequences, keys,
         ) = zip(*entries, strict=False)  # fmt: skip
         whole = self._whole
-        known_times = {time: self._time(time) for time in set(times)}
         columns: tuple[Iterable[bytes], ...] = (
             repeat(self._header),
             heads,
-            [known_times[time] for time in times],
+            self._times(times),
             [whole[one << 1] if 0 <= one < 8192 else long(one) for one in quantities],
             [self._scales[scale] for scale in scales],
             _texts_or_null(sessions),
@@ -137,16 +146,16 @@ class Encoder:
         )
         return list(map(b"".join, zip(*columns, strict=False)))
 
-    def _time(self, time: int) -> bytes:
-        zigzag = time << 1
-        upper = zigzag >> 28
-        if not upper:
-            return _varint(zigzag)
-        if upper != self._time_upper:
-            self._time_upper_bytes = _varint(upper)
-            self._time_upper = upper
-        lower = self._part[zigzag & _GROUP] + self._part[(zigzag >> _GROUP_BITS) & _GROUP]
-        return lower + self._time_upper_bytes
+    def _times(self, times: Sequence[int]) -> list[bytes]:
+        distinct = list(set(times))
+        if 4 * len(distinct) < len(times):  # As of requests that say none.
+            known = dict(zip(distinct, self._times(distinct), strict=True))
+            return [known[time] for time in times]
+        upper = min(times) >> 27
+        if not upper or upper != max(times) >> 27:  # Once in two minutes.
+            return [_varint(time << 1) for time in times]
+        part, end = self._part, _varint(upper)
+        return [part[time << 1 & _GROUP] + part[time >> 13 & _GROUP] + end for time in times]
 
     def _long_sequence(self, sequence: int) -> bytes:
         upper = sequence >> 13

@@ -8,7 +8,7 @@ number. With a spool (`meterstream.spooled`) the disk holds what is here, and mo
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from meterstream.encoding import TENANT_KEY
@@ -110,19 +110,6 @@ class Flight:
         if parcel is not None:
             self._bytes -= len(parcel[3])
         return parcel
-
-    def settle_all(self, tickets: Sequence[int]) -> list[Parcel] | None:
-        """`settle` for many that are all held. None, and nothing is forgotten: one is not."""
-        held, distinct = self._held, set(tickets)
-        if len(distinct) < len(tickets) or not held.keys() >= distinct:
-            return None
-        parcels = list(map(held.pop, tickets))
-        self._bytes -= sum([len(parcel[3]) for parcel in parcels])
-        return parcels
-
-    def contents(self, tickets: Sequence[int]) -> list[Entry | None]:
-        """`content` for many."""
-        return list(map(self._entries.pop, tickets, repeat(None)))
 
     def content(self, ticket: int) -> Entry | None:
         """Forget the content of an entry and return it; None when contents are not kept."""

@@ -78,8 +78,6 @@ class Settlement:
         self, reports: list[Report], now: float
     ) -> bool:
         """Settle or doubt what the reports are about. Whether anything arrived."""
-        if self._all_arrived(reports):
-            return True
         settle, marks, doubtful, arrived = self._flight.settle, self._marks, False, False
         content, settled, arrivals = self._flight.content, self.settled, list[Arrival]()
         on_arrivals, on_outcome = self.on_arrivals, self._on_outcome
@@ -112,33 +110,6 @@ class Settlement:
         elif doubtful:
             self.again_seconds = min(2 * self.again_seconds, AGAIN_SECONDS_MAX)
         return arrived
-
-    def _all_arrived(self, reports: list[Report]) -> bool:
-        """Settle them by columns. False, and nothing is done: they are not all plain arrivals."""
-        on_arrivals = self.on_arrivals
-        if not reports or (on_arrivals is None and self._on_outcome is not None):
-            return False
-        tickets, offsets, failures = zip(*reports, strict=False)
-        if any(failures) or None in offsets or not self._marks.isdisjoint(tickets):
-            return False
-        parcels = self._flight.settle_all(tickets)
-        if parcels is None:
-            return False
-        self.acknowledged += len(tickets)
-        if self.settled is not None:
-            self.settled.extend(tickets)
-        if on_arrivals is not None:
-            entries = self._flight.contents(tickets)
-            partitions = [parcel[1] for parcel in parcels]
-            on_arrivals(
-                [
-                    (entry, partition, offset)
-                    for entry, partition, offset in zip(entries, partitions, offsets, strict=True)
-                    if entry is not None
-                ]
-            )
-        self.again_seconds = min(self.again_seconds, AGAIN_SECONDS)
-        return True
 
     def send_due_again(self, now: float) -> None:
         """Put events in doubt back in line whose wait is over."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meterstream.encoding import Encoder, Series, attributes_map, mark
+from meterstream.encoding import FEW, Encoder, Series, attributes_map, mark
 from meterstream_schemas import codec, wire
 from meterstream_schemas.events import LANES, EventKind, MeterEvent
 from tests.unit.producers.reading import SCHEMA
@@ -52,9 +52,10 @@ def test_the_fast_encoder_is_the_codec(events: list[MeterEvent], schema_id: int)
 
     for event in events:
         assert encoder.encode(entry_of(event)) == codec.encode(event, SCHEMA, schema_id)
-    assert encoder.encode_all(list(map(entry_of, events))) == [
-        codec.encode(event, SCHEMA, schema_id) for event in events
-    ]
+    assert (
+        encoder.encode_all(list(map(entry_of, events)) * FEW)
+        == [codec.encode(event, SCHEMA, schema_id) for event in events] * FEW
+    )
 
 
 def test_numbers_at_every_bound_are_the_codec() -> None:
@@ -75,6 +76,21 @@ def test_numbers_at_every_bound_are_the_codec() -> None:
     assert encoder.encode_all(list(map(entry_of, events))) == expected
     assert list(map(encoder.encode, map(entry_of, events))) == expected
     assert encoder.encode_all([]) == []
+
+
+def test_times_one_behind_the_other_are_the_codec() -> None:
+    """Many of one moment, all different, and many where their upper part changes."""
+    encoder, step = Encoder(wire.header(1)), 2**27
+    whole = 1_790_000_000_000_000 // step * step
+    for first in (0, whole, whole - 9):
+        events = [
+            MeterEvent(EventKind.USAGE, "t", "a", at, 1, 0, None, None, {}, "p" * 32, 1, 1, None)
+            for at in range(first, first + 3 * FEW)
+        ]
+
+        assert encoder.encode_all(list(map(entry_of, events))) == [
+            codec.encode(event, SCHEMA, 1) for event in events
+        ]
 
 
 @given(st.integers(0, LANES - 1), st.integers(1, 2**40), st.integers(0, 2**50))
