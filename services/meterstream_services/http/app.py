@@ -51,10 +51,10 @@ from meterstream_services.http import (
     thresholds,
     usage,
 )
-from meterstream_services.http.auth import AuthMiddleware
-from meterstream_services.http.front_lane import LaneMiddleware
-from meterstream_services.http.limits import LimitsMiddleware, is_loopback
-from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware
+from meterstream_services.http.auth import Admission, AuthMiddleware
+from meterstream_services.http.front_lane import Guards, Lane, LanedApplication, LaneMiddleware
+from meterstream_services.http.limits import Limits, LimitsMiddleware, is_loopback
+from meterstream_services.http.metrics import HttpMetrics, MetricsMiddleware, RequestCounts
 from meterstream_services.http.parts import Parts
 from meterstream_services.http.problems import ProblemDocument, install_problems
 from meterstream_services.http.server import serve
@@ -180,7 +180,7 @@ def create_app(
 
     parts.metrics.accounts.watch(parts.directory)
 
-    app = FastAPI(
+    app = LanedApplication(
         title="meterstream",
         version=metadata.version("meterstream"),
         description=_DESCRIPTION,
@@ -229,19 +229,20 @@ def _close(parts: Parts) -> None:
         parts.keys.close()
 
 
-def _stand_before(app: FastAPI, settings: Settings, parts: Parts) -> None:
-    """What every request comes through, the last one here first."""
-    app.add_middleware(LaneMiddleware, path=ingest.PATH, answer=ingest.record)
-    if parts.keys is not None:
-        app.add_middleware(
-            AuthMiddleware,
-            keys=parts.keys,
-            metrics_open=settings.metrics_open or is_loopback(settings.host),
-        )
-    app.add_middleware(
-        LimitsMiddleware, listens_on=settings.host, hosts=settings.hosts, metrics=parts.metrics
+def _stand_before(app: LanedApplication, settings: Settings, parts: Parts) -> None:
+    """What every request comes through, the last one here first; and the lane beside it."""
+    open_here = settings.metrics_open or is_loopback(settings.host)
+    guards = Guards(
+        RequestCounts(parts.metrics),
+        Limits(listens_on=settings.host, hosts=settings.hosts, metrics=parts.metrics),
+        None if parts.keys is None else Admission(parts.keys, metrics_open=open_here),
     )
-    app.add_middleware(MetricsMiddleware, metrics=parts.metrics)
+    app.add_middleware(LaneMiddleware, path=ingest.PATH, answer=ingest.record)
+    if guards.admission is not None:
+        app.add_middleware(AuthMiddleware, admission=guards.admission)
+    app.add_middleware(LimitsMiddleware, limits=guards.limits)
+    app.add_middleware(MetricsMiddleware, counts=guards.counts)
+    app.lane = Lane(app, guards, path=ingest.PATH, answer=ingest.record)
 
 
 @asynccontextmanager

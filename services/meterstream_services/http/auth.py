@@ -20,7 +20,8 @@ import ipaddress
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 from starlette.responses import Response
@@ -57,53 +58,48 @@ _WORDS: Final = {
 }
 
 
-class AuthMiddleware:
-    """Puts the principal into the scope, or answers 401, 403, 429 or 503 itself.
+class Admission:
+    """Who may come in. Remembers how much each key and address sent, and what keys ask just now.
 
     ``metrics_open``: metrics need no key, as where only this machine reaches the service.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        keys: Keys,
-        metrics_open: bool,
-        clock: Callable[[], float] = time.monotonic,
+        self, keys: Keys, *, metrics_open: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._app = app
         self._keys = keys
         self._metrics_open = metrics_open
         self._rates = Rates(clock)
         self._failures = Buckets(clock)
         self._asking = Counter[str]()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or one event of the application's life."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        answer = await self._admit(scope)
-        who = None if answer is not None else scope[SCOPE_NAME]
-        if isinstance(who, Principal) and who.rate.limits_bytes:
-            sizes = Sizes(who, self._rates, scope)
-            answer, receive = sizes.refusal(), sizes.counted(receive)
+    @contextmanager
+    def asking(self, scope: Scope) -> Generator[None]:
+        """While a question that was admitted is answered, where its key has a bound of them."""
         asking: str | None = scope.get(_ASKING)
         if asking is None:
-            await (answer or self._app)(scope, receive, send)
-            return
-        if answer is not None:
-            await answer(scope, receive, send)
+            yield
             return
         self._asking[asking] += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._asking[asking] -= 1
             if not self._asking[asking]:
                 del self._asking[asking]
 
-    async def _admit(self, scope: Scope) -> Response | None:
+    async def admit(self, scope: Scope, receive: Receive) -> Receive | Response:
+        """The body of a request that may come in; or what is answered in place of its route."""
+        answer = await self._answer(scope)
+        if answer is not None:
+            return answer
+        who = scope[SCOPE_NAME]
+        if not isinstance(who, Principal) or not who.rate.limits_bytes:
+            return receive
+        sizes = Sizes(who, self._rates, scope)
+        return sizes.refusal() or sizes.counted(receive)
+
+    async def _answer(self, scope: Scope) -> Response | None:
         """Note in the scope who asks; an answer for those who may not."""
         credential = _credential(scope)
         path: str = scope["path"]
@@ -148,6 +144,40 @@ class AuthMiddleware:
         response = error_shape(path)(401, _WORDS[refusal])
         response.headers["WWW-Authenticate"] = 'Bearer realm="meterstream"'
         return response
+
+
+class AuthMiddleware:
+    """Puts the principal into the scope, or answers 401, 403, 429 or 503 itself.
+
+    ``admission`` where others have it too; else it is made from the rest, see `Admission`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        admission: Admission | None = None,
+        keys: Keys | None = None,
+        metrics_open: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        if admission is None:
+            assert keys is not None, "pass an admission, or keys for one"
+            admission = Admission(keys, metrics_open=metrics_open, clock=clock)
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one event of the application's life."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        admitted = await self._admission.admit(scope, receive)
+        if isinstance(admitted, Response):
+            await admitted(scope, receive, send)
+            return
+        with self._admission.asking(scope):
+            await self._app(scope, admitted, send)
 
 
 def _credential(scope: Scope) -> str | None:

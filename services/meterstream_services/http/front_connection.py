@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's protocol on httptools, held to the limits of the front.
+"""One client's connection, held to the limits of the front.
 
 States, by what the client owes::
 
@@ -21,13 +21,13 @@ from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from meterstream_services.http.front import Front, Refusal, keep_little_unsent, party_of
 from meterstream_services.http.front_heads import flaw_of_head, name_host, origin_form
 from meterstream_services.http.front_limits import MALFORMED
 from meterstream_services.http.front_offers import parser_for, without_offer
+from meterstream_services.http.front_protocol import FrontProtocol
 from meterstream_services.http.front_state import State as _State
 
 _TRICKERY_PER_BODY_BYTE: Final = 8
@@ -39,7 +39,7 @@ class _Unfit(Exception):
     """Stops the parser; the connection has noted why."""
 
 
-class FrontConnection(HttpToolsProtocol):
+class FrontConnection(FrontProtocol):
     """See the module. Made by uvicorn's server for each connection."""
 
     def __init__(

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_services.clients.climeter.rest import record_single
 from meterstream_services.clients.unimeter.http_events import record_array
-from meterstream_services.gateway.port import Door, Fate, Offer, Ruling
+from meterstream_services.gateway.port import Door
 from meterstream_services.http import ingest_stream
 from meterstream_services.http.guarding import foreign_tenant, principal_of
 from meterstream_services.http.ingest_answers import batch_answer, refused, single_answer
@@ -57,6 +57,8 @@ JSON_TYPES: Final = frozenset({"application/json", "text/json"})
 CLOUD_EVENT: Final = "application/cloudevents+json"
 CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
 
+_PLAIN_TYPES: Final = {b"": "", b"application/json": "application/json"}
+_BINARY_MODE: Final = frozenset({b"ce-specversion", b"ce-id"})
 _KNOWN_TYPES: Final = (
     "application/json",
     ingest_stream.MEDIA_TYPE,
@@ -99,6 +101,8 @@ async def _record(request: Request, parts: Parts) -> Response:
         idempotency_key(request) if b"idempotency-key" in named else None,
         asks_receipt(request) if b"prefer" in named else False,
     )
+    if media_type in JSON_TYPES and named.isdisjoint(_BINARY_MODE):
+        return await _by_shape(request, parts, sender, await body_of(request))
     if media_type in STREAM_TYPES:
         return await _stream(request, parts, sender)
     if media_type == CLOUD_EVENT:
@@ -108,18 +112,15 @@ async def _record(request: Request, parts: Parts) -> Response:
         if type(items) is not list:
             raise InvalidEvent("events", f"{json_name(items)} is no batch; send an array")
         return await _many(request, parts, sender, items, asks_cloud=True)
-    if b"ce-specversion" in named or b"ce-id" in named:
+    if not named.isdisjoint(_BINARY_MODE):
         event = from_headers(request.headers, media_type, await bytes_of(request))
         return await _one(request, parts, sender, event, asks_cloud=True)
-    if media_type not in JSON_TYPES:
-        raise Problem(
-            415,
-            "unknown-media-type",
-            f"content type {media_type[:64]!r} is not read here; send one of "
-            f"{', '.join(_KNOWN_TYPES)}",
-            headers={"accept": ", ".join(_KNOWN_TYPES)},
-        )
-    return await _by_shape(request, parts, sender, await body_of(request))
+    raise Problem(
+        415,
+        "unknown-media-type",
+        f"content type {media_type[:64]!r} is not read here; send one of {', '.join(_KNOWN_TYPES)}",
+        headers={"accept": ", ".join(_KNOWN_TYPES)},
+    )
 
 
 async def _by_shape(request: Request, parts: Parts, sender: Sender, body: Any) -> Response:  # noqa: ANN401 - JSON
@@ -166,12 +167,7 @@ async def _many(
 ) -> Response:
     door = door_of(parts)
     check_count(items)
-    judged: list[Offer | Fate] = []
-    for index, item in enumerate(items):
-        try:
-            judged.append(sender.offer(_as_cloud(item) if asks_cloud else item, index))
-        except InvalidEvent as problem:
-            judged.append(Fate(Ruling.REFUSED, field=problem.field, reason=problem.problem))
+    judged = sender.offers([_as_cloud(item) for item in items] if asks_cloud else items)
     check_rate(request, len(judged))
     fates, offers = await take(door, judged, sender.patience(judged))
     return batch_answer(fates, offers, door, asked_async=sender.asks_receipt)
@@ -214,7 +210,18 @@ def check_count(items: list[Any]) -> None:
 
 def media_type_of(request: Request) -> str:
     """The content type in lower case, without parameters; empty without one."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    told = header_of(request, b"content-type")
+    if told is None or told in _PLAIN_TYPES:
+        return _PLAIN_TYPES[told or b""]
+    return told.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def header_of(request: Request, name: bytes) -> bytes | None:
+    """A header, by its name in lower case; of several the first."""
+    for each, value in request.scope["headers"]:
+        if each == name:
+            return value  # type: ignore[no-any-return]  # ASGI has bytes there
+    return None
 
 
 def idempotency_key(request: Request) -> str:
@@ -246,8 +253,11 @@ async def body_of(request: Request) -> Any:  # noqa: ANN401 - whatever the sende
 async def bytes_of(request: Request) -> bytes:
     """The body, unpacked, within the limit of bodies. Raises `Problem`."""
     body = await request.body()
+    told = header_of(request, b"content-encoding")
+    if told is None and len(body) <= BODY_BYTES_MAX:
+        return body
     try:
-        return unpack(body, request.headers.get("content-encoding"), BODY_BYTES_MAX)
+        return unpack(body, (told or b"").decode("latin-1"), BODY_BYTES_MAX)
     except (BadPacking, UnknownEncoding, UnpackedTooLarge) as problem:
         raise packing_problem(problem) from None
 

@@ -6,13 +6,14 @@ import asyncio
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import Request
 
-from meterstream_services.gateway.port import Door, Fate, Offer, Patience
+from meterstream_schemas.errors import InvalidEvent
+from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
 from meterstream_services.http.ingest_cloud import cloud_offer
+from meterstream_services.http.ingest_columns import plain_offers
 from meterstream_services.http.ingest_native import native_offer
 from meterstream_services.http.problems import Problem
 from meterstream_services.http.rates import charge
@@ -26,8 +27,7 @@ _WAITS_MAX: Final = 10
 """Others of the same key may be quicker; then it waits again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who sends events, and what its request says about all of them.
 
     ``key`` is the header ``Idempotency-Key``; ``asks_receipt``: the answer shall not wait for the
@@ -53,6 +53,21 @@ class Sender:
             # A receipt is a key: the event can be sent again under it, and is counted once.
             return offer._replace(key=str(uuid.uuid4()))
         return offer
+
+    def offers(self, items: Sequence[object]) -> list[Offer | Fate]:
+        """What each of several items means, or why it means nothing."""
+        if self.key is None and not self.asks_receipt:
+            plain = plain_offers(items, self.principal)
+            if plain is not None:
+                return [*plain]
+        judged: list[Offer | Fate] = []
+        offer = self.offer
+        for index, item in enumerate(items):
+            try:
+                judged.append(offer(item, index))
+            except InvalidEvent as problem:
+                judged.append(Fate(Ruling.REFUSED, field=problem.field, reason=problem.problem))
+        return judged
 
     def patience(self, items: Sequence[Offer | Fate]) -> Patience:
         """How long these may wait: without keys, sending them again would count them twice."""

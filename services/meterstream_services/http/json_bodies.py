@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from itertools import chain
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -82,9 +81,9 @@ def _has_floats(value: Any) -> bool:  # noqa: ANN401 - whatever the sender wrote
     for _ in range(DEPTH_MAX):
         if not level:
             return found
-        members = list(
-            chain.from_iterable(each.values() if type(each) is dict else each for each in level)
-        )
+        members: list[Any] = []
+        for each in level:
+            members += each.values() if type(each) is dict else each
         values += len(members)
         if values > VALUES_MAX:
             raise _too_many()

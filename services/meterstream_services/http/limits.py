@@ -44,6 +44,7 @@ STREAM_TYPES: Final = frozenset(
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
+_JSON: Final = b"application/json"
 _KEY_PATH: Final = "/k/"
 """Paths that begin so name a key first, then the path that is meant."""
 _HEADERS: Final = (
@@ -58,6 +59,7 @@ _HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+_NAMES: Final = frozenset(name for name, _ in _HEADERS)
 
 
 def is_loopback(host: str) -> bool:
@@ -71,46 +73,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class LimitsMiddleware:
-    """Refuses what is too large or called by a foreign name; adds safe headers to answers."""
+class Limits:
+    """Judges requests by their heads and bounds their bodies. For one application.
+
+    ``listens_on`` is the service's own address, ``hosts`` are further names of it. Without
+    ``metrics`` nothing is counted.
+    """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        listens_on: str,
-        hosts: Iterable[str] = (),
-        metrics: HttpMetrics | None = None,
+        self, *, listens_on: str, hosts: Iterable[str] = (), metrics: HttpMetrics | None = None
     ) -> None:
-        self._app = app
         self._checks_host = is_loopback(listens_on)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._metrics = metrics
         self._is_known = functools.lru_cache(1024)(self._judge_host)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or one event of the application's life."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def safe(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                there = {name for name, _ in headers}
-                headers += [header for header in _HEADERS if header[0] not in there]
-                message["headers"] = headers
-            await send(message)
-
-        found, path = _headers(scope), _meant(scope["path"])
-        most = _body_bytes_max(path, found[b"content-type"])
-        refusal = self._refusal(scope, most, found)
-        if refusal is not None:
-            limit, problem = refusal
-            self._limited(limit)
-            await _answer(path, problem)(scope, receive, safe)
-            return
-        await self._app(scope, self._bounded(receive, most), safe)
+    def admit(self, scope: Scope, receive: Receive) -> Receive | Response:
+        """The body of a request, within its bound; or what is answered in place of its route."""
+        headers, path = _headers(scope), _meant(scope["path"])
+        most = _body_bytes_max(path, headers[b"content-type"])
+        refusal = self._refusal(scope, most, headers)
+        if refusal is None:
+            return self._bounded(receive, most)
+        limit, problem = refusal
+        self._limited(limit)
+        return _answer(path, problem)
 
     def _refusal(
         self, scope: Scope, most: int, headers: dict[bytes, bytes]
@@ -163,6 +150,51 @@ class LimitsMiddleware:
             self._metrics.limit(limit).inc()
 
 
+class LimitsMiddleware:
+    """Refuses what is too large or called by a foreign name; adds safe headers to answers.
+
+    ``limits`` where others have them too; else they are made from the rest, see `Limits`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits | None = None,
+        listens_on: str = "",
+        hosts: Iterable[str] = (),
+        metrics: HttpMetrics | None = None,
+    ) -> None:
+        self._app = app
+        self._limits = limits or Limits(listens_on=listens_on, hosts=hosts, metrics=metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one event of the application's life."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = with_safe_headers(message.get("headers", ()))
+            await send(message)
+
+        admitted = self._limits.admit(scope, receive)
+        if isinstance(admitted, Response):
+            await admitted(scope, receive, safe)
+        else:
+            await self._app(scope, admitted, safe)
+
+
+def with_safe_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """An answer's headers, and what they lack of those that every answer has."""
+    told = list(headers)
+    there = {name for name, _ in told}
+    if there.isdisjoint(_NAMES):
+        return [*told, *_HEADERS]
+    return told + [header for header in _HEADERS if header[0] not in there]
+
+
 def _headers(scope: Scope) -> dict[bytes, bytes]:
     """The headers that are judged here, empty where they are not; of several, the first with text.
 
@@ -200,7 +232,7 @@ def _body_bytes_max(path: str, content_type: bytes) -> int:
         return IMPORT_BYTES_MAX
     if path in OWN_BODIES:
         return sys.maxsize
-    if path == STREAM_PATH:
+    if path == STREAM_PATH and content_type != _JSON:
         kind = content_type.partition(b";")[0].strip().lower().decode("latin-1")
         if kind in STREAM_TYPES:
             return STREAM_BYTES_MAX

@@ -107,16 +107,39 @@ def _tell_build(registry: CollectorRegistry) -> None:
     build.labels(version=metadata.version("meterstream")).set(1)
 
 
-class MetricsMiddleware:
-    """Counts and times every request. Every request waits for it: it looks no label up twice."""
+class RequestCounts:
+    """Counts and times requests. Every request waits for it: it looks no label up twice."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
-        self._app = app
+    def __init__(self, metrics: HttpMetrics) -> None:
+        self.running = 0
+        """How many are being answered."""
         self._metrics = metrics
-        self._running = 0
         self._requests: dict[tuple[str, str, int], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
-        metrics.running.set_function(lambda: self._running)
+        metrics.running.set_function(lambda: self.running)
+
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request was answered, which took so long."""
+        route: str = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        labels = route, method, status
+        counter = self._requests.get(labels)
+        if counter is None:
+            counter = self._metrics.requests.labels(route, method, str(status))
+            self._requests[labels] = counter
+        counter.inc()
+        histogram = self._seconds.get(route)
+        if histogram is None:
+            histogram = self._seconds[route] = self._metrics.seconds.labels(route)
+        histogram.observe(seconds)
+
+
+class MetricsMiddleware:
+    """Counts and times every request that comes through it."""
+
+    def __init__(self, app: ASGIApp, *, counts: RequestCounts) -> None:
+        self._app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one event of the application's life."""
@@ -132,26 +155,9 @@ class MetricsMiddleware:
                 status = message["status"]
             await send(message)
 
-        self._running += 1
+        self._counts.running += 1
         try:
             await self._app(scope, receive, counted)
         finally:
-            self._running -= 1
-            route: str = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._count(route, method, status)
-            self._time(route, time.perf_counter() - begun)
-
-    def _count(self, route: str, method: str, status: int) -> None:
-        labels = route, method, status
-        counter = self._requests.get(labels)
-        if counter is None:
-            counter = self._metrics.requests.labels(route, method, str(status))
-            self._requests[labels] = counter
-        counter.inc()
-
-    def _time(self, route: str, seconds: float) -> None:
-        histogram = self._seconds.get(route)
-        if histogram is None:
-            histogram = self._seconds[route] = self._metrics.seconds.labels(route)
-        histogram.observe(seconds)
+            self._counts.running -= 1
+            self._counts.answered(scope, status, time.perf_counter() - begun)
