@@ -22,7 +22,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from meterstream import Meter
@@ -276,26 +275,23 @@ class LogDoor:
             self._tell_rest(request, SPOOLED)
 
     def _arrived(self, arrivals: list[Arrival]) -> None:
-        """The log has these: columns, and one look at each."""
-        entries, partitions, offsets = zip(*arrivals, strict=False)
-        numbers = [entry[SEQUENCE] << LANE_BITS | entry[LANE] for entry in entries]
-        nothing = repeat(None)
-        told = zip(repeat(_ACCEPTED), partitions, offsets, nothing, nothing, strict=False)
-        fates = map(_new, repeat(Fate), told)
-        awaited = map(self._offering.waiting.pop, numbers, nothing)
-        keyed = list[tuple[Waiter, int, int]]()
-        for one, fate, arrival in zip(awaited, fates, arrivals, strict=False):
-            if type(one) is not tuple:
-                self._arrived_apart(one, arrival)
+        """The log has these."""
+        pop, keyed = self._offering.waiting.pop, list[tuple[Waiter, int, int]]()
+        for arrival in arrivals:
+            entry, partition, offset = arrival
+            awaited = pop(entry[SEQUENCE] << LANE_BITS | entry[LANE], None)
+            if type(awaited) is not tuple:
+                self._arrived_apart(awaited, arrival)
                 continue
-            request, place = one
+            request, place = awaited
             if request.names is not None:
-                keyed.append((one, arrival[1], arrival[2]))
-            request.fates[place] = fate
+                keyed.append((awaited, partition, offset))
+            request.fates[place] = _new(Fate, (_ACCEPTED, partition, offset, None, None))
             request.left -= 1
             if not request.left:
                 request.finish()
-        self._offering.keys.keep_many(keyed)
+        if keyed:
+            self._offering.keys.keep_many(keyed)
 
     def _arrived_apart(self, awaited: Awaited | None, arrival: Arrival) -> None:
         """The log has an event that several wait for, or nobody, or that was numbered alone."""
