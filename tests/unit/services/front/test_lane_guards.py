@@ -15,6 +15,7 @@ from meterstream_services.http import front_lane
 from meterstream_services.http.app import create_app
 from meterstream_services.http.front_lane import LanedApplication
 from meterstream_services.http.settings import Settings
+from meterstream_services.keys.principal import Rate
 from tests.unit.services.keys.making import Keyed
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Both:
     def __init__(self, path: Path, *, door: type[MemoryDoor] = Door) -> None:
         self.keyed = Keyed()
         self.key = self.keyed.make("ingest", tenants=["acme"])
-        self.slow = self.keyed.make("ingest", rate=(1, 1))
+        small = Rate(body_bytes_max=10)
+        self.small = self.keyed.make("ingest", tenants=["acme"], rate=small)
         self.reading = self.keyed.make("read", tenants=["acme"])
         self.apps = [self._app(path / name, door) for name in ("lane", "middleware")]
         self.apps[1].lane = None
@@ -96,9 +98,20 @@ async def _ask(
     return found
 
 
+class Pieces:
+    """A body without a length, of twenty pieces of this size; can be sent again."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * self._size
+
+
 @pytest.fixture
 def both(tmp_path: Path) -> Both:
-    """Keys were made: one for a tenant, one that is slow, one that may only read."""
+    """Keys were made: for a tenant, for small bodies alone, and one that may only read."""
     return Both(tmp_path)
 
 
@@ -106,11 +119,6 @@ def _requests(both: Both) -> list[Asked]:
     right = {"authorization": f"Bearer {both.key}"}
     basic = base64.b64encode(both.key.encode()).decode()
     twice = [*(right | JSON).items(), ("x-a", "1"), ("x-a", "2")]
-
-    class Endless:
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            for _ in range(20):
-                yield b" " * 65_536
 
     path = "/v1/events"
     return [
@@ -129,10 +137,12 @@ def _requests(both: Both) -> list[Asked]:
         (path, {"headers": right, "content": BODY}),
         (path, {"headers": right | JSON, "content": b"{"}),
         (path, {"headers": right | JSON, "content": b" " * (2 << 20)}),
-        (path, {"headers": right | JSON, "content": Endless()}),
+        (path, {"headers": right | JSON, "content": Pieces(65_536)}),
         (path, {"headers": twice, "content": BODY}),
         (path, {"headers": {"x-api-key": both.key}, "json": EVENT}),
         (path, {"headers": {"authorization": f"Basic {basic}"}, "json": EVENT}),
+        (path, {"headers": {"x-api-key": both.small}, "json": EVENT}),
+        (path, {"headers": JSON | {"x-api-key": both.small}, "content": Pieces(20)}),
         (path, {"json": EVENT}),
         (path, {"headers": {"authorization": "Bearer no"}, "json": EVENT}),
         (path, {"headers": {"authorization": f"Bearer {both.reading}"}, "json": EVENT}),
@@ -152,6 +162,7 @@ def test_the_same_answers_and_counts(both: Both) -> None:
 
     assert lane == middleware
     assert {status for status, _, _ in lane} >= {200, 201, 202, 401, 403, 409, 413, 415, 421, 422}
+    assert [status for status, _, _ in lane].count(413) == 4
     assert all((b"x-content-type-options", b"nosniff") in headers for _, headers, _ in lane)
     counts = both.counted()
     assert counts[0] == counts[1]
