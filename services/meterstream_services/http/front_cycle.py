@@ -37,7 +37,7 @@ class FrontCycle(RequestResponseCycle):
 
     _head: bytes = b""
 
-    async def send(self, message: Any) -> None:  # noqa: ANN401 - ASGI's
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - a message of ASGI
         """The answer's head, then its body, piece by piece."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()

@@ -1,4 +1,4 @@
-"""uvicorn's protocol on httptools, without what is not wanted here: for each request, less work.
+"""The protocol of uvicorn on httptools, without what is not wanted here: less work a request.
 
 No websockets, no other protocol after HTTP/1.1, no root path, no log line for each request, no
 bound on what runs at once beside those of the front.
