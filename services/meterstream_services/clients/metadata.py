@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final, cast
 
-from meterstream.compat.plain import attributes_of, text_of
+from meterstream.compat.plain import METADATA_MAX, attributes_of, text_of
 from meterstream_schemas.checks import check_text
 from meterstream_schemas.errors import InvalidEvent
 from meterstream_schemas.events import (
     ATTRIBUTE_NAME_BYTES_MAX,
+    ATTRIBUTE_VALUE_BYTES_MAX,
     ATTRIBUTES_MAX,
     ID_BYTES_MAX,
 )
-from meterstream_services.clients.exact_json import exact_text
+from meterstream_services.clients.beginning import beginning
 
 FITTING_BYTES_MAX: Final = 14_000
 """Of an event's 16 KiB, for all of its metadata."""
@@ -71,14 +73,14 @@ def as_id(told: str, *, bytes_max: int = ID_BYTES_MAX) -> str:
 
 
 def readable(metadata: object) -> object:
-    """Metadata without values that only `parse_json` makes."""
+    """Of metadata what `attributes_of` keeps, without values that only `parse_json` makes."""
     if not isinstance(metadata, Mapping):
         return metadata
     members = cast("Mapping[str, Any]", metadata)
-    return {name: _readable(value) for name, value in members.items()}
+    return {name: _readable(value) for name, value in islice(members.items(), METADATA_MAX)}
 
 
 def _readable(value: object) -> object:
     if isinstance(value, Decimal):
         return str(value)
-    return exact_text(value) if isinstance(value, dict | list) else value
+    return beginning(value, ATTRIBUTE_VALUE_BYTES_MAX) if isinstance(value, dict | list) else value

@@ -1,8 +1,7 @@
 """From what CLIMeter's clients send to offers. Decision 23 says what an event is. Pure.
 
-The client's JSON is Python's, with NaN and lone surrogates in it where metadata have them, and it
-throws a whole batch away that is refused. So what can be read is read, and each event is judged for
-itself.
+The client throws a whole batch away that is refused. So each event is judged for itself; see
+`.reading` for what is read at all.
 """
 
 from __future__ import annotations
@@ -11,16 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final, NamedTuple, cast
 
 from meterstream.compat.climeter import TYPE
 from meterstream.compat.plain import attributes_of, text_of
 from meterstream_services.clients.metadata import id_in, readable
 from meterstream_services.gateway.port import Offer
-from meterstream_services.http.json_bodies import BadJson, parse_json
 
-EVENTS_MAX: Final = 1_000
 DIAGNOSTIC: Final = "_diagnostic"
 """The tool that ``climeter diagnose`` calls: nobody's."""
 FUTURE_MAX: Final = 300 * 1_000_000
@@ -42,29 +38,6 @@ class InvalidItem(ValueError):
     """One event cannot be read; its message is a sentence about it."""
 
 
-def read_body(body: bytes) -> Any:  # noqa: ANN401 - whatever the sender wrote
-    """The value of a body, that which only Python calls JSON included. Raises `BadJson`."""
-    try:
-        return parse_json(body)
-    except BadJson as problem:
-        try:
-            value = json.loads(body, parse_float=Decimal, parse_constant=str)
-            return json.loads(json.dumps(value, default=str, ensure_ascii=False).encode(*_REPAIR))
-        except (ValueError, ArithmeticError, RecursionError):
-            raise problem from None
-
-
-def listed_events(body: object) -> list[Any]:
-    """The events of a batch. Raises `BadJson` where it has none to begin with."""
-    found: Any = None
-    if isinstance(body, dict):
-        found = cast("dict[str, Any]", body).get("events")
-    if not isinstance(found, list):
-        raise BadJson('is no batch; send {"events": [...]}')
-    listed: list[Any] = found
-    return listed
-
-
 def read_event(event: object, tenant: str, *, now: int) -> Offer | None:
     """The offer that an event is; None for one that nobody wants counted. Raises `InvalidItem`."""
     if not isinstance(event, dict):
@@ -82,16 +55,12 @@ def read_event(event: object, tenant: str, *, now: int) -> Offer | None:
 
 
 def offer_of(tenant: str, called: Called, metadata: object, time: int | None) -> Offer:
-    """The event of one call. Raises `InvalidItem`."""
-    try:
-        told = readable(metadata)
-    except RecursionError:
-        raise InvalidItem("metadata: is nested too deeply") from None
+    """The event of one call, whatever its metadata are."""
     attributes = {
         "tool": text_of(called.tool),
         "command": text_of(called.command),
         "status": text_of(called.status),
-        **attributes_of(told, prefix="metadata.")[0],
+        **attributes_of(readable(metadata), prefix="metadata.")[0],
     }
     key = _key(metadata, attributes, time)
     return Offer(TYPE, tenant, 1, time, attributes=attributes, key=key)
@@ -113,9 +82,6 @@ def time_of(told: object, now: int) -> int | None:
         raise InvalidItem("timestamp: is no ISO 8601 time") from None
     time = (aware - _EPOCH) // timedelta(microseconds=1)
     return None if time > now + FUTURE_MAX else time
-
-
-_REPAIR: Final = ("utf-8", "replace")
 
 
 def _named(sent: Mapping[str, Any], *names: str) -> str:

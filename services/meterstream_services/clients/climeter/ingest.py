@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
@@ -21,14 +21,8 @@ from starlette.responses import JSONResponse, Response
 
 from meterstream_services.clients.climeter.bodies import NoRoom, Room, TooLarge, parsed, read_whole
 from meterstream_services.clients.climeter.errors import error
-from meterstream_services.clients.climeter.events import (
-    EVENTS_MAX,
-    InvalidItem,
-    listed_events,
-    read_body,
-    read_event,
-)
 from meterstream_services.clients.climeter.payer import tenant_of
+from meterstream_services.clients.climeter.reading import EVENTS_MAX, read_batch
 from meterstream_services.clients.partly_kept import PartlyKept
 from meterstream_services.clients.shaped_routes import away, need, shaped
 from meterstream_services.gateway.port import Door, Fate, Offer, Patience, Ruling
@@ -44,14 +38,6 @@ _ERRORS_SHOWN: Final = 100
 _log: Final = logging.getLogger("meterstream.http")
 
 
-class _Read(NamedTuple):
-    """What a batch says: offers and mistakes by their place, and how many events it has."""
-
-    events: int
-    offers: dict[int, Offer]
-    errors: dict[int, str]
-
-
 @router.post("/v1/events/batch")
 async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Response:
     """Answered when the log has the events, or, where it is away for long, the spool."""
@@ -61,7 +47,7 @@ async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Res
         with _room(request).held() as take:
             body = await read_whole(request, take)
             digest = hashlib.sha256(tenant.encode() + b"\0" + body).digest()
-            read = await parsed(body, lambda whole: _read(whole, tenant, parts.now()))
+            read = await parsed(body, lambda whole: read_batch(whole, tenant, parts.now()))
             del body
     except NoRoom:
         raise HTTPException(
@@ -86,22 +72,6 @@ async def batch(request: Request, parts: PartsOf, principal: PrincipalOf) -> Res
     errors |= {index: problem_of(fate) for index, fate in fates.items() if not fate.is_kept}
     parts.metrics.climeter_refused.inc(len(errors))
     return _answer(read.events, fates, errors, ignored=ignored)
-
-
-def _read(body: bytes, tenant: str, now: int) -> _Read:
-    """The events of a body; none of them where there are too many. Raises `BadJson`."""
-    events = listed_events(read_body(body))
-    offers: dict[int, Offer] = {}
-    errors: dict[int, str] = {}
-    for index, event in enumerate(events if len(events) <= EVENTS_MAX else ()):
-        try:
-            offer = read_event(event, tenant, now=now)
-        except InvalidItem as problem:
-            errors[index] = str(problem)
-        else:
-            if offer is not None:
-                offers[index] = offer
-    return _Read(len(events), offers, errors)
 
 
 def _refused(parts: Parts, reason: str, events: int) -> HTTPException:
