@@ -100,6 +100,10 @@ class InstanceHeld(ConsumersError):
     """The group still has a member of our instance name."""
 
 
+class GroupSilent(ConsumersError):
+    """Kafka's client got no answer from the group again and again: a new one is to ask."""
+
+
 class RebuildRefused(ConsumersError):
     """A store cannot be rebuilt as asked."""
 

@@ -20,7 +20,7 @@ A partition whose log has lost records is held alone, and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
@@ -30,7 +30,7 @@ import structlog
 
 from meterstream_aggregator.errors import StoreError, StoreUnavailable
 from meterstream_consumers.confirming import Confirmation
-from meterstream_consumers.errors import LogGap, LogUnsure, LogUnusable, OtherStore
+from meterstream_consumers.errors import GroupSilent, LogGap, LogUnsure, LogUnusable, OtherStore
 from meterstream_consumers.gaps import is_accepted
 from meterstream_consumers.health import Health
 from meterstream_consumers.memory import Trimmer, freeze
@@ -45,6 +45,8 @@ _TELL_SECONDS: Final = 1.0
 _NEIGHBOURS_SECONDS: Final = 10.0
 _FRESH_SECONDS: Final = 1.0
 _WAIT_POLL_SECONDS: Final = 0.2
+_UNANSWERED_MAX: Final = 3
+"""Questions to the group in a row; the old client may never find its coordinator again."""
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -60,7 +62,8 @@ class Session:
 
     ``begin`` opens the store and makes the work; it is called first here, before the group is
     joined, and again whenever the store comes back. Raises what a person must mend; and `Fenced`,
-    `InstanceHeld`, `StoreUnavailable` (while opening only): then begin another session.
+    `GroupSilent`, `InstanceHeld`, `StoreUnavailable` (while opening only): then begin another
+    session.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Session:
         self._group: tuple[float, dict[int, GroupOffset]] = (0.0, {})
         self._told_at = self._neighbours_at = 0.0
         self._failures = 0
+        self._unanswered = 0
         self._again_at = 0.0
         self._waits_for = ""
         self._work: Work | None = begin()
@@ -128,9 +132,12 @@ class Session:
                 self._work.drain()
 
     def close(self) -> None:
-        """Leave the group, and let go of the store."""
+        """Leave the group, not waiting for one that does not answer; let go of the store."""
         try:
-            self._source.close()
+            if self._unanswered:
+                self._source.abandon()
+            else:
+                self._source.close()
         finally:
             if self._work is not None:
                 self._work.close()
@@ -146,7 +153,7 @@ class Session:
             return None
         try:
             return self._claim(self._work, partition, lowest)
-        except (StoreError, LogUnsure, LogUnusable) as problem:
+        except (StoreError, GroupSilent, LogUnsure, LogUnusable) as problem:
             self._problem = problem
             return None
 
@@ -205,9 +212,20 @@ class Session:
         """What the group has committed for all partitions; asked once for all that come at once."""
         asked_at, known = self._group
         if time.monotonic() - asked_at > _FRESH_SECONDS:
-            known = self._source.group_offsets(self._partitions)
+            known = self._asked_group(self._partitions)
             self._group = (time.monotonic(), known)
         return known
+
+    def _asked_group(self, partitions: Collection[int]) -> dict[int, GroupOffset]:
+        try:
+            found = self._source.group_offsets(partitions)
+        except LogUnsure as problem:
+            self._unanswered += 1
+            if self._unanswered >= _UNANSWERED_MAX:
+                raise GroupSilent(f"{problem}; a new client asks") from problem
+            raise
+        self._unanswered = 0
+        return found
 
     def _look_at_neighbours(self) -> None:
         """Whether another store moves on in partitions that are not ours."""
@@ -216,7 +234,7 @@ class Session:
         others = [each for each in self._partitions if each not in self._source.assigned]
         if others:
             before = self._group[1]
-            now = self._source.group_offsets(others)
+            now = self._asked_group(others)
             judge_neighbours(self._settings.group, before, now, self._store)
             self._group = (0.0, now)
         self._neighbours_at = time.monotonic()

@@ -10,6 +10,7 @@ partition can be *held*: it stays ours and is not read, while its group sees a m
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -49,6 +50,16 @@ class Owner(Protocol):
     def let_go(self, partitions: list[int], *, lost: bool) -> None:
         """Own these no more; with ``lost`` somebody else may own them already."""
         ...
+
+
+class _Nobody:
+    """The owner of what was abandoned."""
+
+    def take(self, partition: int, lowest: Callable[[], int]) -> int | None:
+        """Nobody reads it."""
+
+    def let_go(self, partitions: list[int], *, lost: bool) -> None:
+        """Nobody had it."""
 
 
 class Source:
@@ -193,6 +204,14 @@ class Source:
     def close(self) -> None:
         """Leave the group, unless membership is static. Blocks while a rebalance finishes."""
         self._consumer.close()
+
+    def abandon(self) -> None:
+        """Leave the group as `close` does, behind our back: it may take minutes, or never end.
+
+        For a client that gets no answer from the group. The owner is told of nothing any more.
+        """
+        self._owner = _Nobody()
+        threading.Thread(target=self._consumer.close, name="abandoned", daemon=True).start()
 
     def at_end(self, partition: int) -> bool:
         """Whether everything was read that the log is known to have in an assigned partition."""

@@ -21,7 +21,13 @@ from meterstream_aggregator.catalogue_file import load_catalogue
 from meterstream_aggregator.errors import Fenced, StoreUnavailable
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_consumers.confirming import Confirmation
-from meterstream_consumers.errors import DeadLetterFlood, GroupShared, InstanceHeld, LogGap
+from meterstream_consumers.errors import (
+    DeadLetterFlood,
+    GroupShared,
+    GroupSilent,
+    InstanceHeld,
+    LogGap,
+)
 from meterstream_consumers.health import Health
 from meterstream_consumers.logs import configure
 from meterstream_consumers.memory import freeze
@@ -127,7 +133,7 @@ class Worker:
             self._metrics.floods.inc()
             self._log.error("flood of dead letters", problem=str(problem))
             raise
-        except (StoreUnavailable, InstanceHeld) as problem:
+        except (StoreUnavailable, GroupSilent, InstanceHeld) as problem:
             self._metrics.store_retries.inc()
             self._log.warning("waiting", problem=str(problem))
             self._health.tell(f"{self._health.since('cannot join its group', True)}: {problem}")

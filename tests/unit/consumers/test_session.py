@@ -16,7 +16,7 @@ from meterstream_aggregator.catalogue import Catalogue
 from meterstream_aggregator.errors import StoreUnavailable
 from meterstream_aggregator.store.port import TopicBinding
 from meterstream_consumers import session as module
-from meterstream_consumers.errors import OtherStore
+from meterstream_consumers.errors import GroupSilent, LogUnsure, OtherStore
 from meterstream_consumers.folding import Progress
 from meterstream_consumers.health import Health
 from meterstream_consumers.memory import freeze
@@ -98,6 +98,15 @@ class _Source:
         self.assigned: set[int] = set()
         self.held: set[int] = set()
         self.joined = True
+        self.left: list[str] = []
+
+    def close(self) -> None:
+        """Leave, and wait for it."""
+        self.left.append("closed")
+
+    def abandon(self) -> None:
+        """Leave, and wait for nobody."""
+        self.left.append("abandoned")
 
     def collect(self) -> RawBatch:
         """Nothing."""
@@ -167,6 +176,46 @@ def test_work_that_was_given_up_can_be_forgotten(monkeypatch: pytest.MonkeyPatch
         assert told() is None
     finally:
         gc.unfreeze()
+
+
+def test_a_group_that_does_not_answer_is_asked_by_a_new_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three times in a row nothing: the old client may have lost its coordinator for good."""
+    session = _held(monkeypatch, [_Made("old") for _ in range(7)])
+    answers = [False, False, True, False, False, False]
+    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
+
+    def asked(_partitions: object) -> dict[int, GroupOffset]:
+        if answers.pop(0):
+            return {}
+        raise LogUnsure("nobody answers")
+
+    cast("Any", session._source).group_offsets = asked
+    for phase in (Phase.WAITING, Phase.WAITING, Phase.WORKING):
+        session.step()
+        assert session.phase is phase
+    session._hold(LogUnsure("away again"))
+    for phase in (Phase.WAITING, Phase.WAITING):
+        session.step()
+        assert session.phase is phase
+    with pytest.raises(GroupSilent, match="a new client asks"):
+        session.step()
+    session.close()
+    assert cast("Any", session._source).left == ["abandoned"]
+    gc.unfreeze()
+
+
+def test_a_worker_begins_another_session_when_its_group_is_silent() -> None:
+    """It ends neither the process nor, with it, the counting."""
+    worker = Worker(SETTINGS, TopicBinding("t", "i", 1), Catalogue(0, ()))
+
+    def begin(_confirmation: object) -> Session:
+        raise GroupSilent("nobody answers")
+
+    cast("Any", worker)._begin_session = begin
+
+    assert worker._session(cast("Confirmation", _Confirmed())) == []
 
 
 def _held(monkeypatch: pytest.MonkeyPatch, works: list[_Made]) -> Session:
