@@ -185,7 +185,9 @@ def create_app(
         version=metadata.version("meterstream"),
         description=_DESCRIPTION,
         lifespan=_life(settings, parts, opened, readers),
-        # The usual documentation pages load programs from elsewhere; `docs` loads nothing.
+        # The usual document is written anew for each request, and the usual pages load programs
+        # from elsewhere; `docs` has both.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

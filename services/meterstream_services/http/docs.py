@@ -1,16 +1,24 @@
-"""``GET /docs``: the API's description as one plain page that loads nothing from anywhere."""
+"""The API's description: ``GET /openapi.json``, and ``GET /docs``, which loads nothing else.
+
+Anybody may ask for them, and as often as they like. So both are written once, when somebody first
+asks, in a thread; everybody gets those bytes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 router = APIRouter(include_in_schema=False)
+
+_writer: Final = ThreadPoolExecutor(1, thread_name_prefix="docs")
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,11 +34,36 @@ async def index() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
+class _Written(NamedTuple):
+    document: bytes
+    page: bytes
+
+
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def document(request: Request) -> Response:
+    """The description for programs."""
+    return Response((await _written(request)).document, media_type="application/json")
+
+
 @router.get("/docs")
 async def page(request: Request) -> HTMLResponse:
     """Every route with its parameters and an example of its answer."""
-    schema = request.app.openapi()
-    return HTMLResponse("\n".join(_page(schema)))
+    return HTMLResponse((await _written(request)).page)
+
+
+async def _written(request: Request) -> _Written:
+    state = request.app.state
+    found: Future[_Written] | None = getattr(state, "documents", None)
+    if found is None:
+        found = state.documents = _writer.submit(_write, request.app)
+    # A caller that goes away takes nothing from those who wait too.
+    return found.result() if found.done() else await asyncio.shield(asyncio.wrap_future(found))
+
+
+def _write(app: FastAPI) -> _Written:
+    schema = app.openapi()
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return _Written(text.encode(), "\n".join(_page(schema)).encode())
 
 
 def _page(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from meterstream_services.http import docs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
+    from fastapi import FastAPI
 
     from tests.unit.services.http.conftest import World
 
@@ -48,6 +55,41 @@ def test_every_route_is_described(world: World) -> None:
         assert operation["summary"], name
         assert operation["description"], name
         assert operation["tags"], name
+
+
+def test_both_are_written_once_and_not_by_who_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many who ask at once, and those who come later, get the same bytes."""
+    begun: list[threading.Thread] = []
+    write = docs._write
+
+    def counted(app: FastAPI) -> object:
+        begun.append(threading.current_thread())
+        return write(app)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=world.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            paths = ["/openapi.json", "/docs"] * 5
+            return await asyncio.gather(*(client.get(path) for path in paths))
+
+    monkeypatch.setattr(docs, "_write", counted)
+    answers = asyncio.run(ask())
+    again = [world.get("/openapi.json"), world.get("/docs")]
+
+    assert {each.content for each in answers} == {each.content for each in again}
+    assert again[0].json() == world.app.openapi()
+    assert again[0].headers["content-type"] == "application/json"
+    assert len(begun) == 1
+    assert begun[0] is not threading.current_thread()
+
+
+def test_programs_may_ask_for_the_head_alone(world: World) -> None:
+    """As of every document."""
+    answer = world.send("HEAD", "/openapi.json")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
 
 
 def test_every_reference_leads_somewhere(world: World) -> None:
