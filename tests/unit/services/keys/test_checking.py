@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from meterstream_services.keys import checking
 from meterstream_services.keys.checking import KEPT_SECONDS, STALE_SECONDS, Refusal
 from meterstream_services.keys.principal import ANYBODY, Principal, Scope
 from meterstream_services.keys.text import hash_of, id_of, new_key
@@ -78,6 +81,39 @@ def test_wrong_credentials(keyed: Keyed) -> None:
         assert judged(keyed, credential) is Refusal.UNKNOWN, credential[:80]
     assert judged(keyed, None) is Refusal.MISSING
     assert judged(keyed, "") is Refusal.MISSING
+
+
+class _Digest(bytes):
+    """The hash of a credential, which may be compared in one way alone."""
+
+    def __eq__(self, other: object) -> bool:
+        pytest.fail(f"compared with {other!r}, and the time of that tells how far they agree")
+
+    __hash__ = bytes.__hash__
+
+
+def test_every_credential_is_compared_in_constant_time(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known and unknown ids alike: one comparison of whole hashes, by `hmac.compare_digest`."""
+    text, other = keyed.make("ingest"), new_key().text
+    asyncio.run(keyed.keys.ready())
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare_digest(one: bytes, two: bytes) -> bool:
+        compared.append((bytes(one), bytes(two)))
+        return hmac.compare_digest(bytes(one), bytes(two))
+
+    monkeypatch.setattr(checking, "hmac", SimpleNamespace(compare_digest=compare_digest))
+    monkeypatch.setattr(checking, "hash_of", lambda told: _Digest(hash_of(told)))
+    presented = [text, f"{text[:-1]}{'B' if text[-1] == 'A' else 'A'}", other, "no key at all"]
+
+    found = [isinstance(keyed.keys.judge(each), Principal) for each in presented]
+
+    assert found == [True, False, False, False]
+    assert [two for _, two in compared] == [hash_of(each) for each in presented]
+    kept, nobodys = hash_of(text), bytes(len(hash_of(text)))
+    assert [one for one, _ in compared] == [kept, kept, nobodys, nobodys]
 
 
 def test_changes_hold_within_two_seconds(keyed: Keyed) -> None:
