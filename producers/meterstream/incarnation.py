@@ -33,6 +33,8 @@ Goal: TypeAlias = Literal["log", "disk"]
 
 AWAY_SECONDS: Final = 3.0
 """How old an event without an outcome is when the log counts as away."""
+SLOW_SECONDS: Final = 1.0
+"""How old it is when the log is too slow for a spool that is nearly full."""
 _END_GRACE_SECONDS: Final = 0.5
 _DRAIN_SECONDS_MAX: Final = 1.0
 
@@ -143,12 +145,16 @@ class Incarnation:
         """Whether what is recorded now would wait in memory: neither disk nor log take events.
 
         A client that is connected takes some, whether or not the broker is there: what it holds
-        for `AWAY_SECONDS` says that it is not.
+        for `AWAY_SECONDS` says that it is not. A disk that is nearly full counts as full after
+        `SLOW_SECONDS` already: what is on its way to it must find room there.
         """
         disk = self._sender.disk
-        if disk is None or not disk.is_refused:
+        if disk is None or not (disk.is_refused or disk.spooled.is_near_bound):
             return False
-        return disk.is_stuck or self._sender.ages.oldest_seconds(clock.monotonic()) > AWAY_SECONDS
+        age_seconds = self._sender.ages.oldest_seconds(clock.monotonic())
+        if disk.is_refused:
+            return disk.is_stuck or age_seconds > AWAY_SECONDS
+        return age_seconds > SLOW_SECONDS
 
     def listen(self, on_arrivals: Callable[[list[Arrival]], None]) -> None:
         """Tell what is in the log many at once, in place of an outcome for each. Before any event.

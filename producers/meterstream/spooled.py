@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _HEAD: Final = struct.Struct("<HQHH")
 _RETRY_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 1.0
+_RESERVE_BYTES_MAX: Final = 18 << 20
+"""More than a thousand of the largest events need."""
+_RESERVE_PART: Final = 8
 
 
 class _Run:
@@ -88,6 +91,12 @@ class Spooled:
     def size_max(self) -> int:
         """Bytes that all spools of the directory may have together."""
         return self._policy.bytes_max
+
+    @property
+    def is_near_bound(self) -> bool:
+        """Whether what waits for the disk already may be all that it has room for."""
+        reserve = min(_RESERVE_BYTES_MAX, self.size_max // _RESERVE_PART)
+        return self.size + self._others > self.size_max - reserve
 
     @property
     def has_backlog(self) -> bool:
