@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import marshal
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from meterstream.encoding import attributes_map, long, text
+from meterstream.encoding import NO_ATTRIBUTES, attributes_map, long, text
 from meterstream_schemas.events import EventKind
 from meterstream_schemas.quantity import parse_amount
 from meterstream_services.gateway.port import Offer
@@ -32,6 +33,8 @@ Waiter: TypeAlias = "tuple[Request, int]"
 KEYS_REMEMBERED_MAX: Final = 200_000
 """Keys remembered at most, the latest used: about 50 MB."""
 
+_HEADS_CACHED: Final = 4_096
+_FRAGMENTS_CACHED: Final = 256
 _KEPT: Final = struct.Struct("<qqIq")
 _MARSHAL_PLAIN: Final = 2
 """The last format whose bytes depend on values alone, not on which of them are one object."""
@@ -188,10 +191,20 @@ def digest_of(offer: Offer, time: int) -> int:
         amount, scale = quantity, 0
     else:
         amount, scale = parse_amount(quantity)
-    head = long(code) + text(tenant) + text(event_type)
-    fragment = attributes_map(dict(sorted(attributes.items())) if attributes else {})
+    fragment = _fragment(tuple(sorted(attributes.items()))) if attributes else NO_ATTRIBUTES
     facts = (time, amount, scale, session, subject)
+    head = _head(code, tenant, event_type)
     return hash((marshal.dumps(facts, _MARSHAL_PLAIN), fragment, head))
+
+
+@lru_cache(_HEADS_CACHED)
+def _head(code: int, tenant: str, event_type: str) -> bytes:
+    return long(code) + text(tenant) + text(event_type)
+
+
+@lru_cache(_FRAGMENTS_CACHED)
+def _fragment(items: tuple[tuple[str, str], ...]) -> bytes:
+    return attributes_map(dict(items))
 
 
 def digest_of_entry(entry: Entry) -> int:
