@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope
 
+    from meterstream_services.http.parts import Parts
     from meterstream_services.keys.principal import Principal
 
 _BYTES: Final = "this key sends more bytes than its rate allows"
@@ -28,6 +29,7 @@ class Sizes:
     def __init__(self, principal: Principal, rates: Rates, scope: Scope) -> None:
         self._principal: Final = principal
         self._rates: Final = rates
+        self._scope: Final = scope
         self._path: Final[str] = scope["path"]
         self._told: Final = _length(scope)
 
@@ -35,7 +37,7 @@ class Sizes:
         """The answer to a request that is too large, or too much, before its body is read."""
         most = self._principal.rate.body_bytes_max
         if most is not None and self._told is not None and self._told > most:
-            return error_shape(self._path)(self._status(), _too_large(most))
+            return error_shape(self._path)(self._refused(), _too_large(most))
         wait_seconds = self._rates.of_bytes(self._principal, self._told or 0)
         return None if wait_seconds is None else too_fast(self._path, wait_seconds, _BYTES)
 
@@ -52,14 +54,18 @@ class Sizes:
             taken += size
             self._rates.of_bytes(self._principal, size, in_debt=True)
             if most is not None and taken > most:
-                raise Problem(self._status(), "body-too-large", _too_large(most))
+                raise Problem(self._refused(), "body-too-large", _too_large(most))
             return message
 
         return counting
 
-    def _status(self) -> int:
-        """413; 503 where the client would throw away what is 413."""
-        return 503 if self._path in OWN_BODIES else 413
+    def _refused(self) -> int:
+        """413; 503, and counted, where a client reads nothing and throws away what is 413."""
+        if self._path not in OWN_BODIES:
+            return 413
+        parts: Parts = self._scope["app"].state.parts
+        parts.metrics.climeter_refused.inc()  # One at least: nobody reads how many.
+        return 503
 
 
 def _length(scope: Scope) -> int | None:

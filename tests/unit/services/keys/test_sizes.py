@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 EVENT = {"type": "call", "tenant": "acme", "quantity": 1}
+REFUSED = "meterstream_climeter_events_refused_total"
 
 
 class Gate:
@@ -76,11 +77,19 @@ def test_a_body_beyond_a_keys_bound(told: bool) -> None:
     assert len(gate.door.taken) == 3
 
 
-def test_climeter_keeps_what_is_too_large() -> None:
-    """Its client throws away what is 413, and keeps what is 503."""
-    answer = Gate(Rate(body_bytes_max=10)).send(b"x" * 11, path="/v1/events/batch")
+@pytest.mark.parametrize("told", [True, False])
+def test_climeter_keeps_what_is_too_large(told: bool) -> None:
+    """Its client throws away what is 413, and keeps what is 503; it reads none: it is counted."""
+    gate = Gate(Rate(body_bytes_max=100))
+    count = gate.app.state.parts.metrics.registry.get_sample_value
+
+    answer = gate.send(b"x" * 101, told=told, path="/v1/events/batch")
     assert answer.status_code == 503
     assert answer.json()["error"] == "service_unavailable"
+    assert count(REFUSED) == 1
+    assert gate.send(b"x" * 101, told=told).status_code == 413
+    assert gate.send(b'{"events": []}', told=told, path="/v1/events/batch").status_code == 200
+    assert count(REFUSED) == 1
 
 
 @pytest.mark.parametrize("told", [True, False])
