@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
+from starlette.types import Receive, Scope, Send
 
 from meterstream_services.http.app import create_app, run
 from meterstream_services.http.server import serve
@@ -108,6 +111,20 @@ def test_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         f"meterstream serve: the port of 127.0.0.1:{port} is in use; stop what listens there, or "
         "choose another port\n"
     )
+
+
+def test_the_quick_loop_is_the_one_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop of asyncio itself answers a good part fewer requests, and nothing else tells."""
+    loops: list[type] = []
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        loops.append(type(asyncio.get_running_loop()))
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "this was all"})
+
+    assert serve(app, host="127.0.0.1", port=0) == 1
+    assert "could not start" in capsys.readouterr().err
+    assert loops == [uvloop.Loop]
 
 
 @pytest.mark.parametrize(
