@@ -196,8 +196,10 @@ class LogDoor:
         """The log did not answer in time. Said once, until it answers again."""
         if not self._away:
             self._away = True
-            problem = self._meter.status().last_error or "it does not answer"
-            _log.warning("the log is away, events wait in the spool: %s", problem)
+            status = self._meter.status()
+            said = "the log is away, and of %d events that wait %d are in the spool: %s"
+            why = status.last_error or "it does not answer"
+            _log.warning(said, status.buffered, status.spooled, why)
         on_time(request)
 
     def _give_up(self, request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +74,10 @@ def test_that_the_log_is_away_and_back_is_said_once(
     async def check() -> None:
         async with opened(away, tmp_path, patience_seconds=SHORT) as place:
             await asyncio.gather(*(place.door.take([usage(n)]) for n in range(3)))
-            assert said() == ["the log is away, events wait in the spool"]
+            (first,) = said()
+            assert re.fullmatch(
+                r"the log is away, and of [1-3] events that wait [0-3] are in the spool", first
+            )
             away.available = True
             await until(lambda: len(arrived(away)) == 3)
             await until(lambda: len(said()) == 2)
@@ -196,7 +200,9 @@ def test_a_full_spool_is_never_a_success(
     run(check())
 
 
-def test_a_disk_that_fails_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without the disk events still reach the log; spooled is said of none that is in memory."""
 
     def failing(*_: object) -> int:
@@ -213,6 +219,8 @@ def test_a_disk_that_fails_is_not_believed(tmp_path: Path, monkeypatch: pytest.M
             for patience in Patience:
                 fates = await place.door.take([usage(2), usage(3)], patience)
                 assert rulings(fates) == ["unavailable"] * 2
+            (said,) = (each for each in caplog.messages if each.startswith("the log is away"))
+            assert "and of 2 events that wait 0 are in the spool: " in said
             transport.available = True
 
     monkeypatch.setattr("meterstream_services.gateway.door.DISK_SECONDS", SHORT)
