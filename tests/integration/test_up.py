@@ -68,7 +68,9 @@ def test_clients_find_what_is_ready(machine: Machine) -> None:
         "topic": "ok",
         "API": "ok",
     }
-    assert "ready" in machine.output.read_text()
+    said = machine.output.read_text()
+    assert "ready" in said
+    assert "  keys           none made: anybody on this machine may do everything\n" in said
 
 
 @pytest.mark.parametrize("part", PARTS)
