@@ -287,12 +287,13 @@ class _Machine:
             f"                 http://{in_url(reachable(host))}:{port}/metrics   (worker)\n"
             for host, port in self._metrics.values()
         )
+        ports = "".join(f"  Unimeter       {text}   (TCP)\n" for text in self._settings.unimeter)
         kind = "external" if self._settings.bootstrap_servers else "embedded Kafka"
         self._say(
             f"ready\n"
             f"  API            {url}/v1/usage   (documentation: {url}/docs)\n"
             f"  health         {url}/health/ready\n"
-            f"  metrics        {url}/metrics\n{workers}"
+            f"  metrics        {url}/metrics\n{workers}{ports}"
             f"  broker         {bootstrap}   ({kind})\n"
             f"  keys           {keyless.told(data / KEYS_NAME, data)}\n"
             f"  logs           {self._logs}\n"

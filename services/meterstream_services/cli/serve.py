@@ -103,8 +103,7 @@ def serve(
 ) -> None:
     """Take events and answer questions over HTTP, until SIGTERM.
 
-    Without a broker, by --bootstrap, --data or METERSTREAM_BOOTSTRAP_SERVERS, only questions are
-    answered.
+    Without a broker, by --bootstrap or METERSTREAM_BOOTSTRAP_SERVERS, only questions are answered.
     """
     from meterstream_services.http.app import run as run_http  # noqa: PLC0415 - loaded by its command
     from meterstream_services.http.settings import Settings  # noqa: PLC0415 - loaded by its command

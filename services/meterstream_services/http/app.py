@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -63,6 +64,7 @@ from meterstream_services.keyless import why_not
 from meterstream_services.keys.checking import Keys
 from meterstream_services.keys.kept import open_keyring
 
+_log: Final = logging.getLogger("meterstream.http")
 _ROUTES: Final = (
     # In this order they are tried: the busiest first.
     ingest,
@@ -111,6 +113,8 @@ def run(settings: Settings) -> int:
     if refusal is not None:
         sys.stderr.write(f"meterstream serve: {refusal}\n")
         return 1
+    if settings.gateway is None:
+        _log.info("takes no events and answers questions only: no --bootstrap, or --read-only")
     app = create_app(settings)
     certificate, key = settings.tls_certificate, settings.tls_key
     return serve(
