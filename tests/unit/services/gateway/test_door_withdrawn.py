@@ -24,8 +24,9 @@ def test_what_a_halted_log_and_a_full_spool_did_not_take_does_not_come_later(
 
     async def check() -> None:
         transport = MemoryTransport()
-        bounds = {"patience_seconds": 0.2, "spool_bytes_max": 65_536}
-        async with opened(transport, tmp_path, **bounds) as place:
+        async with opened(
+            transport, tmp_path, patience_seconds=0.2, spool_bytes_max=65_536
+        ) as place:
             await place.door.take([usage(0, subject="before")])
             transport.available = False
             told: dict[str, Ruling] = {}
