@@ -27,7 +27,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import psutil
@@ -55,6 +55,7 @@ BATCH: Final = 100
 UNIMETER_BATCH: Final = 500
 METRIC: Final = "bench_calls"
 CONNECTIONS: Final = 16
+SINGLES: Final = 256  # Each with one request at a time, as independent callers.
 UNIMETER_CONNECTIONS: Final = 4
 IDLE_CONNECTIONS: Final = 1000
 SLOW_CONNECTIONS: Final = 200
@@ -92,7 +93,7 @@ def _measure(
     bare = _bare_producer(servers, serving, events)
     with _bare_server(serving, directory) as (address, _):
         singles = _singles(500)
-        bare_singles = _run(address, singles * max(int(seconds * 2), 1))
+        bare_singles = _run_singles(address, singles * max(int(seconds * 2), 1))
         bare_batches = _run(address, _batches(events // 10))
     with _serve(directory, servers, serving) as (address, unimeter, process):
         idle = _megabytes(process)
@@ -100,10 +101,10 @@ def _measure(
         _run(address, _batches(BATCH * 20))
         before = _in_log(servers)
         batches = _run(address, _batches(events))
-        single = _run(address, _singles(int(seconds * 1000)))
+        single = _run_singles(address, _singles(int(seconds * 1000)))
         rate = len(single.milliseconds) / single.seconds / 2
         requests = _singles(int(rate * seconds))
-        half = asyncio_run(steady(address, requests, connections=64, per_second=rate))
+        half = asyncio_run(steady(address, requests, connections=SINGLES, per_second=rate))
         sent = _taken(batches) * BATCH + _taken(single) + _taken(half)
         _run_frames(unimeter, [_metric()])
         frames = _frames(events)
@@ -149,6 +150,10 @@ def _run(address: tuple[str, int], requests: Sequence[bytes]) -> Outcome:
     return asyncio_run(closed(address, requests, connections=CONNECTIONS, ahead=4))
 
 
+def _run_singles(address: tuple[str, int], requests: Sequence[bytes]) -> Outcome:
+    return asyncio_run(closed(address, requests, connections=SINGLES, ahead=1))
+
+
 def _run_frames(address: tuple[str, int], frames: Sequence[bytes]) -> Outcome:
     return asyncio_run(
         closed(address, frames, connections=UNIMETER_CONNECTIONS, ahead=4, frames=unimeter_answers)
@@ -158,8 +163,7 @@ def _run_frames(address: tuple[str, int], frames: Sequence[bytes]) -> Outcome:
 def asyncio_run(measured: Any) -> Outcome:  # noqa: ANN401 - a coroutine of an outcome
     """Run it on uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        outcome: Outcome = runner.run(measured)
-    return outcome
+        return cast("Outcome", runner.run(measured))
 
 
 def _taken(outcome: Outcome) -> int:

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
@@ -167,7 +167,10 @@ def test_what_is_described_is_answered_so(
         for name, value in dict(case.query or {}).items():
             if name == "wait_seconds" and re.fullmatch(r"[\d.]+", str(value)):
                 case.query[name] = 0  # It would wait so long, as it is asked to.
-        answer = caller.ask(case)
+        try:
+            answer = caller.ask(case)
+        except httpx.InvalidURL:
+            reject()  # A query of more than 64 KiB, which this client does not send.
         assert answer.status_code not in {500, 501, 502, 504}, answer.text
         if 200 <= answer.status_code < 300 or answer.status_code == 422:
             case.validate_response(answer, checks=_SHAPES)
