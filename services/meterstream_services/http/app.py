@@ -113,8 +113,6 @@ def run(settings: Settings) -> int:
     if refusal is not None:
         sys.stderr.write(f"meterstream serve: {refusal}\n")
         return 1
-    if settings.gateway is None:
-        _log.info("takes no events and answers questions only: no --bootstrap, or --read-only")
     app = create_app(settings)
     certificate, key = settings.tls_certificate, settings.tls_key
     return serve(
@@ -216,6 +214,8 @@ def _life(
             await parts.keys.ready()
         if opened is not None:
             opened.start()
+        elif parts.door is None:
+            _log.info("takes no events and answers questions only: no --bootstrap, or --read-only")
         async with _unimeter(settings, parts):
             yield
         if opened is not None:

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from meterstream_services.accounts.memory import MemoryDirectory
 from meterstream_services.http.app import create_app, run
 from meterstream_services.http.server import serve
 from meterstream_services.http.settings import Settings
@@ -144,3 +145,16 @@ def test_an_address_that_cannot_be_had(
 
     assert status == 1
     assert told in capsys.readouterr().err
+
+
+def test_one_that_takes_no_events_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else the first to learn of it would be whoever sends."""
+    app = create_app(Settings(tmp_path / "s", tmp_path / "a"), directory=MemoryDirectory())
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    with caplog.at_level("INFO", "meterstream.http"):
+        asyncio.run(live())
+    assert "takes no events and answers questions only" in caplog.text
